@@ -1,0 +1,1 @@
+"""Verbs a person types; this package only translates."""

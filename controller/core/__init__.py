@@ -1,0 +1,1 @@
+"""Pure: nothing here reads, waits, measures time or rolls dice."""

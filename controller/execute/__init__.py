@@ -1,0 +1,1 @@
+"""From a claimed execution to performed steps."""

@@ -1,0 +1,1 @@
+"""The built-in actions, one module each."""

@@ -1,0 +1,1 @@
+"""Folds over what happened: metrics, audit, health."""

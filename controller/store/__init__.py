@@ -1,0 +1,1 @@
+"""What is durable: tables, the ledger's verbs, and the journal that groups commits."""
