@@ -24,7 +24,7 @@ check: $(VENV)/.dev ## Lint, format, types, layers, tidiness, docs; changes noth
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --check; exit 1; }
 	@$(BIN)/mypy --no-error-summary
-	@said=$$($(BIN)/lint-imports 2>&1) || { echo "$$said"; exit 1; }
+	@said=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$said"; exit 1; }
 	@$(BIN)/pytest -q tests/test_tidy.py tests/test_docs.py
 
 fmt: $(VENV)/.dev ## Format, and mend what the linter can mend

@@ -1,3 +1,27 @@
-"""Windlass."""
+"""Windlass: commit a YAML file, and the workflow runs.
+
+The map, in the order in which things flow (a test keeps it true):
+
+    source/          the definitions there are: snapshots of a directory or a checkout; the parser
+    reconcile.py     makes the database equal to the source: one revision, one transaction
+    store/           the database: tables, verbs, and the journal (group commit)
+    schedule.py      whatever happens because time passed: fires, timers, deadlines, leases
+    execute/         claims executions, decides, records, then performs: processes, sandbox, actions
+    observe/         metrics, audit, health, traces: folds over the events published after a commit
+
+    service.py       what a person or a program may ask for: authorise, decide, record
+    web/             HTTP: the API, the live stream, the page
+    cli/             the commands
+    __main__.py      where the commands start
+
+    app.py           wires the parts from the settings; starts them in order, stops them in reverse
+    settings.py      every knob: its default, its bounds, its name in the environment
+    clock.py         the only module that reads the time
+    core/            pure: definitions, expressions, plans, the state machine, timetables
+
+Imports go down only: `__main__ > cli > app > settings > web > service | reconcile | schedule |
+execute | observe > source | store | clock > core`. The stages side by side never import each
+other; they meet in the store.
+"""
 
 __version__ = "0.1.0"
