@@ -1,0 +1,145 @@
+"""What is under deploy/ fits the program: checked as far as it can be without the engines."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.sources import ROOT, python, text
+
+DEPLOY = ROOT / "deploy"
+UNIT = DEPLOY / "windlass.service"
+
+Instructions = list[tuple[str, str]]
+
+
+def _unit() -> dict[str, str]:
+    """Keys of the unit, last one wins; no key of ours has an empty value that matters."""
+    lines = [line for line in text(UNIT).splitlines() if "=" in line and line[0] != "#"]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def _seconds(value: str) -> int:
+    return int(value.removesuffix("s"))
+
+
+def _stages() -> list[Instructions]:
+    """The Dockerfile's stages, each a list of (instruction, rest)."""
+    lines = [line for line in text(DEPLOY / "Dockerfile").splitlines() if line[:1] != "#"]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    stages: list[Instructions] = []
+    for line in filter(None, joined.splitlines()):
+        word, rest = line.split(None, 1)
+        if word == "FROM":
+            stages.append([])
+        stages[-1].append((word, rest))
+    return stages
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """`systemd-analyze verify` finds no fault; the program's own path is not there yet."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not on this machine: THE UNIT IS NOT VERIFIED")
+    copy = tmp_path / UNIT.name
+    copy.write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", text(UNIT)))
+    done = subprocess.run([analyze, "verify", copy], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_lets_the_sandbox_work() -> None:
+    """Nothing in the unit takes away the namespaces or the fresh /proc that bubblewrap needs."""
+    unit = _unit()
+    forbidden = {"RestrictNamespaces", "ProtectKernelTunables", "ProtectKernelLogs", "ProcSubset"}
+    assert forbidden & unit.keys() == set()
+    assert "@mount" in unit["SystemCallFilter"]
+    assert "AF_NETLINK" in unit["RestrictAddressFamilies"]
+
+
+def test_the_unit_keeps_to_what_the_program_does() -> None:
+    """A unit of type notify with a watchdog needs a program that says READY and WATCHDOG."""
+    unit = _unit()
+    assert unit["Type"] == "notify"
+    assert _seconds(unit["WatchdogSec"]) >= 30
+    said = "".join(text(path) for path in python("controller"))
+    for word in ("NOTIFY_SOCKET", "READY=1", "STOPPING=1", "WATCHDOG=1"):
+        assert word in said
+
+
+def test_the_unit_waits_longer_than_the_grace() -> None:
+    """The service manager kills later than the controller itself gives up on running steps."""
+    settings = pytest.importorskip("controller.settings").Settings()
+    grace = next(
+        getattr(settings, field) for field in type(settings).model_fields if "grace" in field
+    )
+    seconds = grace / 1000 if isinstance(grace, int) else grace
+    unit = _unit()
+    assert unit["KillMode"] == "mixed"
+    assert _seconds(unit["TimeoutStopSec"]) > seconds
+
+
+def test_the_image_is_built_from_files_that_exist_and_are_sent() -> None:
+    """Each file copied into the image is in the project and not ignored."""
+    ignore = text(DEPLOY / "Dockerfile.dockerignore").splitlines()
+    sent = {line[1:] for line in ignore if line.startswith("!")}
+    for stage in _stages():
+        for word, rest in stage:
+            if word != "COPY" or "--from" in rest:
+                continue
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists()
+                assert source in sent
+
+
+def test_the_image_has_a_python_that_the_project_takes() -> None:
+    """All stages share one Debian Python, at least the oldest the project supports."""
+    bases = {stage[0][1].split()[0] for stage in _stages()}
+    assert len(bases) == 1
+    found = re.fullmatch(r"python:3\.(\d+)-slim-bookworm", bases.pop())
+    assert found is not None
+    wanted = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["requires-python"]
+    assert int(found[1]) >= int(wanted.removeprefix(">=3."))
+
+
+def test_the_image_installs_only_what_is_locked() -> None:
+    """Every pip install is by hash from the lock file, or the project itself without its needs."""
+    runs = [rest for stage in _stages() for word, rest in stage if word == "RUN"]
+    installs = [part for run in runs for part in run.split("&&") if "pip install" in part]
+    assert len(installs) == 2
+    for install in installs:
+        words = set(shlex.split(install))
+        assert {"--require-hashes", "--only-binary"} <= words or "--no-deps" in words
+
+
+def test_the_image_runs_as_nobody_special_with_what_steps_need() -> None:
+    """The final stage has bubblewrap and Git, another user than root, a volume, a health check."""
+    final = dict(_stages()[-1])
+    packages = next(rest for word, rest in _stages()[-1] if word == "RUN")
+    assert {"bubblewrap", "git"} <= set(packages.split())
+    assert final["USER"] == "windlass"
+    assert final["STOPSIGNAL"] == "SIGTERM"
+    assert f"WINDLASS_STATE_DIR={final['VOLUME']}" in final["ENV"].split()
+    assert f"WINDLASS_HTTP_ADDRESS=0.0.0.0:{final['EXPOSE']}" in final["ENV"].split()
+    assert f"127.0.0.1:{final['EXPOSE']}/healthz" in final["HEALTHCHECK"]
+
+
+def test_prometheus_finds_the_default_address() -> None:
+    """The scrape file names the address and the path where metrics are by default."""
+    (scrape,) = yaml.safe_load(text(DEPLOY / "prometheus.yml"))["scrape_configs"]
+    assert scrape["static_configs"] == [{"targets": ["127.0.0.1:8228"]}]
+    assert scrape["metrics_path"] == "/metrics"
+
+
+def test_prometheus_accepts_the_scrape_file() -> None:
+    """`promtool check config` finds no fault."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on this machine: THE SCRAPE FILE IS NOT CHECKED")
+    command = [promtool, "check", "config", str(DEPLOY / "prometheus.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
