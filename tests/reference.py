@@ -1,0 +1,139 @@
+"""docs/reference.md, written from the code: `python -m tests.reference` writes it anew.
+
+A section stands between `<!-- name -->` and `<!-- /name -->`; what is around it is written by hand.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import click
+from pydantic.fields import FieldInfo
+
+from tests.sources import ROOT, python, text, tree
+
+PAGE = ROOT / "docs" / "reference.md"
+
+COMMANDS = "controller.cli:main"
+"""Where the group of all commands is."""
+
+Line = tuple[str, ...]
+
+
+def _table(head: Line, rows: Iterable[Line]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    cells = (" | ".join(cell.replace("|", r"\|") for cell in line) for line in lines)
+    return "\n".join(f"| {line} |" for line in cells)
+
+
+def settings() -> str:
+    """Every knob of `Settings`: variable, default, bounds, meaning."""
+    fields = importlib.import_module("controller.settings").Settings.model_fields
+    return _table(
+        ("variable", "default", "bounds", "what"),
+        (
+            (f"`WINDLASS_{name.upper()}`", _default(knob), _bounds(knob), _prose(knob.description))
+            for name, knob in fields.items()
+        ),
+    )
+
+
+def _default(knob: FieldInfo) -> str:
+    known = isinstance(knob.default, str | int | float | bool) and str(knob.default)
+    return f"`{known}`" if known else ""
+
+
+def _bounds(knob: FieldInfo) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    return ", ".join(
+        f"{sign} {getattr(bound, name)}"
+        for bound in knob.metadata
+        for name, sign in signs.items()
+        if getattr(bound, name, None) is not None
+    )
+
+
+def _prose(said: str | None) -> str:
+    """The first paragraph on one line."""
+    return " ".join((said or "").split("\n\n")[0].split())
+
+
+def commands() -> str:
+    """Every command with its options."""
+    module, name = COMMANDS.split(":")
+    group = getattr(importlib.import_module(module), name)
+    if not isinstance(group, click.Group):
+        raise TypeError(f"{COMMANDS} is no group of commands")
+    return _table(("command", "what", "options"), _command_rows(group, "windlass"))
+
+
+def _command_rows(group: click.Group, path: str) -> Iterator[Line]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        if isinstance(command, click.Group):
+            yield from _command_rows(command, f"{path} {name}")
+            continue
+        options = ", ".join(
+            " ".join(f"`{flag}`" for flag in (*option.opts, *option.secondary_opts))
+            for option in command.params
+            if isinstance(option, click.Option)
+        )
+        yield f"`{path} {name}`", _prose(command.get_short_help_str(200)), options
+
+
+KINDS = {"Counter", "Gauge", "Histogram", "Summary"}
+FAMILIES = {f"{kind}MetricFamily" for kind in KINDS}
+
+
+def metrics() -> str:
+    """Every metric: calls of the client's constructors with a name and a help text."""
+    return _table(("metric", "type", "what"), sorted(_metric_rows()))
+
+
+def _metric_rows() -> Iterator[Line]:
+    for path in python("controller/observe"):
+        for node in ast.walk(tree(path)):
+            if not isinstance(node, ast.Call) or _called(node) not in KINDS | FAMILIES:
+                continue
+            said = [
+                argument.value for argument in node.args[:2] if isinstance(argument, ast.Constant)
+            ]
+            if len(said) == 2:
+                kind = _called(node).removesuffix("MetricFamily").lower()
+                yield f"`{said[0]!s}`", kind, _prose(str(said[1]))
+
+
+def _called(node: ast.Call) -> str:
+    return ast.unparse(node.func).rpartition(".")[2]
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "commands": commands,
+    "metrics": metrics,
+}
+
+
+def between(page: str, section: str) -> str | None:
+    """What stands between a section's marks, or None without them."""
+    found = re.search(rf"<!-- {section} -->\n(.*?)\n?<!-- /{section} -->", page, re.DOTALL)
+    return found and found[1]
+
+
+def main() -> None:
+    """Write every section of the page anew."""
+    page = text(PAGE)
+    for section, write in SECTIONS.items():
+        marked = rf"(?s)(<!-- {section} -->\n).*?(<!-- /{section} -->)"
+        content = inspect.cleandoc(write())
+        page = re.sub(marked, lambda hit, new=content: f"{hit[1]}{new}\n{hit[2]}", page)  # type: ignore[misc]  # a default argument
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
