@@ -3,6 +3,9 @@
 An `async def test_…` runs on a fresh loop (uvloop's when marked `uvloop`) under a hard limit of
 `LIMIT` seconds, or of its `timeout` marker. Fixtures are plain functions; what must be opened and
 closed on the loop is an `async with` in the test.
+
+Hypothesis keeps its own profile (a fixed seed under continuous integration) without its deadline:
+a busy machine is no failure. `--hypothesis-profile thorough` tries ten times as many examples.
 """
 
 import asyncio
@@ -12,8 +15,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.fake_clock import FakeClock
+
+usual = settings.get_profile(settings.get_current_profile_name())
+settings.register_profile("usual", usual, deadline=None)
+settings.register_profile("thorough", usual, deadline=None, max_examples=1000, derandomize=False)
+settings.load_profile("usual")
 
 LIMIT = 10.0
 """Seconds a coroutine test may take."""
