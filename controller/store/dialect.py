@@ -1,0 +1,338 @@
+"""Every difference between SQLite and PostgreSQL, and what their errors mean to us.
+
+SQLite: write-ahead log, `synchronous=FULL` (a commit that returned survives a power cut), writers
+begin with `BEGIN IMMEDIATE` so that they queue at the start of a transaction instead of failing in
+the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEATABLE READ snapshot.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Connection,
+    Dialect,
+    Engine,
+    Table,
+    Text,
+    TypeDecorator,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.types import TypeEngine
+
+from controller.core.problem import Refused, Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.sqlite import Insert
+
+BUSY_SECONDS = 5.0
+"""How long to wait for another process that writes, before it is `Unavailable`."""
+
+WAL_BYTES = 64 * 1024 * 1024
+"""The write-ahead log is cut back to this size after a checkpoint."""
+
+
+def decode(encoded: str | bytes) -> Any:  # ruff: ignore[any-type]  # JSON is any JSON value
+    """The JSON value of a text; the fast parser first, the patient one for very deep values."""
+    try:
+        return from_json(encoded)
+    except ValueError:
+        return json.loads(encoded)
+
+
+class Json(TypeDecorator[Any]):
+    """JSON as text, on both databases: keys keep their order and an escaped NUL is allowed.
+
+    `bytes` are taken as JSON that is encoded already; None is NULL.
+    """
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = Text
+    cache_ok: bool | None = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
+        """Encode."""
+        del dialect
+        if value is None:
+            return None
+        return (value if isinstance(value, bytes) else to_json(value)).decode()
+
+    def process_result_value(
+        self,
+        value: str | None,
+        dialect: Dialect,
+    ) -> Any:  # ruff: ignore[any-type]  # JSON is any JSON value
+        """Decode."""
+        del dialect
+        return None if value is None else decode(value)
+
+
+class Unsigned64(TypeDecorator[int]):
+    """An inode: unsigned 64 bits, kept in a column that is signed."""
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = BigInteger
+    cache_ok: bool | None = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        """Fold the upper half into the negative numbers."""
+        del dialect
+        return value if value is None or value < 1 << 63 else value - (1 << 64)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> int | None:
+        """Unfold."""
+        del dialect
+        return value if value is None or value >= 0 else value + (1 << 64)
+
+
+def storable(line: str) -> str:
+    """A text both databases take: NUL and lone surrogates become the replacement character."""
+    if "\0" in line:
+        line = line.replace("\0", "\ufffd")
+    return line if line.isascii() else line.encode("utf-8", "replace").decode()
+
+
+# ------------------------------------------------------------------------------------ connecting
+
+
+class Engines(NamedTuple):
+    """Where to write (one connection) and where to read (several)."""
+
+    writer: Engine
+    reader: Engine
+
+
+def parse_url(url: str) -> URL:
+    """The URL with our driver; `Refused` for what is neither SQLite in a file nor PostgreSQL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise Refused(
+            f"not a database URL: {url!r}",
+            reason="database-url",
+            hint="sqlite:///path/to/windlass.db or postgresql://user@host/name",
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return parsed.set(drivername="sqlite+pysqlite", query={})
+    raise Refused(
+        f"Windlass keeps its state in a SQLite file or in PostgreSQL, not in {backend}"
+        f" {parsed.database or ''}".rstrip(),
+        reason="database-url",
+        hint="sqlite:///path/to/windlass.db or postgresql://user@host/name",
+    )
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """The database's file, or None on PostgreSQL."""
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
+
+def place(url: URL) -> str:
+    """The database as messages name it: a path, or a URL without its password."""
+    return str(sqlite_path(url) or url.render_as_string(hide_password=True))
+
+
+def connect(url: URL, readers: int) -> Engines:
+    """Engines that have not connected yet."""
+    if url.get_backend_name() == "sqlite":
+        return _connect_sqlite(url, readers)
+    try:
+        writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        reader = create_engine(
+            url,
+            pool_size=readers,
+            max_overflow=0,
+            pool_pre_ping=True,
+            isolation_level="REPEATABLE READ",
+        ).execution_options(postgresql_readonly=True)
+    except ImportError:
+        raise Refused(
+            "PostgreSQL needs the driver psycopg",
+            reason="database-driver",
+            hint="install Windlass with the extra `postgres`",
+        ) from None
+    return Engines(writer, reader)
+
+
+def _connect_sqlite(url: URL, readers: int) -> Engines:
+    arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False, "isolation_level": None}
+    writer = create_engine(url, pool_size=1, max_overflow=0, connect_args=arguments)
+    reader = create_engine(url, pool_size=readers, max_overflow=0, connect_args=arguments)
+    pragmas = "PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"
+    for engine, own, begin in (
+        (writer, f"PRAGMA journal_size_limit={WAL_BYTES};", "BEGIN IMMEDIATE"),
+        (reader, "PRAGMA query_only=ON;", "BEGIN"),
+    ):
+        _arrange(engine, pragmas + own, begin)
+    return Engines(writer, reader)
+
+
+def _arrange(engine: Engine, pragmas: str, begin: str) -> None:
+    """Set up each new connection of `engine`, and say how its transactions begin."""
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: object) -> None:  # ruff: ignore[any-type]  # a DBAPI connection
+        connection.executescript(pragmas)
+
+    @event.listens_for(engine, "begin")
+    def began(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def use_write_ahead_log(engine: Engine) -> None:
+    """Make a SQLite file keep a write-ahead log; it is a property of the file and stays."""
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        if driver is None or _pragma(driver, "journal_mode") == "wal":
+            return
+        if _pragma(driver, "journal_mode=WAL") != "wal":
+            raise Refused(
+                f"{engine.url.database}: this file system cannot hold a write-ahead log",
+                reason="database-filesystem",
+                hint="put the state directory on a local disk",
+            )
+
+
+def _pragma(driver: Any, pragma: str) -> object:  # ruff: ignore[any-type]  # a DBAPI connection
+    return driver.execute(f"PRAGMA {pragma}").fetchone()[0]
+
+
+# ------------------------------------------------------------------------------------ statements
+
+
+def is_sqlite(tx: Connection) -> bool:
+    """Whether this transaction is one of SQLite."""
+    return tx.dialect.name == "sqlite"
+
+
+def _insert(tx: Connection, table: Table) -> "Insert":
+    if is_sqlite(tx):
+        from sqlalchemy.dialects.sqlite import insert  # ruff: ignore[import-outside-top-level]  # one of two
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]  # ruff: ignore[import-outside-top-level]  # the other; both have the same methods
+    return insert(table)
+
+
+def insert_or_ignore(tx: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Insert, unless a unique key of the table is taken; whether it was inserted."""
+    return tx.execute(_insert(tx, table).on_conflict_do_nothing().values(row)).rowcount == 1
+
+
+def upsert(
+    tx: Connection,
+    table: Table,
+    rows: Sequence[dict[str, Any]],
+    *,
+    keep: Iterable[str] = (),
+) -> None:
+    """Insert; a row whose primary key is there is overwritten, except for the columns in `keep`."""
+    if not rows:
+        return
+    statement = _insert(tx, table)
+    keys = {column.name for column in table.primary_key}
+    fixed = keys.union(keep)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in fixed}
+    tx.execute(statement.on_conflict_do_update(index_elements=sorted(keys), set_=changed), rows)
+
+
+def placeholders(dialect: Dialect, columns: int) -> str:
+    """`?, ?, …` as the driver wants it, for the one statement that is hot enough for it."""
+    return ", ".join(["?" if dialect.name == "sqlite" else "%s"] * columns)
+
+
+def serialise(tx: Connection, number: int) -> None:
+    """Let one transaction at a time past this point; SQLite's writers take turns anyway."""
+    if not is_sqlite(tx):
+        tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+
+# ---------------------------------------------------------------------------------------- errors
+
+_SQLITE_DUPLICATE = {1555, 2067}  # SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE
+_SQLITE_ORPHAN = 787  # SQLITE_CONSTRAINT_FOREIGNKEY
+_MOVED = 1032  # SQLITE_READONLY_DBMOVED
+_AWAY = {
+    5: "{where} is kept locked by another process",
+    6: "{where} is kept locked by another process",
+    7: "{where}: out of memory",
+    10: "{where}: the disk does not take or give the data ({said})",
+    13: "disk full: {where} cannot grow",
+    14: "{where} cannot be opened ({said})",
+}
+"""SQLite's primary result codes after which trying again later makes sense."""
+
+
+def is_collision(error: DBAPIError) -> bool:
+    """Whether the row was there already, or what it belongs to is gone."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code in _SQLITE_DUPLICATE or code == _SQLITE_ORPHAN
+    return getattr(error.orig, "sqlstate", None) in {"23505", "23503"}
+
+
+def failure(error: DBAPIError, where: str) -> Unavailable | Refused | None:
+    """What a database error asks of us; None when it is about the statement, not the database."""
+    if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
+        return _sqlite_failure(code, where, str(error.orig))
+    state = getattr(error.orig, "sqlstate", None)
+    return _postgres_failure(state, error, where)
+
+
+def _sqlite_failure(code: int, where: str, said: str) -> Unavailable | Refused | None:
+    if code == _MOVED:
+        return Refused(
+            f"{where} was moved or deleted while it was open",
+            reason="database-moved",
+            hint="put it back, or start again with a new one",
+        )
+    primary = code & 0xFF
+    if primary in _AWAY:
+        return Unavailable(_AWAY[primary].format(where=where, said=said))
+    if primary in {3, 8}:
+        return _read_only(where)
+    if primary in {11, 26}:
+        return Refused(
+            f"{where} is damaged, or is not a database ({said})",
+            reason="database-damaged",
+            hint="restore it from a backup, or move it away to start with a new one",
+        )
+    return None
+
+
+_POSTGRES_AWAY = {"08", "40", "53", "55", "57", "58"}
+"""Classes of SQLSTATE: connection, rollback, resources, not ready, operator, system."""
+
+
+def _postgres_failure(
+    state: str | None, error: DBAPIError, where: str
+) -> Unavailable | Refused | None:
+    said = str(error.orig).strip().partition("\n")[0]
+    if state == "53100":
+        return Unavailable(f"disk full: {where} cannot grow ({said})")
+    if state == "25006":
+        return _read_only(where)
+    if state is not None and state[:2] in {"28", "3D", "42"}:
+        return Refused(f"{where} refuses us ({said})", reason="database-access")
+    lost = error.connection_invalidated or (
+        state is None and type(error.orig).__name__ == "OperationalError"
+    )
+    if lost or (state is not None and state[:2] in _POSTGRES_AWAY):
+        return Unavailable(f"{where} does not answer ({said})")
+    return None
+
+
+def _read_only(where: str) -> Refused:
+    return Refused(
+        f"{where} is read-only",
+        reason="database-read-only",
+        hint="give the user Windlass runs as the right to write the file and its folder",
+    )

@@ -1,0 +1,165 @@
+"""Executions: created, looked up, ended. Who executes them is in `ledger_claims`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, tuple_, update
+
+from controller.store.dialect import insert_or_ignore
+from controller.store.records import (
+    FINAL,
+    CheckpointRecord,
+    ExecutionRecord,
+    NewExecution,
+    Outcome,
+)
+from controller.store.rows import chunks, every, one, pick, row_of
+from controller.store.tables import (
+    Transaction,
+    execution_checkpoints,
+    signals,
+    workflow_executions,
+)
+
+_e = workflow_executions.c
+_c = execution_checkpoints.c
+
+ACTIVE = ("pending", "running", "paused")
+"""The statuses of an execution that has not ended."""
+
+
+def create(tx: Transaction, new: NewExecution) -> bool:
+    """Create it as `pending`; False when its id, or its (schedule_id, due_at), is there already."""
+    row = row_of(new)
+    row["root_id"] = new.root_id or new.id
+    row["status"] = "pending"
+    return insert_or_ignore(tx, workflow_executions, row)
+
+
+def execution(tx: Transaction, execution_id: str) -> ExecutionRecord | None:
+    """The execution, or None."""
+    chosen = pick(ExecutionRecord, workflow_executions).where(_e.id == execution_id)
+    return one(tx, ExecutionRecord, chosen)
+
+
+def executions(
+    tx: Transaction,
+    workflow: str | None = None,
+    status: str | None = None,
+    *,
+    limit: int = 20,
+    before: str | None = None,
+    root: str | None = None,
+) -> list[ExecutionRecord]:
+    """Newest first; `before` is the id of the last one of the page before."""
+    chosen = pick(ExecutionRecord, workflow_executions)
+    if workflow is not None:
+        chosen = chosen.where(_e.workflow_id == workflow)
+    if status is not None:
+        chosen = chosen.where(_e.status == status)
+    if root is not None:
+        chosen = chosen.where(_e.root_id == root)
+    if before is not None:
+        last = select(_e.created_at, _e.id).where(_e.id == before)
+        chosen = chosen.where(tuple_(_e.created_at, _e.id) < last.scalar_subquery())
+    chosen = chosen.order_by(_e.created_at.desc(), _e.id.desc()).limit(limit)
+    return every(tx, ExecutionRecord, chosen)
+
+
+def children(tx: Transaction, execution_id: str) -> list[ExecutionRecord]:
+    """The executions its steps created, oldest first."""
+    chosen = pick(ExecutionRecord, workflow_executions).where(_e.parent_id == execution_id)
+    return every(tx, ExecutionRecord, chosen.order_by(_e.created_at, _e.id))
+
+
+def status_counts(tx: Transaction, workflow: str | None = None) -> dict[str, int]:
+    """How many executions there are of each status that occurs."""
+    counted = select(_e.status, func.count()).group_by(_e.status)
+    if workflow is not None:
+        counted = counted.where(_e.workflow_id == workflow)
+    return {row[0]: row[1] for row in tx.execute(counted)}
+
+
+def count_active(
+    tx: Transaction, *, workflow: str | None = None, concurrency_key: str | None = None
+) -> int:
+    """How many have not ended, of one workflow or of one concurrency key."""
+    conditions: list[ColumnElement[bool]] = [_e.status.in_(ACTIVE)]
+    if workflow is not None:
+        conditions.append(_e.workflow_id == workflow)
+    if concurrency_key is not None:
+        conditions.append(_e.concurrency_key == concurrency_key)
+    return tx.scalar(select(func.count()).select_from(workflow_executions).where(*conditions)) or 0
+
+
+def active(tx: Transaction, concurrency_key: str) -> list[ExecutionRecord]:
+    """Those of one concurrency key that have not ended, oldest first."""
+    chosen = pick(ExecutionRecord, workflow_executions).where(
+        _e.concurrency_key == concurrency_key, _e.status.in_(ACTIVE)
+    )
+    return every(tx, ExecutionRecord, chosen.order_by(_e.created_at, _e.id))
+
+
+def cancel_pending(tx: Transaction, execution_id: str, now: int) -> bool:
+    """Cancel it if nobody has started it; False: send it a signal instead."""
+    changed = tx.execute(
+        update(workflow_executions)
+        .where(_e.id == execution_id, _e.status == "pending", _e.owner.is_(None))
+        .values(status="cancelled", completed_at=now, duration=0)
+    )
+    if changed.rowcount != 1:
+        return False
+    _settle_signals(tx, execution_id, now)
+    return True
+
+
+def record_outcome(
+    tx: Transaction, execution_id: str, outcome: Outcome, owner: str | None = None
+) -> bool:
+    """Change the row of an execution that has not ended; False: it has, or `owner` lost it."""
+    final = outcome.status in FINAL
+    values: dict[str, Any] = {
+        "status": outcome.status,
+        "outputs": outcome.outputs,
+        "error": outcome.error,
+        "completed_at": outcome.completed_at,
+        "duration": outcome.duration,
+        "current_step": outcome.current_step,
+        "wake_at": None if final else outcome.wake_at,
+    }
+    if final or outcome.release:
+        values |= {"owner": None, "lease_until": None}
+    change = update(workflow_executions).where(_e.id == execution_id, _e.status.in_(ACTIVE))
+    if owner is not None:
+        change = change.where(_e.owner == owner)
+    if tx.execute(change.values(values)).rowcount != 1:
+        return False
+    if final:
+        _settle_signals(tx, execution_id, outcome.completed_at or 0)
+    return True
+
+
+def _settle_signals(tx: Transaction, execution_id: str, now: int) -> None:
+    """What was sent to an execution that has ended waits for nothing any more."""
+    waiting = signals.c.execution_id == execution_id, signals.c.consumed_at.is_(None)
+    tx.execute(update(signals).where(*waiting).values(consumed_at=now))
+
+
+def checkpoints(tx: Transaction, execution_id: str, after_seq: int = -1) -> list[CheckpointRecord]:
+    """The execution's events after `after_seq`, in order."""
+    chosen = pick(CheckpointRecord, execution_checkpoints).where(
+        _c.execution_id == execution_id, _c.seq > after_seq
+    )
+    return every(tx, CheckpointRecord, chosen.order_by(_c.seq))
+
+
+def checkpoints_of(
+    tx: Transaction, execution_ids: Sequence[str]
+) -> dict[str, list[CheckpointRecord]]:
+    """The events of many executions at once; one without events has an empty list."""
+    found: dict[str, list[CheckpointRecord]] = {each: [] for each in execution_ids}
+    for some in chunks(list(found)):
+        chosen = pick(CheckpointRecord, execution_checkpoints).where(_c.execution_id.in_(some))
+        for record in every(tx, CheckpointRecord, chosen.order_by(_c.execution_id, _c.seq)):
+            found[record.execution_id].append(record)
+    return found

@@ -1,0 +1,51 @@
+"""Signals: wishes and messages for an execution, until they become one of its events."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import literal, select, text, update
+
+from controller.store.dialect import insert_or_ignore
+from controller.store.ledger_executions import ACTIVE
+from controller.store.records import SignalRecord
+from controller.store.rows import chunks, every, pick, row_of
+from controller.store.tables import UNCONSUMED, Transaction, workflow_executions
+from controller.store.tables import signals as _signals
+
+_s = _signals.c
+_e = workflow_executions.c
+
+
+def add_signal(tx: Transaction, signal: SignalRecord) -> bool:
+    """Send it; False: the execution has ended or is not there, or the same id was sent before."""
+    awaits = select(literal(1)).where(_e.id == signal.execution_id, _e.status.in_(ACTIVE))
+    if tx.execute(awaits).first() is None:
+        return False
+    return insert_or_ignore(tx, _signals, row_of(signal))
+
+
+def signals_for(tx: Transaction, owner: str) -> list[SignalRecord]:
+    """What waits for the executions that `owner` holds, in the order it was sent."""
+    chosen = (
+        pick(SignalRecord, _signals)
+        .join(workflow_executions, _e.id == _s.execution_id)
+        .where(text(f"signals.{UNCONSUMED}"), _e.owner == owner)
+    )
+    return every(tx, SignalRecord, chosen.order_by(_s.number))
+
+
+def signals(tx: Transaction, execution_ids: Sequence[str]) -> list[SignalRecord]:
+    """What waits for these executions, in the order it was sent to each."""
+    found: list[SignalRecord] = []
+    for some in chunks(execution_ids):
+        chosen = pick(SignalRecord, _signals).where(text(UNCONSUMED), _s.execution_id.in_(some))
+        found += every(tx, SignalRecord, chosen.order_by(_s.number))
+    return found
+
+
+def consume(tx: Transaction, signal_ids: Sequence[str], now: int) -> int:
+    """They have become events; how many had not before."""
+    taken = 0
+    for some in chunks(signal_ids):
+        waiting = _s.id.in_(some), _s.consumed_at.is_(None)
+        taken += tx.execute(update(_signals).where(*waiting).values(consumed_at=now)).rowcount
+    return taken

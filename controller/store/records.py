@@ -1,0 +1,335 @@
+"""What the ledger takes and gives: one frozen record a row.
+
+Every time is an `int` of epoch milliseconds, every duration an `int` of milliseconds. JSON columns
+hold plain JSON-like values. The order of a record's fields is the order in which the ledger selects
+its columns; `tests/store` holds both to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+JsonObject = dict[str, Any]
+JsonArray = list[Any]
+
+FINAL = ("completed", "failed", "cancelled")
+"""The execution statuses after which nothing is recorded."""
+
+NEVER = 253_402_300_799_999
+"""A `wake_at` (the last millisecond of the year 9999): parked until somebody sends a signal."""
+
+CheckpointRow = tuple[int, str, str | None, int, bytes | str, int]
+"""(seq, type, step_id, attempt, the event's data as encoded JSON, created_at)."""
+
+
+class Fenced(Exception):
+    """Another owner recorded this execution's next event: let go of it, and record nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowHead:
+    """What a reconcile or a lookup needs to know of every workflow."""
+
+    name: str
+    digest: str
+    origin: str
+    status: str
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRecord:
+    """A workflow as it stands.
+
+    Attributes:
+        id: The workflow's name; both are kept because the seed's table has both.
+        status: `active`, `inactive` or `archived`.
+        digest: Of the compiled definition that new executions are pinned to.
+        origin: Who owns it: `api`, or the id of a source.
+        path: Of the file below the source's root, or None.
+    """
+
+    id: str
+    name: str
+    description: str
+    version: str
+    status: str
+    digest: str
+    origin: str
+    path: str | None
+    triggers: JsonArray
+    inputs: JsonArray
+    outputs: JsonArray
+    steps: JsonArray
+    error_handler: JsonObject | None
+    metadata: JsonObject
+    labels: dict[str, str]
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """A definition as it was compiled: never edited, only added.
+
+    Attributes:
+        content: The documents needed to compile it again: the workflow, and the actions it uses.
+        revision: Of the source it came from, or None.
+    """
+
+    digest: str
+    workflow_id: str
+    version: str
+    content: JsonObject
+    revision: str | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """An execution to be created as `pending`.
+
+    Attributes:
+        trigger: Why it exists: {type, due_at, event, schedule_id, by}.
+        policy: The settings it is pinned to.
+        root_id: The execution at the top of its tree; None: itself.
+        due_at: With `schedule_id`, unique: one fire makes one execution.
+        concurrency_key: Executions with one key share `concurrency_max` places.
+        attempt_of: The execution that this one tries again.
+    """
+
+    id: str
+    workflow_id: str
+    workflow_version: str
+    digest: str
+    created_at: int
+    inputs: JsonObject = field(default_factory=dict)
+    trigger: JsonObject = field(default_factory=dict)
+    policy: JsonObject = field(default_factory=dict)
+    context: JsonObject = field(default_factory=dict)
+    parent_id: str | None = None
+    parent_step: str | None = None
+    root_id: str | None = None
+    depth: int = 0
+    schedule_id: str | None = None
+    due_at: int | None = None
+    concurrency_key: str | None = None
+    concurrency_max: int | None = None
+    attempt_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord:
+    """An execution's row: its identity and its ends. What happened between is in its checkpoints.
+
+    Attributes:
+        status: `pending`, `running`, `completed`, `failed`, `cancelled` or `paused`.
+        owner: Who executes it, until `lease_until`.
+        wake_at: Parked: not claimed before, unless a signal comes. See `NEVER`.
+    """
+
+    id: str
+    workflow_id: str
+    workflow_version: str
+    digest: str
+    status: str
+    inputs: JsonObject
+    outputs: JsonObject | None
+    error: JsonObject | None
+    started_at: int | None
+    completed_at: int | None
+    duration: int | None
+    current_step: str | None
+    context: JsonObject
+    created_at: int
+    trigger: JsonObject
+    owner: str | None
+    lease_until: int | None
+    wake_at: int | None
+    parent_id: str | None
+    parent_step: str | None
+    root_id: str
+    depth: int
+    schedule_id: str | None
+    due_at: int | None
+    concurrency_key: str | None
+    concurrency_max: int | None
+    policy: JsonObject
+    attempt_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """One recorded event; `context` is its data."""
+
+    execution_id: str
+    seq: int
+    type: str
+    step_id: str | None
+    attempt: int
+    context: JsonObject
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRecord:
+    """A wish or a message for an execution, waiting to become one of its events.
+
+    Attributes:
+        type: `cancel`, `pause`, `resume`, `signal`, `child` or `retry`.
+    """
+
+    id: str
+    execution_id: str
+    type: str
+    payload: JsonObject
+    created_at: int
+    consumed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an execution's row changes when it ends, parks or pauses; every field is written.
+
+    Attributes:
+        status: A final status ends the execution: it ends exactly once.
+        wake_at: Parking only. None: claim it at once; `NEVER`: only a signal wakes it.
+        release: Give up ownership. An execution that ends has no owner in any case.
+    """
+
+    status: str
+    outputs: JsonObject | None = None
+    error: JsonObject | None = None
+    completed_at: int | None = None
+    duration: int | None = None
+    current_step: str | None = None
+    wake_at: int | None = None
+    release: bool = True
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one execution records at once; all of it is durable, or none.
+
+    An owner has one batch in flight for an execution: the next is appended when this one resolved.
+
+    Attributes:
+        checkpoints: New events; a seq that exists already means another owner: `Fenced`.
+        outcome: The change of the execution's row, if any.
+        owner: When given, `outcome` applies only while this owner holds the execution.
+        signals: Ids of the signals that became events here: consumed.
+        children: Executions to create; one that exists already is left as it is.
+        notify: Signals to send, such as telling a parent that its child ended. One to an execution
+            that has ended, or that was sent before, goes nowhere.
+    """
+
+    execution_id: str
+    checkpoints: list[CheckpointRow] = field(default_factory=list)
+    outcome: Outcome | None = None
+    owner: str | None = None
+    signals: tuple[str, ...] = ()
+    children: Sequence[NewExecution] = ()
+    notify: Sequence[SignalRecord] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRecord:
+    """One schedule of a workflow.
+
+    Attributes:
+        schedule_type: `once` (`at`) or `recurring` (`cron_expression`).
+        policy: {overlap, catchup, jitter, start, end}.
+        next_run_at: None when it will not fire.
+        reason: Why it is not active, or why its last fire was left out.
+    """
+
+    id: str
+    workflow_id: str
+    schedule_type: str
+    cron_expression: str | None
+    at: int | None
+    timezone: str
+    next_run_at: int | None
+    last_run_at: int | None
+    inputs: JsonObject
+    metadata: JsonObject
+    policy: JsonObject
+    origin: str
+    active: bool
+    reason: str | None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One line of an execution's log; `id` is given by the database (0: not yet)."""
+
+    execution_id: str
+    level: str
+    message: str
+    timestamp: int
+    step_id: str | None = None
+    attempt: int = 0
+    context: JsonObject | None = None
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """A place definitions come from, and how its last reconcile went.
+
+    Attributes:
+        type: `git` or `directory`.
+        phase: `ready`, `degraded`, `failed` or `suspended`.
+    """
+
+    id: str
+    type: str
+    location: str
+    revision: str | None
+    phase: str
+    reason: str | None
+    message: str | None
+    checked_at: int | None
+    applied_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file of a source as it was last read.
+
+    Attributes:
+        digest: SHA-256 of the content, hexadecimal.
+        status: `valid` or `invalid`.
+        definitions: What it defines: [{kind, name}].
+    """
+
+    path: str
+    digest: str
+    size: int
+    mtime_ns: int
+    inode: int
+    status: str
+    problems: JsonArray
+    definitions: JsonArray
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """Who did what to what; `id` is given by the database (0: not yet)."""
+
+    at: int
+    principal: str
+    verb: str
+    target: str | None
+    detail: JsonObject
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long finished executions stay: either bound prunes, None bounds nothing."""
+
+    days: int | None = None
+    last: int | None = None

@@ -1,0 +1,57 @@
+"""Between a record and its row: one field, one column, the same name."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from functools import cache
+from itertools import islice, starmap
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, Select, Table, select
+
+from controller.store.tables import Transaction
+
+T = TypeVar("T")
+
+CHUNK = 5_000
+"""Values of one IN list: below the bound both databases put on the parameters of a statement."""
+
+
+@cache
+def names(kind: type) -> tuple[str, ...]:
+    """The record's fields, which are its columns, in order."""
+    return tuple(each.name for each in fields(kind))
+
+
+@cache
+def columns(kind: type, table: Table) -> tuple[Column[Any], ...]:
+    """The columns that make a record of this kind."""
+    return tuple(table.c[name] for name in names(kind))
+
+
+def pick(kind: type, table: Table) -> Select[Any]:
+    """A select of just those columns."""
+    return select(*columns(kind, table))
+
+
+def every(tx: Transaction, kind: type[T], statement: Select[Any]) -> list[T]:
+    """All rows as records."""
+    return list(starmap(kind, tx.execute(statement)))
+
+
+def one(tx: Transaction, kind: type[T], statement: Select[Any]) -> T | None:
+    """The first row as a record, or None."""
+    row = tx.execute(statement.limit(1)).first()
+    return None if row is None else kind(*row)
+
+
+def row_of(record: object) -> dict[str, Any]:
+    """The record as a row to insert."""
+    kind: type = type(record)
+    return {name: getattr(record, name) for name in names(kind)}
+
+
+def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """The values in lists short enough for one statement."""
+    rest = iter(values)
+    while some := list(islice(rest, size)):
+        yield some
