@@ -9,6 +9,10 @@ The map, in the order in which things flow (a test keeps it true):
     execute/         claims executions, decides, records, then performs: processes, sandbox, actions
     observe/         metrics, audit, health, traces: folds over the events published after a commit
 
+    admission.py     the one place where an execution is created, or refused, with the reason
+    catalog.py       recorded definitions by digest, compiled once
+    facts.py         what happened, told after the commit to whoever listens
+
     service.py       what a person or a program may ask for: authorise, decide, record
     web/             HTTP: the API, the live stream, the page
     cli/             the commands
@@ -20,8 +24,8 @@ The map, in the order in which things flow (a test keeps it true):
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
 Imports go down only: `__main__ > cli > app > settings > web > service | reconcile | schedule |
-execute | observe > source | store | clock > core`. The stages side by side never import each
-other; they meet in the store.
+execute | observe > admission > catalog > source | store | clock | facts > core`. The stages side
+by side never import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"
