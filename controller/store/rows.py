@@ -6,7 +6,7 @@ from functools import cache
 from itertools import islice, starmap
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Select, Table, select
+from sqlalchemy import Column, Executable, Select, Table, select
 
 from controller.store.tables import Transaction
 
@@ -33,7 +33,7 @@ def pick(kind: type, table: Table) -> Select[Any]:
     return select(*columns(kind, table))
 
 
-def every(tx: Transaction, kind: type[T], statement: Select[Any]) -> list[T]:
+def every(tx: Transaction, kind: type[T], statement: Executable) -> list[T]:
     """All rows as records."""
     return list(starmap(kind, tx.execute(statement)))
 

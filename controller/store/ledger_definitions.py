@@ -1,0 +1,70 @@
+"""Workflows as they stand, and the versions of their definitions that executions are pinned to."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Text, or_, type_coerce, update
+
+from controller.store.dialect import insert_or_ignore, upsert
+from controller.store.ledger_schedules import deactivate
+from controller.store.records import VersionRecord, WorkflowHead, WorkflowRecord
+from controller.store.rows import chunks, every, one, pick, row_of
+from controller.store.tables import Transaction, workflow_versions
+from controller.store.tables import workflows as _workflows
+
+_w = _workflows.c
+
+
+def catalog(tx: Transaction) -> dict[str, WorkflowHead]:
+    """Every workflow, archived ones too, by name."""
+    return {head.name: head for head in every(tx, WorkflowHead, pick(WorkflowHead, _workflows))}
+
+
+def workflow(tx: Transaction, name: str) -> WorkflowRecord | None:
+    """The workflow, archived or not, or None."""
+    return one(tx, WorkflowRecord, pick(WorkflowRecord, _workflows).where(_w.id == name))
+
+
+def workflows(
+    tx: Transaction, status: str | None = None, text: str | None = None, limit: int | None = None
+) -> list[WorkflowRecord]:
+    """By name; without a status all but the archived; `text` is sought in names, words, labels."""
+    chosen = pick(WorkflowRecord, _workflows).order_by(_w.id).limit(limit)
+    chosen = chosen.where(_w.status != "archived" if status is None else _w.status == status)
+    if text is not None:
+        places = (_w.name, _w.description, type_coerce(_w.labels, Text))
+        chosen = chosen.where(or_(*(each.icontains(text, autoescape=True) for each in places)))
+    return every(tx, WorkflowRecord, chosen)
+
+
+def version(tx: Transaction, digest: str) -> VersionRecord | None:
+    """The definition with this digest, or None."""
+    chosen = pick(VersionRecord, workflow_versions).where(workflow_versions.c.digest == digest)
+    return one(tx, VersionRecord, chosen)
+
+
+def put_version(tx: Transaction, record: VersionRecord) -> bool:
+    """Keep a definition; False: it is there already, and stays as it is."""
+    return insert_or_ignore(tx, workflow_versions, row_of(record))
+
+
+def put_workflow(tx: Transaction, record: WorkflowRecord, compiled: VersionRecord) -> None:
+    """Create or replace the workflow (`created_at` stays), and keep the version it points to."""
+    put_version(tx, compiled)
+    upsert(tx, _workflows, [row_of(record)], keep=["created_at"])
+
+
+def set_status(tx: Transaction, name: str, status: str, now: int) -> bool:
+    """Make it `active`, `inactive` or `archived`; False: there is no such workflow."""
+    change = update(_workflows).where(_w.id == name).values(status=status, updated_at=now)
+    return tx.execute(change).rowcount == 1
+
+
+def archive(tx: Transaction, names: Sequence[str], now: int) -> int:
+    """Archive them and stop their schedules; how many were not archived before."""
+    archived = 0
+    for some in chunks(names):
+        standing = _w.id.in_(some), _w.status != "archived"
+        change = update(_workflows).where(*standing).values(status="archived", updated_at=now)
+        archived += tx.execute(change).rowcount
+        deactivate(tx, some, "archived", now)
+    return archived

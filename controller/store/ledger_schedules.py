@@ -1,0 +1,121 @@
+"""Schedules: what is due, and what comes next.
+
+A schedule that will not fire has no `next_run_at`; the index of due times holds only those that
+have one.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select, update
+
+from controller.store.dialect import insert_or_ignore, upsert
+from controller.store.records import ScheduleRecord
+from controller.store.rows import every, one, pick, row_of
+from controller.store.tables import Transaction, workflow_schedules
+
+_s = workflow_schedules.c
+_TIMING = ("schedule_type", "cron_expression", "at", "timezone", "policy")
+
+
+def schedule(tx: Transaction, schedule_id: str) -> ScheduleRecord | None:
+    """The schedule, active or not, or None."""
+    chosen = pick(ScheduleRecord, workflow_schedules).where(_s.id == schedule_id)
+    return one(tx, ScheduleRecord, chosen)
+
+
+def schedules(
+    tx: Transaction, workflow: str | None = None, *, active: bool | None = True
+) -> list[ScheduleRecord]:
+    """By workflow and id; `active=None`: those that are stopped as well."""
+    chosen = pick(ScheduleRecord, workflow_schedules).order_by(_s.workflow_id, _s.id)
+    if workflow is not None:
+        chosen = chosen.where(_s.workflow_id == workflow)
+    if active is not None:
+        chosen = chosen.where(_s.active.is_(active))
+    return every(tx, ScheduleRecord, chosen)
+
+
+def add_schedule(tx: Transaction, record: ScheduleRecord) -> bool:
+    """Add it; False: its id is there already."""
+    return insert_or_ignore(tx, workflow_schedules, row_of(record))
+
+
+def put_schedules(
+    tx: Transaction, workflow: str, origin: str, records: Sequence[ScheduleRecord], *, now: int
+) -> None:
+    """Make these the schedules that `origin` has for the workflow; others of it are stopped.
+
+    A schedule that was and stays active with the same timing keeps when it fires next; any known
+    one keeps when it last fired and when it was created.
+    """
+    owned = pick(ScheduleRecord, workflow_schedules).where(
+        _s.workflow_id == workflow, _s.origin == origin
+    )
+    known = {each.id: each for each in every(tx, ScheduleRecord, owned)}
+    rows = []
+    for record in records:
+        row = row_of(record)
+        before = known.pop(record.id, None)
+        if before is not None:
+            row["last_run_at"] = before.last_run_at
+            row["next_run_at"] = _next_run(before, record)
+        rows.append(row)
+    upsert(tx, workflow_schedules, rows, keep=["created_at"])
+    for gone in known.values():
+        if gone.active:
+            _stop(tx, gone.id, "removed", now)
+
+
+def _next_run(before: ScheduleRecord, record: ScheduleRecord) -> int | None:
+    """When it fires next: as before, unless its timing or its activity changed."""
+    same = all(getattr(before, each) == getattr(record, each) for each in _TIMING)
+    return before.next_run_at if same and before.active and record.active else record.next_run_at
+
+
+def cancel_schedule(tx: Transaction, schedule_id: str, now: int) -> bool:
+    """Stop it for good; False: it is not there, or is stopped already."""
+    return _stop(tx, schedule_id, "cancelled", now)
+
+
+def _stop(tx: Transaction, schedule_id: str, reason: str, now: int) -> bool:
+    standing = _s.id == schedule_id, _s.active.is_(True)
+    values = {"active": False, "next_run_at": None, "reason": reason, "updated_at": now}
+    return tx.execute(update(workflow_schedules).where(*standing).values(values)).rowcount == 1
+
+
+def deactivate(tx: Transaction, workflows: Sequence[str], reason: str, now: int) -> int:
+    """Stop every schedule of these workflows; how many were active."""
+    standing = _s.workflow_id.in_(workflows), _s.active.is_(True)
+    values = {"active": False, "next_run_at": None, "reason": reason, "updated_at": now}
+    return tx.execute(update(workflow_schedules).where(*standing).values(values)).rowcount
+
+
+def due(tx: Transaction, now: int, limit: int) -> list[ScheduleRecord]:
+    """Those whose time has come, the longest overdue first."""
+    chosen = pick(ScheduleRecord, workflow_schedules).where(_s.next_run_at <= now)
+    return every(tx, ScheduleRecord, chosen.order_by(_s.next_run_at, _s.id).limit(limit))
+
+
+def next_due(tx: Transaction) -> int | None:
+    """When the next schedule is due, epoch milliseconds; None: none is."""
+    soonest: int | None = tx.scalar(select(func.min(_s.next_run_at)))
+    return soonest
+
+
+def advance(
+    tx: Transaction,
+    schedule_id: str,
+    *,
+    last_run_at: int | None,
+    next_run_at: int | None,
+    reason: str | None = None,
+) -> bool:
+    """It fired, or its fire was left out (`reason`); without a next time it stops.
+
+    `last_run_at` None leaves it as it is. False: it was stopped meanwhile, and stays so.
+    """
+    values = {"next_run_at": next_run_at, "reason": reason, "active": next_run_at is not None}
+    if last_run_at is not None:
+        values["last_run_at"] = last_run_at
+    standing = _s.id == schedule_id, _s.active.is_(True)
+    return tx.execute(update(workflow_schedules).where(*standing).values(values)).rowcount == 1
