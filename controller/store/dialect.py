@@ -255,6 +255,17 @@ def serialise(tx: Connection, number: int) -> None:
         tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
 
+def damage(tx: Connection) -> list[str]:
+    """What the database itself finds wrong with its file; PostgreSQL watches over its own."""
+    if not is_sqlite(tx):
+        return []
+    checked = [str(row[0]) for row in tx.exec_driver_sql("PRAGMA integrity_check(20)")]
+    found = [f"the file is damaged: {line}" for line in checked if line != "ok"]
+    for child, number, parent, _ in tx.exec_driver_sql("PRAGMA foreign_key_check"):
+        found.append(f"{child}: row {number} belongs to nothing in {parent}")
+    return found
+
+
 # ---------------------------------------------------------------------------------------- errors
 
 _SQLITE_DUPLICATE = {1555, 2067}  # SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE

@@ -60,7 +60,7 @@ def executions(
     if root is not None:
         chosen = chosen.where(_e.root_id == root)
     if before is not None:
-        last = select(_e.created_at, _e.id).where(_e.id == before)
+        last = select(_e.created_at, _e.id).where(_e.id == before).correlate(None)
         chosen = chosen.where(tuple_(_e.created_at, _e.id) < last.scalar_subquery())
     chosen = chosen.order_by(_e.created_at.desc(), _e.id.desc()).limit(limit)
     return every(tx, ExecutionRecord, chosen)

@@ -14,6 +14,9 @@ from controller.store.rows import every, one, pick, row_of
 from controller.store.tables import Transaction, workflow_schedules
 
 _s = workflow_schedules.c
+STOPPED = ("removed", "cancelled", "archived")
+"""The reasons of a schedule that somebody stopped."""
+
 _TIMING = ("schedule_type", "cron_expression", "at", "timezone", "policy")
 
 

@@ -18,7 +18,7 @@ _e = workflow_executions.c
 def add_signal(tx: Transaction, signal: SignalRecord) -> bool:
     """Send it; False: the execution has ended or is not there, or the same id was sent before."""
     awaits = select(literal(1)).where(_e.id == signal.execution_id, _e.status.in_(ACTIVE))
-    if tx.execute(awaits).first() is None:
+    if tx.execute(awaits.with_for_update(read=True)).first() is None:
         return False
     return insert_or_ignore(tx, _signals, row_of(signal))
 

@@ -1,0 +1,275 @@
+"""Group commit: one thread writes, and everything that waits goes into one transaction.
+
+Terms. An *item* is an append of checkpoints or a write verb with its arguments, and the future of
+whoever waits for it. A *group* is what the writer found in the queue: it is applied in the order it
+was queued, in one transaction, and the checkpoints of neighbouring appends in one `executemany`.
+
+A future resolves after the commit returned, and the commit returns when the data is on the disk:
+what was acknowledged survives the process and the machine. One `call_soon_threadsafe` resolves the
+futures of a whole group.
+
+When something fails
+- The transaction is rolled back, and the items are applied again one by one, in transactions of
+  their own: only the guilty one gets the exception. A verb may therefore run twice, and must do
+  nothing but read and write through its transaction.
+- An append whose (execution_id, seq) is there already, or whose outcome comes too late, is
+  `Fenced`, and so are later appends of that execution in the same group.
+- A database that does not answer — disk full, disk error, locked, disconnected — fails the whole
+  group as `Unavailable`; nothing is tried again here, the callers back off. The next group is tried
+  as if nothing had happened: when space or the server is back, writing goes on.
+- A crash before the commit returned: nobody was told. Whether the group is there is found out by
+  reading; appending it again is `Fenced` if it was.
+
+A caller that stops waiting does not take its item back.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from itertools import groupby
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from controller.core.problem import Unavailable
+from controller.store import dialect
+from controller.store.ledger_executions import create, record_outcome
+from controller.store.ledger_signals import add_signal, consume
+from controller.store.records import FINAL, Batch, Fenced
+from controller.store.tables import Transaction
+
+T = TypeVar("T")
+
+GROUP_ITEMS = 1_000
+"""A group takes no more items than this: a bound on what one failure makes us do again."""
+
+GROUP_ROWS = 20_000
+"""A group is full when it has this many checkpoints: a bound on how long a commit takes."""
+
+
+class _Item(Generic[T]):
+    """Something to write, and who waits for it."""
+
+    __slots__ = ("batch", "error", "future", "result", "verb")
+
+    def __init__(
+        self,
+        future: asyncio.Future[T],
+        batch: Batch | None = None,
+        verb: Callable[[Transaction], T] | None = None,
+    ) -> None:
+        self.future = future
+        self.batch = batch
+        self.verb = verb
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Journal:
+    """The one writer of a database.
+
+    Attributes:
+        commits: Transactions committed since the start.
+        rows: Checkpoints and verbs committed since the start.
+        last_commit_seconds: How long the last group took, from its begin to its commit.
+    """
+
+    def __init__(self, engine: Engine, where: str, monotonic: Callable[[], float]) -> None:
+        self.commits = 0
+        self.rows = 0
+        self.last_commit_seconds = 0.0
+        self._engine = engine
+        self._where = where
+        self._monotonic = monotonic
+        self._append_sql = _append_sql(engine)
+        self._queue: SimpleQueue[_Item[Any] | None] = SimpleQueue()
+        self._connection: Connection | None = None
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Items in the queue."""
+        return self._queue.qsize()
+
+    def append(self, batch: Batch) -> asyncio.Future[None]:
+        """Queue a batch; the future resolves when it is durable. Call it on the store's loop."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._put(_Item(future, batch=batch))
+        return future
+
+    def submit(self, verb: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """Queue a verb; the future resolves with its result when that is durable."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._put(_Item(future, verb=verb))
+        return future
+
+    def _put(self, item: _Item[Any]) -> None:
+        if self._closed:
+            raise Unavailable(f"{self._where} is closed")
+        self._queue.put(item)
+
+    async def close(self) -> None:
+        """Write what is queued, then stop."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # ------------------------------------------------------------------------ the writer's thread
+
+    def _serve(self) -> None:
+        going = True
+        while going:
+            items, going = self._take()
+            if items:
+                self._write(items)
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    self._loop.call_soon_threadsafe(_resolve, items)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _take(self) -> tuple[list[_Item[Any]], bool]:
+        """Wait for an item, then take what else is there; False: nothing comes after these."""
+        items: list[_Item[Any]] = []
+        rows = 0
+        item = self._queue.get()
+        with suppress(Empty):
+            while item is not None:
+                items.append(item)
+                rows += len(item.batch.checkpoints) if item.batch else 1
+                if len(items) >= GROUP_ITEMS or rows >= GROUP_ROWS:
+                    break
+                item = self._queue.get_nowait()
+        return items, item is not None
+
+    def _write(self, items: list[_Item[Any]]) -> None:
+        """Write the group, or what of it can be written; never raises."""
+        try:
+            self._commit(items)
+        except Unavailable as problem:
+            _fail(items, problem)
+        except Exception as problem:  # ruff: ignore[blind-except]  # whatever a verb raises belongs to its caller
+            if len(items) == 1:
+                items[0].error = problem
+            else:
+                self._write_singly(items)
+
+    def _write_singly(self, items: list[_Item[Any]]) -> None:
+        """Write each in a transaction of its own, so that only the guilty one fails."""
+        lost: set[str] = set()
+        for number, item in enumerate(items):
+            batch = item.batch
+            if batch is not None and batch.execution_id in lost:
+                item.error = _fenced(batch)
+                continue
+            self._write([item])
+            if isinstance(item.error, Unavailable):
+                _fail(items[number + 1 :], item.error)
+                return
+            if batch is not None and isinstance(item.error, Fenced):
+                lost.add(batch.execution_id)
+
+    def _commit(self, items: list[_Item[Any]]) -> None:
+        started = self._monotonic()
+        rows = 0
+        with self._transaction() as tx:
+            for appends, group in groupby(items, key=lambda item: item.batch is not None):
+                if appends:
+                    rows += self._append(tx, [item.batch for item in group if item.batch])
+                else:
+                    rows += _perform(tx, list(group))
+        self.commits += 1
+        self.rows += rows
+        self.last_commit_seconds = self._monotonic() - started
+
+    @contextmanager
+    def _transaction(self) -> Generator[Transaction]:
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            with self._connection.begin():
+                yield self._connection
+        except DBAPIError as error:
+            problem = dialect.failure(error, self._where)
+            if problem is None:
+                raise
+            raise problem from error
+
+    def _append(self, tx: Transaction, batches: list[Batch]) -> int:
+        """All checkpoints at once, then what else each batch changes; the number of checkpoints."""
+        rows = [
+            (batch.execution_id, seq, type_, step_id, attempt, _text(payload), at)
+            for batch in batches
+            for seq, type_, step_id, attempt, payload, at in batch.checkpoints
+        ]
+        if rows:
+            try:
+                tx.exec_driver_sql(self._append_sql, rows)
+            except IntegrityError as error:
+                if len(batches) == 1 and dialect.is_collision(error):
+                    raise _fenced(batches[0]) from error
+                raise
+        for batch in batches:
+            _conclude(tx, batch)
+        return len(rows)
+
+
+def _append_sql(engine: Engine) -> str:
+    """As text for the driver: compiling the statement and binding its types would cost half."""
+    columns = ("execution_id", "seq", "type", "step_id", "attempt", "context", "created_at")
+    marks = dialect.placeholders(engine.dialect, len(columns))
+    return f"INSERT INTO execution_checkpoints ({', '.join(columns)}) VALUES ({marks})"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
+
+
+def _text(payload: bytes | str) -> str:
+    return payload.decode() if isinstance(payload, bytes) else payload
+
+
+def _perform(tx: Transaction, items: list[_Item[Any]]) -> int:
+    for item in items:
+        if item.verb is not None:
+            item.result = item.verb(tx)
+    return len(items)
+
+
+def _conclude(tx: Transaction, batch: Batch) -> None:
+    """What a batch changes beside its checkpoints."""
+    for child in batch.children:
+        create(tx, child)
+    if batch.signals:
+        at = batch.checkpoints[-1][5] if batch.checkpoints else 0
+        consume(tx, batch.signals, at)
+    outcome = batch.outcome
+    if outcome is not None and not record_outcome(tx, batch.execution_id, outcome, batch.owner):
+        raise _fenced(batch)
+    for signal in batch.notify:
+        add_signal(tx, signal)
+
+
+def _fenced(batch: Batch) -> Fenced:
+    ends = batch.outcome is not None and batch.outcome.status in FINAL
+    what = "the end" if ends else "an event"
+    return Fenced(f"{what} of execution {batch.execution_id} was recorded by another owner")
+
+
+def _fail(items: list[_Item[Any]], problem: Unavailable) -> None:
+    """An exception of its own for each: a traceback grows where it is raised."""
+    for item in items:
+        item.error = Unavailable(str(problem))
+
+
+def _resolve(items: list[_Item[Any]]) -> None:
+    """On the loop: tell those who wait."""
+    for item in items:
+        if item.future.done():
+            continue
+        if item.error is None:
+            item.future.set_result(item.result)
+        else:
+            item.future.set_exception(item.error)

@@ -1,0 +1,133 @@
+"""One controller for one SQLite file.
+
+The lock is the kernel's (`flock` on `<database>.lock`): it ends with the process that held it,
+whatever ended that. What stands in the file only says who it is. The file stays when the lock is
+given up — removing it would let two processes each hold a lock on a file of that name.
+"""
+
+import fcntl
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from pydantic_core import from_json, to_json
+
+from controller.core.problem import Refused
+
+_TRIES = 20
+_PAUSE_SECONDS = 0.01
+
+
+class Holder(NamedTuple):
+    """Who holds the lock; `since` in epoch milliseconds."""
+
+    pid: int
+    role: str
+    since: int
+
+
+class ControllerLock:
+    """The right to be the one who executes what is in a database.
+
+    Args:
+        database: The SQLite file; its lock file stands beside it.
+        role: What this process is, for the message another one gets, such as `controller`.
+    """
+
+    def __init__(self, database: Path, role: str = "controller") -> None:
+        self._database = database
+        self._path = database.with_name(database.name + ".lock")
+        self._role = role
+        self._file: int | None = None
+
+    def acquire(self, now: int) -> Self:
+        """Take the lock; `Refused` when another process has it. `now`: epoch milliseconds."""
+        for _ in range(_TRIES):
+            if self.try_acquire(now):
+                return self
+            holder = self._read()
+            if holder is not None and _lives(holder.pid):
+                raise self._refusal(holder)
+            # whoever has it is just taking it, giving it up, or asking who has it
+            threading.Event().wait(_PAUSE_SECONDS)
+        raise self._refusal(self._read())
+
+    def try_acquire(self, now: int) -> bool:
+        """Take the lock if it is free; whether we have it."""
+        if self._file is not None:
+            return True
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        os.ftruncate(file, 0)
+        os.pwrite(file, to_json(Holder(os.getpid(), self._role, now)._asdict()), 0)
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Give the lock up; harmless without it."""
+        if self._file is not None:
+            with suppress(OSError):  # a full disk does not keep anybody from letting go
+                os.ftruncate(self._file, 0)
+            os.close(self._file)
+            self._file = None
+
+    def holder(self) -> Holder | None:
+        """Who has the lock now, or None."""
+        if self._file is None:
+            try:
+                file = os.open(self._path, os.O_RDONLY)
+            except OSError:
+                return None
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return self._read()
+            else:
+                return None
+            finally:
+                os.close(file)
+        return self._read()
+
+    def _read(self) -> Holder | None:
+        try:
+            said: dict[str, Any] = from_json(self._path.read_bytes())
+            return Holder(int(said["pid"]), str(said["role"]), int(said["since"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _refusal(self, holder: Holder | None) -> Refused:
+        who = f"process {holder.pid} ({holder.role})" if holder else "another process"
+        return Refused(
+            f"{self._database} is in use: {who} executes what is in it",
+            reason="database-locked",
+            hint=f"stop {who}, or use another state directory",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""The schema's history; `store/opening.py` runs what a database still lacks."""

@@ -1,0 +1,162 @@
+"""Retention: what has ended goes, after a while.
+
+A tree of executions goes at once, when its root and everything below it has ended: a parent is
+never left without its children, or a child without its parent. Finding what is over its bounds is a
+read; removing it is a write of a bounded number of rows, so that nobody who records waits long. To
+prune everything, call `prune` until it returns 0 — or `expired` on a reader and `remove` on the
+writer, as the controller does.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, and_, delete, exists, select, true, tuple_
+
+from controller.store.ledger_executions import ACTIVE
+from controller.store.ledger_schedules import STOPPED
+from controller.store.records import FINAL, Keep
+from controller.store.tables import (
+    Transaction,
+    audit_log,
+    execution_checkpoints,
+    signals,
+    workflow_executions,
+    workflow_logs,
+    workflow_schedules,
+    workflow_versions,
+    workflows,
+)
+
+_e = workflow_executions.c
+
+DAY = 86_400_000
+"""Milliseconds."""
+
+ROWS = 10_000
+"""Rows one call deletes at most: about a tenth of a second of the writer's time."""
+
+
+def prune(
+    tx: Transaction, now: int, default: Keep, rules: Mapping[str, Keep], *, limit: int = 100
+) -> int:
+    """Remove up to `limit` trees that are over their bounds; 0: nothing is left to remove.
+
+    Args:
+        tx: A transaction that writes.
+        now: Epoch milliseconds.
+        default: The bounds of a workflow without a rule.
+        rules: The bounds of single workflows, by name.
+        limit: How many trees at most.
+
+    Returns:
+        How many trees were over their bounds; a very large one may take several calls to go.
+    """
+    roots = expired(tx, now, default, rules, limit=limit)
+    remove(tx, roots)
+    return len(roots)
+
+
+def expired(
+    tx: Transaction, now: int, default: Keep, rules: Mapping[str, Keep], *, limit: int = 100
+) -> list[str]:
+    """The roots of finished trees that are over their workflow's bounds, oldest first in each."""
+    found: list[str] = []
+    for (workflow,) in tx.execute(select(_e.workflow_id).distinct()).all():
+        keep = rules.get(workflow, default)
+        for statement in _over(workflow, keep, now):
+            wanted = limit - len(found)
+            if wanted <= 0:
+                return found
+            found += (row.id for row in tx.execute(statement.limit(wanted)) if row.id not in found)
+    return found
+
+
+def _over(workflow: str, keep: Keep, now: int) -> list[Select[Any]]:
+    """One select for each bound: too old, and too many."""
+    roots = (_e.workflow_id == workflow, _e.parent_id.is_(None), _e.status.in_(FINAL))
+    over: list[ColumnElement[bool]] = []
+    if keep.days is not None:
+        bound = now - keep.days * DAY  # created_at says the same, and is in the index
+        over.append(and_(_e.created_at < bound, _e.completed_at < bound))
+    if keep.last == 0:
+        over.append(true())
+    elif keep.last is not None:
+        newest = select(_e.created_at, _e.id).where(*roots).correlate(None)
+        newest = newest.order_by(_e.created_at.desc(), _e.id.desc()).offset(keep.last - 1).limit(1)
+        over.append(tuple_(_e.created_at, _e.id) < newest.scalar_subquery())
+    other = workflow_executions.alias("other")
+    going = exists().where(other.c.root_id == _e.id, other.c.status.in_(ACTIVE))
+    return [
+        select(_e.id).where(*roots, each, ~going).order_by(_e.created_at, _e.id) for each in over
+    ]
+
+
+def remove(tx: Transaction, roots: Sequence[str], rows: int = ROWS) -> int:
+    """Delete these trees with all that belongs to them, `rows` rows at most.
+
+    A tree too large for one call loses its logs, checkpoints and signals first and its root last,
+    so that `expired` finds it again and the next call goes on.
+
+    Returns:
+        How many rows were deleted.
+    """
+    left = rows
+    for root in roots:
+        left -= _remove_tree(tx, root, left)
+        if left <= 0:
+            break
+    return rows - left
+
+
+def _remove_tree(tx: Transaction, root: str, rows: int) -> int:
+    members = select(_e.id).where(_e.root_id == root)
+    parts: list[tuple[Table, ColumnElement[bool]]] = [
+        (workflow_logs, workflow_logs.c.execution_id.in_(members)),
+        (execution_checkpoints, execution_checkpoints.c.execution_id.in_(members)),
+        (signals, signals.c.execution_id.in_(members)),
+        (workflow_executions, and_(_e.root_id == root, _e.id != root)),
+        (workflow_executions, _e.id == root),
+    ]
+    left = rows
+    for table, condition in parts:
+        left -= _delete(tx, table, condition, left)
+        if left <= 0:
+            break
+    return rows - left
+
+
+def _delete(tx: Transaction, table: Table, condition: ColumnElement[bool], limit: int) -> int:
+    """Delete at most `limit` of the rows, the first by primary key; how many it were."""
+    keys = tuple(table.primary_key)
+    chosen = select(*keys).where(condition).order_by(*keys).limit(limit).correlate(None)
+    key = keys[0] if len(keys) == 1 else tuple_(*keys)
+    return tx.execute(delete(table).where(key.in_(chosen))).rowcount
+
+
+def remove_logs(tx: Transaction, before: int, limit: int = ROWS) -> int:
+    """Delete up to `limit` log lines said before `before`; how many it were."""
+    return _delete(tx, workflow_logs, workflow_logs.c.timestamp < before, limit)
+
+
+def remove_audits(tx: Transaction, before: int, limit: int = ROWS) -> int:
+    """Delete up to `limit` audit entries made before `before`; how many it were."""
+    return _delete(tx, audit_log, audit_log.c.at < before, limit)
+
+
+def remove_versions(tx: Transaction, before: int, limit: int = ROWS) -> int:
+    """Delete definitions added before `before` that no workflow and no execution points to."""
+    versions = workflow_versions.c
+    pinned = exists().where(_e.digest == versions.digest)
+    current = exists().where(workflows.c.digest == versions.digest)
+    unused = and_(versions.created_at < before, ~pinned, ~current)
+    return _delete(tx, workflow_versions, unused, limit)
+
+
+def remove_schedules(tx: Transaction, before: int, limit: int = ROWS) -> int:
+    """Delete schedules that somebody stopped before `before`.
+
+    One that came to its end by itself stays: its source still has it, and must not see it new.
+    """
+    stopped = workflow_schedules.c.active.is_(False), workflow_schedules.c.reason.in_(STOPPED)
+    condition = and_(*stopped, workflow_schedules.c.updated_at < before)
+    return _delete(tx, workflow_schedules, condition, limit)

@@ -1,0 +1,148 @@
+"""The open database: verbs in, results out, on threads of its own.
+
+    async with Store.open(url, monotonic=clock.monotonic) as store:
+        created = await store.write(create, new)     # durable when it returns
+        await store.append(Batch(...))               # the same, for checkpoints
+        found = await store.read(execution, "…")     # a snapshot, after all that was awaited
+
+A verb is any function whose first argument is a `Transaction`: those of the ledger, and functions
+that compose them into one transaction. A write verb may run twice (see `journal.py`).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from sqlalchemy import URL
+
+from controller.store.dialect import Engines, connect, parse_url, place, sqlite_path
+from controller.store.journal import Journal
+from controller.store.opening import prepare, translated
+from controller.store.records import Batch
+from controller.store.tables import Transaction
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Verb = Callable[Concatenate[Transaction, P], T]
+"""One step of one transaction."""
+
+READERS = 4
+"""Threads, and connections, that read at the same time."""
+
+
+def database_url(state_dir: Path) -> str:
+    """Where the database is when nobody says otherwise: a SQLite file in the state directory."""
+    return f"sqlite:///{state_dir / 'windlass.db'}"
+
+
+class Store:
+    """An open database. Use it on the loop it was opened on.
+
+    Attributes:
+        path: The SQLite file, or None on PostgreSQL.
+        where: The database as messages name it.
+    """
+
+    def __init__(
+        self, url: URL, engines: Engines, journal: Journal, pool: ThreadPoolExecutor
+    ) -> None:
+        self.path = sqlite_path(url)
+        self.where = place(url)
+        self._reader = engines.reader
+        self._journal = journal
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        monotonic: Callable[[], float],
+        create: bool = True,
+        readers: int = READERS,
+    ) -> AsyncGenerator[Self]:
+        """Open the database, and bring its schema up to date.
+
+        Args:
+            url: `sqlite:///path` or `postgresql://…`.
+            monotonic: Seconds that never go backwards, to measure commits: a clock's.
+            create: Make the database where there is none; False: that is `NotFound`.
+            readers: How many may read at the same time.
+
+        Raises:
+            Refused: It is not a database of ours, newer than we are, read-only, ….
+            Unavailable: It does not answer now.
+        """
+        parsed = parse_url(url)
+        engines = connect(parsed, readers)
+        pool = ThreadPoolExecutor(readers, thread_name_prefix="store-reader")
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(pool, partial(prepare, engines, parsed, create=create))
+            journal = Journal(engines.writer, place(parsed), monotonic)
+            try:
+                yield cls(parsed, engines, journal, pool)
+            finally:
+                await journal.close()
+        finally:
+            await asyncio.to_thread(_shut, pool, engines)
+
+    def append(self, batch: Batch) -> Awaitable[None]:
+        """Queue a batch at once; what is returned resolves when it is durable.
+
+        Raises:
+            Fenced: When awaited: another owner records this execution.
+            Unavailable: When awaited: the database does not take it now.
+        """
+        return self._journal.append(batch)
+
+    async def write(self, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the verb in the writer's next transaction; its result, once that is durable.
+
+        What the verb raises is raised here, and nothing of it is recorded. Being cancelled does not
+        take the verb back.
+        """
+        return await self._journal.submit(lambda tx: verb(tx, *args, **kwargs))
+
+    async def read(self, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the verb on a snapshot that has everything acknowledged before; it cannot write."""
+        return await self._loop.run_in_executor(
+            self._pool, self._snapshot, lambda tx: verb(tx, *args, **kwargs)
+        )
+
+    def _snapshot(self, verb: Callable[[Transaction], T]) -> T:
+        with translated(self.where), self._reader.connect() as tx, tx.begin():
+            return verb(tx)
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed since the start."""
+        return self._journal.commits
+
+    @property
+    def rows(self) -> int:
+        """Checkpoints and verbs committed since the start."""
+        return self._journal.rows
+
+    @property
+    def waiting(self) -> int:
+        """Items in the writer's queue."""
+        return self._journal.waiting
+
+    @property
+    def last_commit_seconds(self) -> float:
+        """How long the last group took, from its begin to its commit."""
+        return self._journal.last_commit_seconds
+
+
+def _shut(pool: ThreadPoolExecutor, engines: Engines) -> None:
+    pool.shutdown()
+    engines.reader.dispose()
+    engines.writer.dispose()
