@@ -1,7 +1,7 @@
 """What to do when a schedule fires while an execution of it is not finished."""
 
 from enum import StrEnum
-from typing import Literal, assert_never
+from typing import Literal
 
 Policy = Literal["skip", "queue_one", "queue_all", "cancel_running", "allow"]
 
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
     CANCEL_RUNNING_AND_FIRE = "cancel-running-and-fire"
 
 
-def overlap(policy: Policy, active: int, queued: int) -> Verdict:
+def overlap(policy: str, active: int, queued: int) -> Verdict:
     """Decide about one fire of a schedule.
 
     Args:
@@ -25,6 +25,9 @@ def overlap(policy: Policy, active: int, queued: int) -> Verdict:
             `allow`: all at once.
         active: Executions of the schedule that have started and not ended.
         queued: Executions of the schedule that have not started.
+
+    Raises:
+        ValueError: There is an overlap, and the policy is none of `Policy`.
     """
     if not active and not queued:
         return Verdict.FIRE
@@ -39,4 +42,5 @@ def overlap(policy: Policy, active: int, queued: int) -> Verdict:
             return Verdict.QUEUE
         case "cancel_running":
             return Verdict.CANCEL_RUNNING_AND_FIRE
-    assert_never(policy)
+        case _:
+            raise ValueError(f"`{policy}` is not an overlap policy")
