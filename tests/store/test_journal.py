@@ -1,0 +1,282 @@
+"""Group commit: who is in a group, who fails with whom, and what is told to whom."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import event as listen
+from sqlalchemy import text
+
+from controller.core.problem import Unavailable
+from controller.store.ledger_executions import (
+    checkpoints,
+    checkpoints_of,
+    create,
+    execution,
+    executions,
+)
+from controller.store.ledger_signals import add_signal, signals
+from controller.store.records import NEVER, Batch, Fenced, Outcome
+from controller.store.store import Store
+from controller.store.tables import Transaction
+from tests.store.sample import NOW, batch, busy, event, new, opened, outcomes, signal
+
+
+async def test_many_appends_are_one_commit(store_url: str) -> None:
+    """What waits while the writer is busy is committed at once, whoever queued it."""
+    ids = [f"e{number}" for number in range(50)]
+    async with opened(store_url, *ids) as store:
+        commits, rows = store.commits, store.rows
+        async with busy(store):
+            appends = [store.append(batch(each, 0, 1, 2)) for each in ids]
+            assert store.waiting == 50
+        await asyncio.gather(*appends)
+        assert store.commits - commits == 2, "the one that was held, and one for all appends"
+        assert store.rows - rows == 1 + 150
+        assert store.waiting == 0
+        assert store.last_commit_seconds > 0
+        found = await store.read(checkpoints_of, ids)
+        assert [len(each) for each in found.values()] == [3] * 50
+
+
+async def test_the_rows_of_a_group_are_one_statement(store_url: str) -> None:
+    """Fifty appends reach the driver as one `executemany`."""
+    ids = [f"e{number}" for number in range(50)]
+    async with opened(store_url, *ids) as store:
+        seen: list[bool] = []
+
+        @listen.listens_for(store._journal._engine, "before_cursor_execute")
+        def executed(*given: object) -> None:
+            seen.extend([bool(given[5])] * ("execution_checkpoints" in str(given[2])))
+
+        async with busy(store):
+            appends = [store.append(batch(each, 0)) for each in ids]
+        await asyncio.gather(*appends)
+        assert seen == [True]
+
+
+async def test_only_the_guilty_one_fails(store_url: str) -> None:
+    """A verb that raises takes nobody with it, and nothing of it is recorded."""
+
+    def wrong(tx: Transaction) -> None:
+        create(tx, new("half"))
+        raise ZeroDivisionError
+
+    async with opened(store_url, "e0", "e1") as store:
+        async with busy(store):
+            waiting = (
+                store.append(batch("e0", 0)),
+                asyncio.ensure_future(store.write(wrong)),
+                asyncio.ensure_future(store.write(create, new("whole"))),
+                store.append(batch("e1", 0)),
+            )
+            await asyncio.sleep(0)
+        first, guilty, second, third = await outcomes(*waiting)
+        assert (first, second, third) == (None, True, None)
+        assert isinstance(guilty, ZeroDivisionError)
+        found = await store.read(executions)
+        assert {each.id for each in found} == {"e0", "e1", "whole"}
+        assert len(await store.read(checkpoints, "e1")) == 1
+
+
+async def test_a_statement_that_is_wrong_belongs_to_its_caller(store_url: str) -> None:
+    """An error of the database about one statement is not about the database."""
+
+    def wrong(tx: Transaction) -> None:
+        tx.execute(text("SELECT no_such_column FROM workflows"))
+
+    async with opened(store_url) as store:
+        with pytest.raises(Exception, match="no_such_column"):
+            await store.write(wrong)
+        with pytest.raises(Exception, match="no_such_column"):
+            await store.read(wrong)
+        assert await store.write(create, new("next"))
+
+
+async def test_a_stale_owner_is_fenced(store_url: str) -> None:
+    """An event whose number is taken is refused, and what others append is not."""
+    async with opened(store_url, "e0", "e1") as store:
+        await store.append(batch("e0", 0, 1))
+        async with busy(store):
+            waiting = (store.append(batch("e0", 1, 2)), store.append(batch("e1", 0)))
+        stale, other = await outcomes(*waiting)
+        assert isinstance(stale, Fenced)
+        assert "e0" in str(stale)
+        assert other is None
+        assert [each.seq for each in await store.read(checkpoints, "e0")] == [0, 1]
+
+
+async def test_what_a_fenced_owner_queued_after_it_is_fenced_too(store_url: str) -> None:
+    """The second append of a stale owner would leave a history of two hands."""
+    async with opened(store_url, "e0") as store:
+        await store.append(batch("e0", 0))
+        async with busy(store):
+            waiting = (store.append(batch("e0", 0)), store.append(batch("e0", 1)))
+        assert [type(each) for each in await outcomes(*waiting)] == [Fenced, Fenced]
+        assert [each.seq for each in await store.read(checkpoints, "e0")] == [0]
+
+
+async def test_nobody_records_an_execution_that_is_gone(store_url: str) -> None:
+    """The execution was pruned, or never was: whoever thinks to own it lets go."""
+    async with opened(store_url) as store:
+        with pytest.raises(Fenced):
+            await store.append(batch("nowhere", 0))
+
+
+async def test_an_execution_ends_exactly_once(store_url: str) -> None:
+    """The second end is fenced, and so is parking what has ended; the first one stays."""
+    async with opened(store_url, "e0") as store:
+        await store.append(
+            batch("e0", 0, outcome=Outcome("completed", outputs={"x": 1}, completed_at=NOW))
+        )
+        for late in ("failed", "running"):
+            with pytest.raises(Fenced):
+                await store.append(batch("e0", 1, outcome=Outcome(late, completed_at=NOW + 1)))
+        found = await store.read(execution, "e0")
+        assert found is not None
+        assert (found.status, found.outputs, found.completed_at) == ("completed", {"x": 1}, NOW)
+        assert len(await store.read(checkpoints, "e0")) == 1
+
+
+async def test_only_the_owner_parks(store_url: str) -> None:
+    """An outcome that names its owner is fenced when somebody else has the execution."""
+    async with opened(store_url, "e0") as store:
+        parking = Outcome("running", wake_at=NEVER)
+        with pytest.raises(Fenced):
+            await store.append(Batch("e0", outcome=parking, owner="me"))
+
+
+async def test_a_batch_is_recorded_as_a_whole(store_url: str) -> None:
+    """Events, consumed signals, children, the end and the word to the parent: all or nothing."""
+    async with opened(store_url, "parent", "e0") as store:
+        await store.write(add_signal, signal("g1", "e0"))
+        full = Batch(
+            "e0",
+            [event(0)],
+            outcome=Outcome("completed", completed_at=NOW, duration=5),
+            signals=("g1",),
+            children=[new("child", parent_id="e0", root_id="e0", depth=1)],
+            notify=[signal("g2", "parent", type="child", payload={"id": "e0"})],
+        )
+        await store.append(full)
+        assert await store.read(signals, ["e0"]) == []
+        assert [each.payload for each in await store.read(signals, ["parent"])] == [{"id": "e0"}]
+        child = await store.read(execution, "child")
+        assert child is not None
+        assert (child.root_id, child.parent_id, child.status) == ("e0", "e0", "pending")
+
+        again = Batch("e0", [event(0)], children=[new("other")], notify=[signal("g3", "parent")])
+        with pytest.raises(Fenced):
+            await store.append(again)
+        assert await store.read(execution, "other") is None
+        assert len(await store.read(signals, ["parent"])) == 1
+
+
+async def test_items_are_applied_in_the_order_they_were_queued(store_url: str) -> None:
+    """Appends before and after a verb in one group stay before and after it."""
+    seen: list[int] = []
+
+    def count(tx: Transaction) -> None:
+        seen.append(len(checkpoints(tx, "e0")))
+
+    async with opened(store_url, "e0") as store:
+        async with busy(store):
+            waiting = []
+            for seq in range(3):
+                waiting += [store.append(batch("e0", seq)), store._journal.submit(count)]
+        await asyncio.gather(*waiting)
+    assert seen == [1, 2, 3]
+
+
+async def test_futures_resolve_in_order(store_url: str) -> None:
+    """Who queued first is told first."""
+    async with opened(store_url, "e0") as store:
+        told: list[int] = []
+        async with busy(store):
+            waiting = [asyncio.ensure_future(store.append(batch("e0", seq))) for seq in range(20)]
+            for future in waiting:
+                future.add_done_callback(lambda done: told.append(waiting.index(done)))
+        await asyncio.gather(*waiting)
+        assert told == list(range(20))
+
+
+async def test_a_read_sees_what_was_acknowledged(store_url: str) -> None:
+    """After `await append` every reader has it."""
+    async with opened(store_url, "e0") as store:
+        for seq in range(50):
+            await store.append(batch("e0", seq))
+            assert len(await store.read(checkpoints, "e0", seq - 1)) == 1
+
+
+async def test_a_reader_cannot_write(store_url: str) -> None:
+    """A write verb given to `read` is refused, and changes nothing."""
+    async with opened(store_url) as store:
+        with pytest.raises(Exception, match="read-only"):
+            await store.read(create, new("e9"))
+        assert await store.read(execution, "e9") is None
+
+
+async def test_whoever_stops_waiting_takes_nothing_back(store_url: str) -> None:
+    """A cancelled write is written, and the writer goes on."""
+    async with opened(store_url) as store:
+        async with busy(store):
+            writing = asyncio.ensure_future(store.write(create, new("e0")))
+            await asyncio.sleep(0)
+            writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert await store.write(create, new("e1"))
+        assert await store.read(execution, "e0") is not None
+
+
+async def test_closing_writes_what_is_queued_and_takes_no_more(store_url: str) -> None:
+    """Leaving the store waits for the queue; afterwards it is unavailable."""
+    async with opened(store_url, "e0") as store:
+        async with busy(store):
+            last = [store.append(batch("e0", seq)) for seq in range(10)]
+        await store._journal.close()
+        await asyncio.gather(*last)
+        with pytest.raises(Unavailable, match="closed"):
+            await store.append(batch("e0", 10))
+        assert len(await store.read(checkpoints, "e0")) == 10
+
+
+async def test_a_payload_is_text_or_bytes(store_url: str) -> None:
+    """Both are encoded JSON, and come back decoded; characters beyond ASCII survive."""
+    async with opened(store_url, "e0") as store:
+        rows = [event(0, payload='{"a": "ü\\u0000"}'), event(1, payload='{"a":"🙂"}'.encode())]
+        await store.append(Batch("e0", rows))
+        found = await store.read(checkpoints, "e0")
+        assert [each.context for each in found] == [{"a": "ü\0"}, {"a": "🙂"}]
+
+
+@pytest.mark.uvloop
+async def test_fifty_executions_share_commits(store_url: str) -> None:
+    """Each appends its next event when the last is durable: far fewer commits than appends."""
+    ids = [f"e{number}" for number in range(50)]
+
+    async def record(store: Store, execution_id: str) -> None:
+        for seq in range(20):
+            await store.append(batch(execution_id, seq))
+
+    async with opened(store_url, *ids) as store:
+        commits = store.commits
+        await asyncio.gather(*(record(store, each) for each in ids))
+        assert store.commits - commits < 250
+
+
+async def test_the_store_is_read_while_it_is_written(store_url: str) -> None:
+    """A snapshot that is open keeps nobody from writing, and does not change under its reader."""
+    async with opened(store_url, "e0") as store:
+
+        def counted_twice(tx: Transaction) -> tuple[int, int]:
+            before = len(checkpoints(tx, "e0"))
+            with ThreadPoolExecutor(1) as other:
+                other.submit(asyncio.run_coroutine_threadsafe, written(), loop).result().result()
+            return before, len(checkpoints(tx, "e0"))
+
+        async def written() -> None:
+            await store.append(batch("e0", 0))
+
+        loop = asyncio.get_running_loop()
+        assert await store.read(counted_twice) == (0, 0)
+        assert len(await store.read(checkpoints, "e0")) == 1
