@@ -5,6 +5,7 @@ have one.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import func, select, update
 
@@ -16,6 +17,12 @@ from controller.store.tables import Transaction, workflow_schedules
 _s = workflow_schedules.c
 STOPPED = ("removed", "cancelled", "archived")
 """The reasons of a schedule that somebody stopped."""
+
+PAUSED = "paused"
+"""The reason of a schedule whose definition says so."""
+
+ENDED = "ended"
+"""The reason of a schedule that has no next time."""
 
 _TIMING = ("schedule_type", "cron_expression", "at", "timezone", "policy")
 
@@ -48,8 +55,9 @@ def put_schedules(
 ) -> None:
     """Make these the schedules that `origin` has for the workflow; others of it are stopped.
 
-    A schedule that was and stays active with the same timing keeps when it fires next; any known
-    one keeps when it last fired and when it was created.
+    A schedule that was and stays active with the same timing keeps when it fires next, and one that
+    came to its end with the same timing stays ended; any known one keeps when it last fired and
+    when it was created. A record that is not active says why: `paused`.
     """
     owned = pick(ScheduleRecord, workflow_schedules).where(
         _s.workflow_id == workflow, _s.origin == origin
@@ -60,8 +68,7 @@ def put_schedules(
         row = row_of(record)
         before = known.pop(record.id, None)
         if before is not None:
-            row["last_run_at"] = before.last_run_at
-            row["next_run_at"] = _next_run(before, record)
+            row |= {"last_run_at": before.last_run_at} | _continued(before, record)
         rows.append(row)
     upsert(tx, workflow_schedules, rows, keep=["created_at"])
     for gone in known.values():
@@ -69,10 +76,16 @@ def put_schedules(
             _stop(tx, gone.id, "removed", now)
 
 
-def _next_run(before: ScheduleRecord, record: ScheduleRecord) -> int | None:
-    """When it fires next: as before, unless its timing or its activity changed."""
+def _continued(before: ScheduleRecord, record: ScheduleRecord) -> dict[str, Any]:
+    """What stays as it was."""
     same = all(getattr(before, each) == getattr(record, each) for each in _TIMING)
-    return before.next_run_at if same and before.active and record.active else record.next_run_at
+    if not same or not record.active:
+        return {}
+    if before.active:
+        return {"next_run_at": before.next_run_at, "reason": before.reason}
+    if before.reason in {*STOPPED, PAUSED}:
+        return {}
+    return {"next_run_at": None, "active": False, "reason": before.reason}
 
 
 def cancel_schedule(tx: Transaction, schedule_id: str, now: int) -> bool:
@@ -117,7 +130,12 @@ def advance(
 
     `last_run_at` None leaves it as it is. False: it was stopped meanwhile, and stays so.
     """
-    values = {"next_run_at": next_run_at, "reason": reason, "active": next_run_at is not None}
+    ended = next_run_at is None
+    values = {
+        "next_run_at": next_run_at,
+        "active": not ended,
+        "reason": reason or (ENDED if ended else None),
+    }
     if last_run_at is not None:
         values["last_run_at"] = last_run_at
     standing = _s.id == schedule_id, _s.active.is_(True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 
 from controller.store.dialect import upsert
 from controller.store.records import FileRecord, SourceRecord
@@ -33,7 +33,7 @@ def source_files(tx: Transaction, source_id: str) -> dict[str, FileRecord]:
     return {each.path: each for each in every(tx, FileRecord, chosen.order_by(_files.c.path))}
 
 
-def file_defining(tx: Transaction, source_id: str, path: str) -> FileRecord | None:
+def file_of(tx: Transaction, source_id: str, path: str) -> FileRecord | None:
     """One file of the source, or None."""
     chosen = pick(FileRecord, _files).where(_files.c.source_id == source_id, _files.c.path == path)
     return one(tx, FileRecord, chosen)
@@ -46,11 +46,3 @@ def put_files(
     for some in chunks(deletes):
         tx.execute(delete(_files).where(_files.c.source_id == source_id, _files.c.path.in_(some)))
     upsert(tx, _files, [row_of(each) | {"source_id": source_id} for each in upserts])
-
-
-def invalid_files(tx: Transaction) -> dict[str, int]:
-    """How many files of each source are invalid; a source without any is left out."""
-    counted: dict[str, int] = {}
-    for (source_id,) in tx.execute(select(_files.c.source_id).where(_files.c.status == "invalid")):
-        counted[source_id] = counted.get(source_id, 0) + 1
-    return counted

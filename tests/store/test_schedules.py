@@ -1,0 +1,117 @@
+"""Schedules: what is due, what comes next, and whose they are."""
+
+from dataclasses import replace
+
+from controller.store.ledger_schedules import (
+    add_schedule,
+    advance,
+    cancel_schedule,
+    due,
+    next_due,
+    put_schedules,
+    schedules,
+)
+from controller.store.ledger_schedules import schedule as find
+from controller.store.records import ScheduleRecord
+from controller.store.tables import Transaction
+from tests.store.sample import NOW, schedule
+
+
+def found(tx: Transaction, schedule_id: str) -> ScheduleRecord:
+    """The schedule, which is there."""
+    record = find(tx, schedule_id)
+    assert record is not None
+    return record
+
+
+def test_a_schedule_is_added_once(tx: Transaction) -> None:
+    """The same id again changes nothing."""
+    assert add_schedule(tx, schedule(inputs={"x": 1}, metadata={"m": 1}))
+    assert not add_schedule(tx, schedule(inputs={"x": 2}))
+    assert found(tx, "s") == schedule(inputs={"x": 1}, metadata={"m": 1})
+    assert find(tx, "other") is None
+
+
+def test_the_longest_overdue_comes_first(tx: Transaction) -> None:
+    """What is due now is due; what has no next time never is."""
+    for name, after in (("a", 30), ("b", 10), ("c", 20)):
+        add_schedule(tx, schedule(name, next_run_at=NOW + after))
+    add_schedule(tx, schedule("never", next_run_at=None, active=False))
+    assert next_due(tx) == NOW + 10
+    assert [each.id for each in due(tx, NOW + 20, 9)] == ["b", "c"]
+    assert [each.id for each in due(tx, NOW + 99, 1)] == ["b"]
+    assert due(tx, NOW + 9, 9) == []
+
+
+def test_a_schedule_goes_on_until_it_has_no_next_time(tx: Transaction) -> None:
+    """It fires, it leaves a fire out and says why, it stops."""
+    add_schedule(tx, schedule())
+    assert advance(tx, "s", last_run_at=NOW + 1000, next_run_at=NOW + 2000)
+    assert advance(tx, "s", last_run_at=None, next_run_at=NOW + 3000, reason="overlap")
+    record = found(tx, "s")
+    assert (record.last_run_at, record.next_run_at) == (NOW + 1000, NOW + 3000)
+    assert (record.active, record.reason) == (True, "overlap")
+    assert advance(tx, "s", last_run_at=NOW + 3000, next_run_at=None)
+    assert not found(tx, "s").active
+    assert next_due(tx) is None
+    assert not advance(tx, "s", last_run_at=NOW, next_run_at=NOW), "it was stopped"
+
+
+def test_a_cancelled_schedule_is_not_due(tx: Transaction) -> None:
+    """Once; the second time says that there was nothing to cancel."""
+    add_schedule(tx, schedule())
+    assert cancel_schedule(tx, "s", NOW + 1)
+    assert not cancel_schedule(tx, "s", NOW + 2)
+    assert not cancel_schedule(tx, "other", NOW)
+    assert due(tx, NOW + 10_000, 9) == []
+    assert found(tx, "s").reason == "cancelled"
+
+
+def test_a_source_replaces_its_own_schedules(tx: Transaction) -> None:
+    """Those of other workflows and other origins stay; what is gone is stopped."""
+    add_schedule(tx, schedule("api", origin="api"))
+    add_schedule(tx, schedule("other", workflow_id="v"))
+    put_schedules(tx, "w", "here", [schedule("a"), schedule("b")], now=NOW)
+    put_schedules(tx, "w", "here", [schedule("b"), schedule("c")], now=NOW + 1)
+    assert [each.id for each in schedules(tx, "w")] == ["api", "b", "c"]
+    assert [each.id for each in schedules(tx, "v")] == ["other"]
+    assert (found(tx, "a").reason, found(tx, "a").updated_at) == ("removed", NOW + 1)
+    assert len(schedules(tx, active=None)) == 5
+
+
+def test_what_did_not_change_keeps_when_it_fires(tx: Transaction) -> None:
+    """Other inputs leave the times alone; another timing brings its own next time."""
+    put_schedules(tx, "w", "here", [schedule()], now=NOW)
+    advance(tx, "s", last_run_at=NOW + 1000, next_run_at=NOW + 2000)
+    later = schedule(inputs={"x": 1}, next_run_at=NOW + 9000, created_at=NOW + 9)
+    put_schedules(tx, "w", "here", [later], now=NOW)
+    record = found(tx, "s")
+    assert (record.last_run_at, record.next_run_at) == (NOW + 1000, NOW + 2000)
+    assert (record.inputs, record.created_at) == ({"x": 1}, NOW)
+
+    put_schedules(tx, "w", "here", [replace(later, cron_expression="1 * * * *")], now=NOW)
+    assert found(tx, "s").next_run_at == NOW + 9000
+    assert found(tx, "s").last_run_at == NOW + 1000
+
+
+def test_a_schedule_that_comes_back_does_not_make_up_for_its_absence(tx: Transaction) -> None:
+    """Removed or paused and then active again: the new record says when it fires next."""
+    put_schedules(tx, "w", "here", [schedule()], now=NOW)
+    put_schedules(tx, "w", "here", [], now=NOW + 1)
+    put_schedules(tx, "w", "here", [schedule(next_run_at=NOW + 9000)], now=NOW + 2)
+    assert (found(tx, "s").next_run_at, found(tx, "s").reason) == (NOW + 9000, None)
+    paused = schedule(active=False, next_run_at=None, reason="paused")
+    put_schedules(tx, "w", "here", [paused], now=NOW + 3)
+    assert next_due(tx) is None
+    put_schedules(tx, "w", "here", [schedule(next_run_at=NOW + 12_000)], now=NOW + 4)
+    assert next_due(tx) == NOW + 12_000
+
+
+def test_what_came_to_its_end_stays_ended(tx: Transaction) -> None:
+    """A `once` that fired is put again by every reconcile: it does not fire again."""
+    once = schedule(schedule_type="once", cron_expression=None, at=NOW + 1000)
+    put_schedules(tx, "w", "here", [once], now=NOW)
+    advance(tx, "s", last_run_at=NOW + 1000, next_run_at=None)
+    put_schedules(tx, "w", "here", [once], now=NOW + 2000)
+    assert next_due(tx) is None
+    assert not found(tx, "s").active
