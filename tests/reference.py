@@ -1,20 +1,19 @@
-"""docs/reference.md, written from the code: `python -m tests.reference` writes it anew.
+"""The reference tables of docs/, written from the code: `python -m tests.reference` does it.
 
 A section stands between `<!-- name -->` and `<!-- /name -->`; what is around it is written by hand.
 """
 
 import ast
 import importlib
-import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import click
 from pydantic.fields import FieldInfo
 
-from tests.sources import ROOT, python, text, tree
-
-PAGE = ROOT / "docs" / "reference.md"
+from tests.sources import ROOT, python, tree
 
 COMMANDS = "controller.cli:main"
 """Where the group of all commands is."""
@@ -112,10 +111,10 @@ def _called(node: ast.Call) -> str:
     return ast.unparse(node.func).rpartition(".")[2]
 
 
-SECTIONS: dict[str, Callable[[], str]] = {
-    "settings": settings,
-    "commands": commands,
-    "metrics": metrics,
+SECTIONS: dict[str, tuple[Path, Callable[[], str]]] = {
+    "settings": (ROOT / "docs" / "settings.md", settings),
+    "commands": (ROOT / "docs" / "reference.md", commands),
+    "metrics": (ROOT / "docs" / "reference.md", metrics),
 }
 
 
@@ -125,15 +124,16 @@ def between(page: str, section: str) -> str | None:
     return found and found[1]
 
 
-def main() -> None:
-    """Write every section of the page anew."""
-    page = text(PAGE)
-    for section, write in SECTIONS.items():
-        marked = rf"(?s)(<!-- {section} -->\n).*?(<!-- /{section} -->)"
-        content = inspect.cleandoc(write())
-        page = re.sub(marked, lambda hit, new=content: f"{hit[1]}{new}\n{hit[2]}", page)  # type: ignore[misc]  # a default argument
-    PAGE.write_text(page, encoding="utf-8")
+def main(sections: Iterable[str]) -> None:
+    """Write these sections anew."""
+    for section in sections:
+        page, write = SECTIONS[section]
+        old = between(page.read_text(), section)
+        if old is None:
+            raise LookupError(f"{page} has no section {section}")
+        marked = f"<!-- {section} -->\n"
+        page.write_text(page.read_text().replace(f"{marked}{old}", f"{marked}{write()}\n", 1))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or SECTIONS)
