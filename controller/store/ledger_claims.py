@@ -8,7 +8,10 @@ An execution has at most one owner, who renews a lease. It is free to be claimed
 - parked, and its `wake_at` has come, or a signal waits for it;
 - owned by somebody else whose lease ran out.
 
-What has started goes before what has not; among equals the oldest goes first. A claim makes
+Only what is parked has a `wake_at`, and only what is owned has a lease: so each way to become free
+is one condition, and one index.
+
+What has started goes before what has not, and whoever is free for longest goes first. A claim makes
 `wake_at` NULL, so that an execution whose new owner dies is free again at once. Claims need not be
 exclusive to be safe — the key of a checkpoint is the fence — they are exclusive so that no work is
 done twice. Rows another controller is claiming are left to it (SKIP LOCKED on PostgreSQL).
@@ -35,7 +38,14 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from controller.store.dialect import serialise
 from controller.store.records import NEVER, ExecutionRecord
 from controller.store.rows import columns, every
-from controller.store.tables import READY, UNCONSUMED, Transaction, signals, workflow_executions
+from controller.store.tables import (
+    PENDING,
+    READY,
+    UNCONSUMED,
+    Transaction,
+    signals,
+    workflow_executions,
+)
 
 _e = workflow_executions.c
 _STARTED = ("running", "paused")
@@ -66,21 +76,20 @@ def _started(
     tx: Transaction, owner: str, now: int, within: ColumnElement[bool], *, limit: int
 ) -> list[str]:
     """Started executions nobody has: one indexed select for each way to become free."""
-    started = _e.status.in_(_STARTED)
     signalled = select(signals.c.execution_id).where(text(UNCONSUMED))
+    standing = and_(_e.started_at.is_not(None), _e.completed_at.is_(None), _e.owner.is_(None))
     ways = (
-        and_(text(READY), started),
-        and_(_e.wake_at <= now, started, _e.owner.is_(None)),
-        and_(_e.lease_until < now, started, _e.owner != owner),
-        and_(_e.id.in_(signalled), started, _e.owner.is_(None)),
+        (text(READY), _e.created_at),
+        (_e.wake_at <= now, _e.wake_at),
+        (and_(_e.lease_until < now, _e.owner != owner), _e.lease_until),
+        (and_(_e.id.in_(signalled), standing), _e.created_at),
     )
-    found: dict[str, tuple[int, str]] = {}
-    for way in ways:
-        chosen = select(_e.id, _e.created_at).where(way, within)
-        ordered = chosen.order_by(_e.created_at, _e.id).limit(limit)
-        rows = tx.execute(ordered.with_for_update(skip_locked=True, of=workflow_executions))
-        found |= {row.id: (row.created_at, row.id) for row in rows}
-    return sorted(found, key=found.__getitem__)[:limit]
+    found: dict[str, int] = {}
+    for way, since in ways:
+        chosen = select(_e.id, since).where(way, within).order_by(since, _e.id).limit(limit)
+        rows = tx.execute(chosen.with_for_update(skip_locked=True, of=workflow_executions))
+        found = {row[0]: row[1] for row in rows} | found
+    return sorted(found, key=lambda each: (found[each], each))[:limit]
 
 
 def _pending(tx: Transaction, limit: int, within: ColumnElement[bool]) -> list[Any]:
@@ -95,7 +104,7 @@ def _pending(tx: Transaction, limit: int, within: ColumnElement[bool]) -> list[A
     unbounded = or_(_e.concurrency_key.is_(None), _e.concurrency_max.is_(None))
     chosen = (
         select(_e.id, _e.concurrency_key, left.label("places"))
-        .where(text(READY), _e.status == "pending", or_(unbounded, left > 0), within)
+        .where(text(PENDING), or_(unbounded, left > 0), within)
         .order_by(_e.created_at, _e.id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=workflow_executions)

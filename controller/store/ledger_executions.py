@@ -116,26 +116,34 @@ def cancel_pending(tx: Transaction, execution_id: str, now: int) -> bool:
 def record_outcome(
     tx: Transaction, execution_id: str, outcome: Outcome, owner: str | None = None
 ) -> bool:
-    """Change the row of an execution that has not ended; False: it has, or `owner` lost it."""
+    """Change the row of an execution that has not ended; False: it has, or `owner` lost it.
+
+    Only one that was claimed before can park or pause.
+    """
     final = outcome.status in FINAL
+    if final and outcome.completed_at is None:
+        raise ValueError("an execution that ends needs to say when")
+    release = final or outcome.release
     values: dict[str, Any] = {
         "status": outcome.status,
         "outputs": outcome.outputs,
         "error": outcome.error,
-        "completed_at": outcome.completed_at,
+        "completed_at": outcome.completed_at if final else None,
         "duration": outcome.duration,
         "current_step": outcome.current_step,
-        "wake_at": None if final else outcome.wake_at,
+        "wake_at": outcome.wake_at if release and not final else None,
     }
-    if final or outcome.release:
+    if release:
         values |= {"owner": None, "lease_until": None}
-    change = update(workflow_executions).where(_e.id == execution_id, _e.status.in_(ACTIVE))
+    change = update(workflow_executions).where(_e.id == execution_id, _e.completed_at.is_(None))
+    if not final:
+        change = change.where(_e.started_at.is_not(None))
     if owner is not None:
         change = change.where(_e.owner == owner)
     if tx.execute(change.values(values)).rowcount != 1:
         return False
-    if final:
-        _settle_signals(tx, execution_id, outcome.completed_at or 0)
+    if final and outcome.completed_at is not None:
+        _settle_signals(tx, execution_id, outcome.completed_at)
     return True
 
 

@@ -114,7 +114,9 @@ def due(tx: Transaction, now: int, limit: int) -> list[ScheduleRecord]:
 
 def next_due(tx: Transaction) -> int | None:
     """When the next schedule is due, epoch milliseconds; None: none is."""
-    soonest: int | None = tx.scalar(select(func.min(_s.next_run_at)))
+    soonest: int | None = tx.scalar(
+        select(func.min(_s.next_run_at)).where(_s.next_run_at.is_not(None))
+    )
     return soonest
 
 

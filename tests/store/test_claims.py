@@ -121,6 +121,26 @@ def test_parked_until_a_signal(tx: Transaction) -> None:
     assert [each.id for each in signals(tx, ["a"])] == ["g2"]
 
 
+def test_the_longest_overdue_is_claimed_first(tx: Transaction) -> None:
+    """Whatever was created first: a parked one waits since its `wake_at`."""
+    for name in ("a", "b", "c"):
+        create(tx, new(name))
+    take(tx)
+    for name, wait in (("a", 30), ("b", 10), ("c", 20)):
+        park(tx, name, NOW + wait)
+    assert take(tx, now=NOW + 50, limit=2) == ["b", "c"]
+
+
+def test_what_was_never_claimed_cannot_park(tx: Transaction) -> None:
+    """Pending is pending; it may end, such as when its definition is refused."""
+    create(tx, new("a"))
+    assert not record_outcome(tx, "a", Outcome("paused", wake_at=NEVER))
+    with pytest.raises(ValueError, match="when"):
+        record_outcome(tx, "a", Outcome("failed"))
+    assert record_outcome(tx, "a", Outcome("failed", completed_at=NOW))
+    assert take(tx) == []
+
+
 def test_given_up_is_free_at_once(tx: Transaction) -> None:
     """`wake_at` None: it waits for nothing but an owner, and goes before what has not started."""
     create(tx, new("young", NOW + 1))
@@ -200,7 +220,6 @@ class Model:
     lease_until: int = 0
     wake_at: int | None = None
     waiting: int = 0
-    order: int = 0
 
 
 @dataclass
@@ -223,19 +242,22 @@ class World:
             return each.owner != owner and each.lease_until < self.now
         return each.wake_at is None or each.wake_at <= self.now or each.waiting > 0
 
-    def claim(self, owner: str, limit: int) -> list[str]:
-        """The rules, one after another, without any index."""
-        ordered = sorted(self.executions.items(), key=lambda item: item[1].order)
-        claimed = [name for name, each in ordered if self.is_free(each, owner)][:limit]
-        for name, each in ordered:
+    def claim(self, owner: str, limit: int, claimed: list[str]) -> None:
+        """Hold what was claimed against the rules, one after another, without any index."""
+        free = {name for name, each in self.executions.items() if self.is_free(each, owner)}
+        first = min(limit, len(free))
+        assert set(claimed[:first]) <= free
+        expected = claimed[:first]
+        for name, each in self.executions.items():
             places = each.key is None or self.running(each.key) < PLACES
-            if len(claimed) < limit and each.status == "pending" and places:
-                claimed.append(name)
+            if len(expected) < limit and each.status == "pending" and places:
+                expected.append(name)
                 each.status = "running"
+        assert claimed == expected
+        assert len(set(claimed)) == len(claimed)
         for name in claimed:
             each = self.executions[name]
             each.owner, each.lease_until, each.wake_at = owner, self.now + LEASE, None
-        return claimed
 
 
 PLACES = 2
@@ -267,16 +289,14 @@ class Claims(RuleBasedStateMachine):
     @rule(key=st.sampled_from([None, None, "k", "l"]))
     def created(self, key: str | None) -> None:
         """A new one, pending."""
-        order = len(self.world.executions)
-        name = f"e{order:03}"
+        name = f"e{len(self.world.executions):03}"
         create(self.tx, new(name, NOW, concurrency_key=key, concurrency_max=key and PLACES))
-        self.world.executions[name] = Model(key, order=order)
+        self.world.executions[name] = Model(key)
 
     @rule(owner=OWNERS, limit=st.integers(1, 4))
     def claimed(self, owner: str, limit: int) -> None:
-        """The same ones in the same order."""
-        expected = self.world.claim(owner, limit)
-        assert take(self.tx, owner, self.world.now, limit) == expected
+        """What is free, then what is pending in the order it was created."""
+        self.world.claim(owner, limit, take(self.tx, owner, self.world.now, limit))
 
     @rule(owner=OWNERS)
     def released(self, owner: str) -> None:

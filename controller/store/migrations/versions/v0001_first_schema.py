@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
+_READY = "owner IS NULL AND wake_at IS NULL AND started_at IS NOT NULL AND completed_at IS NULL"
 
 
 def upgrade() -> None:
@@ -197,13 +198,13 @@ def _workflow_executions() -> None:
         "ix_executions_parent", "workflow_executions", "parent_id", where="parent_id IS NOT NULL"
     )
     _index(
-        "ix_executions_ready",
+        "ix_executions_pending",
         "workflow_executions",
-        "status",
         "created_at",
         "id",
-        where="status IN ('pending', 'running', 'paused') AND owner IS NULL AND wake_at IS NULL",
+        where="started_at IS NULL AND completed_at IS NULL",
     )
+    _index("ix_executions_ready", "workflow_executions", "created_at", "id", where=_READY)
     _index("ix_executions_root", "workflow_executions", "root_id")
     _index(
         "ix_executions_started", "workflow_executions", "started_at", where="started_at IS NOT NULL"

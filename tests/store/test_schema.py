@@ -1,0 +1,174 @@
+"""The schema: migrations and tables agree, records and columns agree, questions use indexes."""
+
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Table, create_engine, event
+
+from controller.store import opening, records, tables
+from controller.store.ledger_claims import adopt, claim, heartbeat, next_wake
+from controller.store.ledger_executions import (
+    checkpoints,
+    children,
+    count_active,
+    create,
+    executions,
+)
+from controller.store.ledger_logs import logs
+from controller.store.ledger_schedules import due, next_due
+from controller.store.ledger_signals import signals, signals_for
+from controller.store.records import Keep
+from controller.store.retention import expired, remove
+from controller.store.tables import Transaction
+from tests.store.sample import NOW, new
+
+
+def _schema(connection: Connection) -> dict[str, str]:
+    rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {
+        name: re.sub(r"\s+", " ", sql)
+        for name, sql in rows
+        if not name.startswith("sqlite_") and name != opening.SCHEMA_TABLE
+    }
+
+
+def test_the_migrated_schema_is_that_of_the_tables(database: Path) -> None:
+    """Every table, column, index and constraint, word by word."""
+    migrated = create_engine(f"sqlite:///{database}")
+    fresh = create_engine("sqlite://")
+    with migrated.connect() as old, fresh.connect() as new_:
+        tables.metadata.create_all(new_)
+        assert _schema(old) == _schema(new_)
+    migrated.dispose()
+    fresh.dispose()
+
+
+def test_the_known_revisions_are_those_on_file() -> None:
+    """`REVISIONS` lists each file under versions/, oldest first, and nothing else."""
+    config = Config()
+    folder = Path(opening.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    listed = [script.revision for script in scripts.walk_revisions()]
+    assert tuple(reversed(listed)) == opening.REVISIONS
+    assert scripts.get_heads() == [opening.HEAD]
+
+
+RECORDS = [
+    (records.WorkflowRecord, tables.workflows, set()),
+    (records.VersionRecord, tables.workflow_versions, set()),
+    (records.ExecutionRecord, tables.workflow_executions, set()),
+    (records.CheckpointRecord, tables.execution_checkpoints, set()),
+    (records.ScheduleRecord, tables.workflow_schedules, set()),
+    (records.LogRecord, tables.workflow_logs, set()),
+    (records.SourceRecord, tables.sources, set()),
+    (records.FileRecord, tables.source_files, {"source_id"}),
+    (records.SignalRecord, tables.signals, {"number"}),
+    (records.AuditRecord, tables.audit_log, set()),
+]
+
+
+@pytest.mark.parametrize(("record", "table", "hidden"), RECORDS, ids=str)
+def test_a_record_has_every_column(record: type[Any], table: Table, hidden: set[str]) -> None:
+    """One field, one column, and a column may be NULL exactly where its field may be None."""
+    assert {each.name for each in fields(record)} == set(table.c.keys()) - hidden
+    for each in fields(record):
+        assert table.c[each.name].nullable == ("None" in str(each.type)), each.name
+
+
+def test_a_new_execution_is_a_row() -> None:
+    """Every field of `NewExecution` is a column; the others are filled by what happens later."""
+    given = {each.name for each in fields(records.NewExecution)}
+    later = {"status", "outputs", "error", "started_at", "completed_at", "duration"}
+    later |= {"current_step", "owner", "lease_until", "wake_at"}
+    assert given | later == set(tables.workflow_executions.c.keys())
+    assert not given & later
+
+
+# ------------------------------------------------------------------------------------- indexes
+
+
+@contextmanager
+def _watched(tx: Transaction) -> Generator[list[tuple[str, Any]]]:
+    """Every statement executed inside the block, with its parameters."""
+    seen: list[tuple[str, Any]] = []
+
+    def executed(_1: object, _2: object, statement: str, parameters: object, *_: object) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(tx, "before_cursor_execute", executed)
+    try:
+        yield seen
+    finally:
+        event.remove(tx, "before_cursor_execute", executed)
+
+
+QUESTIONS: dict[str, tuple[Callable[[Transaction], object], set[str]]] = {
+    "claim": (
+        lambda tx: claim(tx, "me", lease_until=NOW + 1, now=NOW, limit=5),
+        {
+            "ix_executions_pending",
+            "ix_executions_ready",
+            "ix_executions_wake",
+            "ix_executions_lease",
+            "ix_executions_concurrency",
+            "ix_signals_unconsumed",
+        },
+    ),
+    "heartbeat": (lambda tx: heartbeat(tx, "me", NOW), {"ix_executions_owner"}),
+    "adopt": (lambda tx: adopt(tx, "me"), {"ix_executions_owner"}),
+    "next_wake": (next_wake, {"ix_executions_wake"}),
+    "list": (lambda tx: executions(tx, before="e"), {"ix_executions_created"}),
+    "list of a workflow": (lambda tx: executions(tx, "w"), {"ix_executions_workflow"}),
+    "list by status": (lambda tx: executions(tx, status="failed"), {"ix_executions_status"}),
+    "list of a tree": (lambda tx: executions(tx, root="e"), {"ix_executions_root"}),
+    "children": (lambda tx: children(tx, "e"), {"ix_executions_parent"}),
+    "places": (lambda tx: count_active(tx, concurrency_key="k"), {"ix_executions_concurrency"}),
+    "checkpoints": (lambda tx: checkpoints(tx, "e", 3), {"PRIMARY KEY"}),
+    "signals": (lambda tx: signals(tx, ["e", "f"]), {"ix_signals_unconsumed"}),
+    "signals of an owner": (
+        lambda tx: signals_for(tx, "me"),
+        {"ix_executions_owner", "ix_signals_unconsumed"},
+    ),
+    "due": (lambda tx: due(tx, NOW, 10), {"ix_schedules_next_run"}),
+    "next_due": (next_due, {"ix_schedules_next_run"}),
+    "logs": (lambda tx: logs(tx, "e", 5), {"ix_logs_execution"}),
+    "expired": (
+        lambda tx: expired(tx, NOW, Keep(days=1, last=3), {}),
+        {"ix_executions_workflow", "ix_executions_root"},
+    ),
+    "remove": (
+        lambda tx: remove(tx, ["e"]),
+        {"ix_logs_execution", "ix_signals_execution", "ix_executions_root"},
+    ),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_is_asked_often_uses_an_index(database: Path, question: str) -> None:
+    """No statement of it reads a table from end to end, whatever else is in there."""
+    ask, indexes = QUESTIONS[question]
+    engine = create_engine(f"sqlite:///{database}")
+    with engine.connect() as tx:
+        tx.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        create(tx, new("e"))
+        with _watched(tx) as seen:
+            ask(tx)
+        plans = [
+            row[3]
+            for statement, parameters in seen
+            for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+        tx.rollback()
+    engine.dispose()
+    through = [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan]
+    assert through == [], plans
+    assert {index for index in indexes if not any(index in plan for plan in plans)} == set(), plans
