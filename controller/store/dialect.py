@@ -309,7 +309,7 @@ def _sqlite_failure(code: int, where: str, said: str) -> Unavailable | Refused |
     if primary in _AWAY:
         return Unavailable(_AWAY[primary].format(where=where, said=said))
     if primary in {3, 8}:
-        return _read_only(where)
+        return read_only(where)
     if primary in {11, 26}:
         return Refused(
             f"{where} is damaged, or is not a database ({said})",
@@ -330,7 +330,7 @@ def _postgres_failure(
     if state == "53100":
         return Unavailable(f"disk full: {where} cannot grow ({said})")
     if state == "25006":
-        return _read_only(where)
+        return read_only(where)
     if state is not None and state[:2] in {"28", "3D", "42"}:
         return Refused(f"{where} refuses us ({said})", reason="database-access")
     lost = error.connection_invalidated or (
@@ -341,7 +341,8 @@ def _postgres_failure(
     return None
 
 
-def _read_only(where: str) -> Refused:
+def read_only(where: str) -> Refused:
+    """The database cannot be written, by this user or at all."""
     return Refused(
         f"{where} is read-only",
         reason="database-read-only",

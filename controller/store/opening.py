@@ -5,6 +5,7 @@ Our schema's revision stands in a table of its own name, so that another program
 taken for ours. A database with the newest revision is opened without importing alembic.
 """
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,8 @@ def _check_file(path: Path, *, create: bool) -> None:
         ) from error
     if header not in {b"", _SQLITE_HEADER}:
         raise _not_a_database(path, "is not a database")
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise dialect.read_only(str(path))
 
 
 def _make_file(path: Path, *, create: bool) -> None:

@@ -38,9 +38,13 @@ UNCONSUMED = "consumed_at IS NULL"
 
 
 def _index(name: str, *columns: str, where: str | None = None, unique: bool = False) -> Index:
-    """An index that holds only the rows for which `where` is true."""
+    """An index that holds only the rows for which `where` is true.
+
+    PostgreSQL has the same ones, from the migration; to name its option here would import its
+    dialect at every start.
+    """
     condition = None if where is None else text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+    return Index(name, *columns, unique=unique, sqlite_where=condition)
 
 
 workflows = Table(
