@@ -32,7 +32,7 @@ def integrity(tx: Transaction) -> list[str]:
         count = tx.scalar(select(func.count()).select_from(chosen.subquery())) or 0
         if count:
             some = [str(row[0]) for row in tx.execute(chosen.limit(EXAMPLES))]
-            found.append(f"{count} {what}: {', '.join(some)}{' …' if count > EXAMPLES else ''}")
+            found.append(f"{what}: {count} ({', '.join(some)}{' …' if count > EXAMPLES else ''})")
     return found
 
 

@@ -1,0 +1,203 @@
+"""Retention and integrity: what goes, what stays, and what is reported as wrong."""
+
+from sqlalchemy import delete, func, insert, select, update
+
+from controller.store.doctor import integrity
+from controller.store.ledger_claims import claim
+from controller.store.ledger_definitions import put_version, put_workflow, version
+from controller.store.ledger_executions import create, executions, record_outcome
+from controller.store.ledger_logs import add_logs, audit, audits, logs
+from controller.store.ledger_schedules import (
+    add_schedule,
+    advance,
+    cancel_schedule,
+    put_schedules,
+    schedules,
+)
+from controller.store.ledger_signals import add_signal
+from controller.store.records import AuditRecord, Keep, LogRecord, Outcome
+from controller.store.retention import (
+    DAY,
+    expired,
+    prune,
+    remove,
+    remove_audits,
+    remove_logs,
+    remove_schedules,
+    remove_versions,
+)
+from controller.store.tables import (
+    Transaction,
+    execution_checkpoints,
+    metadata,
+    signals,
+    workflow_executions,
+)
+from tests.store.sample import NOW, new, schedule, signal
+from tests.store.sample import version as definition
+from tests.store.sample import workflow as defined
+
+FOREVER = Keep()
+
+
+def ended(tx: Transaction, execution_id: str, at: int, **given: object) -> None:
+    """An execution that was created and ended then, with something of everything."""
+    create(tx, new(execution_id, at, **given))
+    add_signal(tx, signal(f"g-{execution_id}", execution_id))
+    record_outcome(tx, execution_id, Outcome("completed", completed_at=at))
+    add_logs(tx, [LogRecord(execution_id, "info", "x", at) for _ in range(3)])
+    record(tx, execution_id, 4)
+
+
+def record(tx: Transaction, execution_id: str, events: int) -> None:
+    """Checkpoints 0, 1, 2, …."""
+    row = {"execution_id": execution_id, "type": "x", "attempt": 1, "context": {}, "created_at": 1}
+    tx.execute(insert(execution_checkpoints), [row | {"seq": seq} for seq in range(events)])
+
+
+def left(tx: Transaction) -> list[str]:
+    """The executions that are there."""
+    return sorted(each.id for each in executions(tx, limit=99))
+
+
+def rows(tx: Transaction) -> int:
+    """Rows of all tables but the definitions."""
+    counted = [
+        tx.scalar(select(func.count()).select_from(table)) or 0
+        for table in metadata.sorted_tables
+        if table.name != "workflow_versions"
+    ]
+    return sum(counted)
+
+
+def test_the_old_go_with_all_they_had(tx: Transaction) -> None:
+    """Older than the days of their workflow, counted from their end; nothing of them stays."""
+    ended(tx, "old", NOW - 10 * DAY)
+    ended(tx, "young", NOW - DAY)
+    ended(tx, "kept", NOW - 10 * DAY, workflow_id="v")
+    assert expired(tx, NOW, FOREVER, {}) == []
+    assert expired(tx, NOW, Keep(days=5), {"v": Keep(days=50)}) == ["old"]
+    before = rows(tx)
+    assert prune(tx, NOW, Keep(days=5), {"v": Keep(days=50)}) == 1
+    assert left(tx) == ["kept", "young"]
+    assert before - rows(tx) == 1 + 1 + 3 + 4
+    assert prune(tx, NOW, Keep(days=5), {"v": Keep(days=50)}) == 0
+
+
+def test_the_newest_stay(tx: Transaction) -> None:
+    """So many of each workflow; ids decide among those of one millisecond."""
+    for number in range(5):
+        ended(tx, f"w{number}", NOW - 5 + number // 2)
+        ended(tx, f"v{number}", NOW - 5, workflow_id="v")
+    while prune(tx, NOW, Keep(last=2), {"v": Keep(last=4)}, limit=2):
+        pass
+    assert left(tx) == ["v1", "v2", "v3", "v4", "w3", "w4"]
+    while prune(tx, NOW, Keep(last=0), {"v": FOREVER}):
+        pass
+    assert left(tx) == ["v1", "v2", "v3", "v4"]
+
+
+def test_what_has_not_ended_stays_with_its_whole_tree(tx: Transaction) -> None:
+    """However old; and a child that ended stays until its root has."""
+    create(tx, new("pending", 1))
+    create(tx, new("root", 1))
+    ended(tx, "child", 1, root_id="root", parent_id="root")
+    ended(tx, "other root", 1)
+    create(tx, new("grandchild", 1, root_id="other root", parent_id="other root"))
+    assert prune(tx, NOW, Keep(days=0, last=0), {}) == 0
+    record_outcome(tx, "root", Outcome("failed", completed_at=NOW))
+    assert prune(tx, NOW, Keep(last=0), {}) == 1
+    assert left(tx) == ["grandchild", "other root", "pending"]
+
+
+def test_a_large_tree_goes_in_small_steps(tx: Transaction) -> None:
+    """No call deletes more than it may; the root goes last, so that it is found until then."""
+    ended(tx, "root", 1)
+    for number in range(5):
+        ended(tx, f"c{number}", 1, root_id="root", parent_id="root")
+    total, steps = rows(tx), 0
+    while roots := expired(tx, NOW, Keep(days=1), {}):
+        assert roots == ["root"]
+        removed = remove(tx, roots, rows=7)
+        assert 0 < removed <= 7
+        total, steps = total - removed, steps + 1
+        assert rows(tx) == total
+    assert (total, left(tx)) == (0, [])
+    assert steps == 8
+
+
+def test_logs_and_audits_go_by_their_age(tx: Transaction) -> None:
+    """Up to the limit, and only what is older."""
+    add_logs(tx, [LogRecord("e", "info", "x", NOW + number) for number in range(5)])
+    assert remove_logs(tx, NOW + 3, limit=2) == 2
+    assert remove_logs(tx, NOW + 3) == 1
+    assert [each.timestamp for each in logs(tx, "e")] == [NOW + 3, NOW + 4]
+    for number in range(3):
+        audit(tx, AuditRecord(NOW + number, "me", "x", None, {}))
+    assert remove_audits(tx, NOW + 2) == 2
+    assert len(audits(tx)) == 1
+
+
+def test_a_definition_stays_while_anything_points_to_it(tx: Transaction) -> None:
+    """The current one of a workflow, and those that executions are pinned to."""
+    put_workflow(tx, defined(digest="current"), definition("current"))
+    put_version(tx, definition("unused"))
+    put_version(tx, definition("young", created_at=NOW + 1))
+    ended(tx, "e", NOW)
+    assert remove_versions(tx, NOW + 1) == 1
+    assert version(tx, "unused") is None
+    for digest in ("current", "young", "d"):
+        assert version(tx, digest) is not None
+
+
+def test_only_schedules_that_somebody_stopped_go(tx: Transaction) -> None:
+    """One that came to its end would be new to the next reconcile, and fire again."""
+    put_schedules(tx, "w", "here", [schedule(each) for each in ("a", "b", "c", "d")], now=NOW)
+    advance(tx, "a", last_run_at=NOW, next_run_at=None)
+    cancel_schedule(tx, "b", NOW)
+    cancel_schedule(tx, "c", NOW + 2)
+    assert remove_schedules(tx, NOW + 1) == 1
+    assert [each.id for each in schedules(tx, active=None)] == ["a", "c", "d"]
+
+
+def _healthy(tx: Transaction) -> None:
+    put_workflow(tx, defined(), definition())
+    add_schedule(tx, schedule())
+    ended(tx, "root", NOW)
+    create(tx, new("child", parent_id="root", root_id="root"))
+    claim(tx, "me", lease_until=NOW, now=NOW, limit=9)
+
+
+def test_a_healthy_database_has_nothing_to_report(tx: Transaction) -> None:
+    """With something of everything in it."""
+    _healthy(tx)
+    assert integrity(tx) == []
+
+
+def test_damage_is_named_and_counted(tx: Transaction) -> None:
+    """Each kind once, with the keys to look for."""
+    _healthy(tx)
+    add_schedule(tx, schedule("lost", workflow_id="nowhere"))
+    for number in range(5):
+        create(tx, new(f"x{number}", parent_id="gone", root_id="gone"))
+    create(tx, new("e", workflow_id="nowhere"))
+    columns = workflow_executions.c
+    tx.execute(
+        update(workflow_executions)
+        .where(columns.id == "root")
+        .values(owner="me", completed_at=None, status="completed")
+    )
+    tx.execute(update(workflow_executions).where(columns.id == "e").values(status="odd"))
+    tx.execute(update(signals).values(consumed_at=None))
+    tx.execute(delete(execution_checkpoints).where(execution_checkpoints.c.seq == 2))
+    assert integrity(tx) == [
+        "executions of workflows that are not there: 1 (e)",
+        "executions whose parent is not there: 5 (x0, x1, x2 …)",
+        "executions whose root is not there: 5 (x0, x1, x2 …)",
+        "schedules of workflows that are not there: 1 (lost)",
+        "executions that ended and still have an owner: 1 (root)",
+        "executions that ended at no time: 1 (root)",
+        "executions with an unknown status: 1 (e)",
+        "executions that ended while a signal waits: 1 (root)",
+        "executions with a gap in their checkpoints: 1 (root)",
+    ]
