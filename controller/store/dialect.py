@@ -6,7 +6,8 @@ the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEA
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -138,7 +139,8 @@ def sqlite_path(url: URL) -> Path | None:
 
 def place(url: URL) -> str:
     """The database as messages name it: a path, or a URL without its password."""
-    return str(sqlite_path(url) or url.render_as_string(hide_password=True))
+    plain = url.set(drivername=url.get_backend_name())
+    return str(sqlite_path(url) or plain.render_as_string(hide_password=True))
 
 
 def connect(url: URL, readers: int) -> Engines:
@@ -214,34 +216,46 @@ def is_sqlite(tx: Connection) -> bool:
     return tx.dialect.name == "sqlite"
 
 
-def _insert(tx: Connection, table: Table) -> "Insert":
-    if is_sqlite(tx):
+@cache
+def _insert(name: str, table: Table) -> "Insert":
+    if name == "sqlite":
         from sqlalchemy.dialects.sqlite import insert  # ruff: ignore[import-outside-top-level]  # one of two
     else:
         from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]  # ruff: ignore[import-outside-top-level]  # the other; both have the same methods
     return insert(table)
 
 
+@cache
+def _insert_or_ignore(name: str, table: Table) -> "Insert":
+    statement = _insert(name, table).on_conflict_do_nothing()
+    return statement.execution_options(preserve_rowcount=True)  # psycopg forgets it otherwise
+
+
+@cache
+def _upsert(name: str, table: Table, columns: tuple[str, ...], keep: tuple[str, ...]) -> "Insert":
+    statement = _insert(name, table)
+    keys = [column.name for column in table.primary_key]
+    changed = {each: statement.excluded[each] for each in columns if each not in {*keys, *keep}}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
 def insert_or_ignore(tx: Connection, table: Table, row: dict[str, Any]) -> bool:
     """Insert, unless a unique key of the table is taken; whether it was inserted."""
-    return tx.execute(_insert(tx, table).on_conflict_do_nothing().values(row)).rowcount == 1
+    return tx.execute(_insert_or_ignore(tx.dialect.name, table), row).rowcount == 1
+
+
+def insert_missing(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert those whose unique keys are free."""
+    if rows:
+        tx.execute(_insert(tx.dialect.name, table).on_conflict_do_nothing(), rows)
 
 
 def upsert(
-    tx: Connection,
-    table: Table,
-    rows: Sequence[dict[str, Any]],
-    *,
-    keep: Iterable[str] = (),
+    tx: Connection, table: Table, rows: Sequence[dict[str, Any]], *, keep: tuple[str, ...] = ()
 ) -> None:
     """Insert; a row whose primary key is there is overwritten, except for the columns in `keep`."""
-    if not rows:
-        return
-    statement = _insert(tx, table)
-    keys = {column.name for column in table.primary_key}
-    fixed = keys.union(keep)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in fixed}
-    tx.execute(statement.on_conflict_do_update(index_elements=sorted(keys), set_=changed), rows)
+    if rows:
+        tx.execute(_upsert(tx.dialect.name, table, tuple(rows[0]), keep), rows)
 
 
 def placeholders(dialect: Dialect, columns: int) -> str:

@@ -111,8 +111,9 @@ class Journal:
 
     def _put(self, item: _Item[Any]) -> None:
         if self._closed:
-            raise Unavailable(f"{self._where} is closed")
-        self._queue.put(item)
+            item.future.set_exception(Unavailable(f"{self._where} is closed"))
+        else:
+            self._queue.put(item)
 
     async def close(self) -> None:
         """Write what is queued, then stop."""

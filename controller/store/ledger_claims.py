@@ -19,18 +19,22 @@ done twice. Rows another controller is claiming are left to it (SKIP LOCKED on P
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    Integer,
+    Select,
     Update,
     and_,
+    bindparam,
     case,
     func,
     or_,
     select,
     text,
-    true,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -57,43 +61,76 @@ def claim(
     tx: Transaction, owner: str, *, lease_until: int, now: int, limit: int, root: str | None = None
 ) -> list[ExecutionRecord]:
     """Take up to `limit` free executions for `owner`; with `root`, of that tree only."""
-    taking = _taking(owner, lease_until, now)
-    claimed = _take(tx, taking, _started(tx, owner, now, _within(root), limit=limit))
+    given = {"by": owner, "until": lease_until, "now": now, "limit": limit, "root": root}
+    claimed = _take(tx, _started(tx, given), given)
     while len(claimed) < limit:
         wanted = limit - len(claimed)
-        candidates = _pending(tx, wanted, _within(root))
-        claimed += _take(tx, taking, _admitted(candidates))
+        candidates = _pending(tx, given | {"limit": wanted})
+        claimed += _take(tx, _admitted(candidates), given)
         if len(candidates) < wanted:
             break
     return claimed
 
 
-def _within(root: str | None) -> ColumnElement[bool]:
-    return true() if root is None else _e.root_id == root
-
-
-def _started(
-    tx: Transaction, owner: str, now: int, within: ColumnElement[bool], *, limit: int
-) -> list[str]:
+def _started(tx: Transaction, given: dict[str, Any]) -> list[str]:
     """Started executions nobody has: one indexed select for each way to become free."""
+    found: dict[str, int] = {}
+    for way in _ways(rooted=given["root"] is not None):
+        found = {row[0]: row[1] for row in tx.execute(way, given)} | found
+    return sorted(found, key=lambda each: (found[each], each))[: given["limit"]]
+
+
+def _pending(tx: Transaction, given: dict[str, Any]) -> list[Any]:
+    """The oldest pending executions whose key has a place: rows (id, key, places left)."""
+    serialise(tx, _CLAIM_LOCK)
+    return list(tx.execute(_candidates(rooted=given["root"] is not None), given))
+
+
+def _admitted(candidates: Iterable[Any]) -> list[str]:
+    """Those that still have a place when the ones before them have taken theirs."""
+    taken: Counter[str] = Counter()
+    admitted = []
+    for execution_id, key, places in candidates:
+        if places is not None:
+            if taken[key] >= places:
+                continue
+            taken[key] += 1
+        admitted.append(execution_id)
+    return admitted
+
+
+def _take(tx: Transaction, ids: Sequence[str], given: dict[str, Any]) -> list[ExecutionRecord]:
+    """Those executions, taken, in the order of `ids`."""
+    if not ids:
+        return []
+    taken = every(tx, ExecutionRecord, _taking(), given | {"ids": ids})
+    place = {execution_id: number for number, execution_id in enumerate(ids)}
+    return sorted(taken, key=lambda each: place[each.id])
+
+
+# Built once: to put a statement together takes longer than to execute it.
+
+_NOW = bindparam("now", type_=BigInteger)
+
+
+@cache
+def _ways(*, rooted: bool, take: bool = True) -> tuple[Select[Any], ...]:
     signalled = select(signals.c.execution_id).where(text(UNCONSUMED))
     standing = and_(_e.started_at.is_not(None), _e.completed_at.is_(None), _e.owner.is_(None))
     ways = (
         (text(READY), _e.created_at),
-        (_e.wake_at <= now, _e.wake_at),
-        (and_(_e.lease_until < now, _e.owner != owner), _e.lease_until),
+        (_e.wake_at <= _NOW, _e.wake_at),
+        (and_(_e.lease_until < _NOW, _e.owner != bindparam("by")), _e.lease_until),
         (and_(_e.id.in_(signalled), standing), _e.created_at),
     )
-    found: dict[str, int] = {}
-    for way, since in ways:
-        chosen = select(_e.id, since).where(way, within).order_by(since, _e.id).limit(limit)
-        rows = tx.execute(chosen.with_for_update(skip_locked=True, of=workflow_executions))
-        found = {row[0]: row[1] for row in rows} | found
-    return sorted(found, key=lambda each: (found[each], each))[:limit]
+    return tuple(
+        _first(select(_e.id, since).where(way), since, rooted=rooted, take=take)
+        for way, since in ways
+    )
 
 
-def _pending(tx: Transaction, limit: int, within: ColumnElement[bool]) -> list[Any]:
-    """The oldest pending executions whose key has a place: rows (id, key, places left)."""
+@cache
+def _candidates(*, rooted: bool, take: bool = True) -> Select[Any]:
     other = workflow_executions.alias("other")
     taken = (
         select(func.count())
@@ -102,52 +139,36 @@ def _pending(tx: Transaction, limit: int, within: ColumnElement[bool]) -> list[A
     )
     left = _e.concurrency_max - taken
     unbounded = or_(_e.concurrency_key.is_(None), _e.concurrency_max.is_(None))
-    chosen = (
-        select(_e.id, _e.concurrency_key, left.label("places"))
-        .where(text(PENDING), or_(unbounded, left > 0), within)
-        .order_by(_e.created_at, _e.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=workflow_executions)
-    )
-    serialise(tx, _CLAIM_LOCK)
-    return list(tx.execute(chosen))
+    chosen = select(_e.id, _e.concurrency_key, left).where(text(PENDING), or_(unbounded, left > 0))
+    return _first(chosen, _e.created_at, rooted=rooted, take=take)
 
 
-def _admitted(candidates: Iterable[Any]) -> list[str]:
-    """Those that still have a place when the ones before them have taken theirs."""
-    taken: Counter[str] = Counter()
-    admitted = []
-    for row in candidates:
-        if row.places is not None:
-            if taken[row.concurrency_key] >= row.places:
-                continue
-            taken[row.concurrency_key] += 1
-        admitted.append(row.id)
-    return admitted
+def _first(
+    chosen: Select[Any], since: ColumnElement[Any], *, rooted: bool, take: bool
+) -> Select[Any]:
+    """The first so many by `since`; to `take` them leaves out what another controller claims now."""
+    if rooted:
+        chosen = chosen.where(_e.root_id == bindparam("root"))
+    ordered = chosen.order_by(since, _e.id).limit(bindparam("limit", type_=Integer))
+    if take:
+        return ordered.with_for_update(skip_locked=True, of=workflow_executions)
+    return ordered
 
 
-def _taking(owner: str, lease_until: int, now: int) -> ReturningUpdate[Any]:
+@cache
+def _taking() -> ReturningUpdate[Any]:
     return (
         update(workflow_executions)
+        .where(_e.id.in_(bindparam("ids", expanding=True)))
         .values(
-            owner=owner,
-            lease_until=lease_until,
+            owner=bindparam("by"),
+            lease_until=bindparam("until"),
             wake_at=None,
             status=case((_e.status == "pending", "running"), else_=_e.status),
-            started_at=func.coalesce(_e.started_at, now),
+            started_at=func.coalesce(_e.started_at, _NOW),
         )
         .returning(*columns(ExecutionRecord, workflow_executions))
     )
-
-
-def _take(
-    tx: Transaction, taking: ReturningUpdate[Any], ids: Sequence[str]
-) -> list[ExecutionRecord]:
-    """Those executions, taken, in the order of `ids`."""
-    if not ids:
-        return []
-    taken = every(tx, ExecutionRecord, taking.where(_e.id.in_(ids)))
-    return sorted(taken, key=lambda each: ids.index(each.id))
 
 
 def heartbeat(tx: Transaction, owner: str, lease_until: int) -> int:
@@ -175,3 +196,11 @@ def next_wake(tx: Transaction) -> int | None:
     """When the next parked execution is due, epoch milliseconds; None: none is."""
     soonest: int | None = tx.scalar(select(func.min(_e.wake_at)).where(_e.wake_at < NEVER))
     return soonest
+
+
+def claimable(tx: Transaction, owner: str, now: int, root: str | None = None) -> bool:
+    """Whether `claim` might find something; a read, so that an idle controller writes nothing."""
+    given = {"by": owner, "now": now, "limit": 1, "root": root}
+    rooted = root is not None
+    asked = (*_ways(rooted=rooted, take=False), _candidates(rooted=rooted, take=False))
+    return any(tx.execute(each, given).first() is not None for each in asked)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Text, or_, type_coerce, update
+from sqlalchemy import Text, or_, select, type_coerce, update
 
-from controller.store.dialect import insert_or_ignore, upsert
+from controller.store.dialect import insert_missing, insert_or_ignore, upsert
 from controller.store.ledger_schedules import deactivate
 from controller.store.records import VersionRecord, WorkflowHead, WorkflowRecord
 from controller.store.rows import chunks, every, one, pick, row_of
@@ -13,10 +13,43 @@ from controller.store.tables import workflows as _workflows
 
 _w = _workflows.c
 
+_FIXED = ("version", "content", "revision", "created_at")
+"""A version that is there already stays as it is."""
+
 
 def catalog(tx: Transaction) -> dict[str, WorkflowHead]:
     """Every workflow, archived ones too, by name."""
     return {head.name: head for head in every(tx, WorkflowHead, pick(WorkflowHead, _workflows))}
+
+
+def head(tx: Transaction, name: str) -> WorkflowHead | None:
+    """What a lookup needs to know of the workflow, archived or not, or None."""
+    return one(tx, WorkflowHead, pick(WorkflowHead, _workflows).where(_w.id == name))
+
+
+def heads(tx: Transaction, names: Sequence[str]) -> dict[str, WorkflowHead]:
+    """What lookups need to know of several workflows, by name."""
+    found: dict[str, WorkflowHead] = {}
+    for some in chunks(names):
+        chosen = pick(WorkflowHead, _workflows).where(_w.id.in_(some))
+        found |= {each.name: each for each in every(tx, WorkflowHead, chosen)}
+    return found
+
+
+def waiting_for_events(tx: Transaction) -> list[str]:
+    """Names of active workflows with a trigger of type `event`."""
+    wants = type_coerce(_w.triggers, Text).contains('"event"', autoescape=True)
+    chosen = select(_w.id).where(_w.status == "active", wants).order_by(_w.id)
+    return list(tx.scalars(chosen))
+
+
+def retention_rules(tx: Transaction) -> dict[str, dict[str, int | None]]:
+    """What workflows say of their own retention: {days, keep_last} by name."""
+    content = workflow_versions.c.content
+    says = type_coerce(content, Text).contains('"retention"', autoescape=True)
+    chosen = select(_w.id, content).join(workflow_versions, workflow_versions.c.digest == _w.digest)
+    found = {row[0]: row[1]["workflow"].get("retention") for row in tx.execute(chosen.where(says))}
+    return {name: rule for name, rule in found.items() if rule}
 
 
 def workflow(tx: Transaction, name: str) -> WorkflowRecord | None:
@@ -50,7 +83,16 @@ def put_version(tx: Transaction, record: VersionRecord) -> bool:
 def put_workflow(tx: Transaction, record: WorkflowRecord, compiled: VersionRecord) -> None:
     """Create or replace the workflow (`created_at` stays), and keep the version it points to."""
     put_version(tx, compiled)
-    upsert(tx, _workflows, [row_of(record)], keep=["created_at"])
+    upsert(tx, _workflows, [row_of(record)], keep=("created_at",))
+
+
+def put_workflows(
+    tx: Transaction, compiled: Sequence[tuple[WorkflowRecord, VersionRecord]]
+) -> None:
+    """`put_workflow` for many, in a statement a table."""
+    if compiled:
+        insert_missing(tx, workflow_versions, [row_of(version) for _, version in compiled])
+        upsert(tx, _workflows, [row_of(record) for record, _ in compiled], keep=("created_at",))
 
 
 def set_status(tx: Transaction, name: str, status: str, now: int) -> bool:

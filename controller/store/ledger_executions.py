@@ -1,9 +1,21 @@
 """Executions: created, looked up, ended. Who executes them is in `ledger_claims`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Update,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from controller.store.dialect import insert_or_ignore
 from controller.store.records import (
@@ -13,8 +25,9 @@ from controller.store.records import (
     NewExecution,
     Outcome,
 )
-from controller.store.rows import chunks, every, one, pick, row_of
+from controller.store.rows import chunks, every, pick, row_of
 from controller.store.tables import (
+    UNCONSUMED,
     Transaction,
     execution_checkpoints,
     signals,
@@ -38,8 +51,11 @@ def create(tx: Transaction, new: NewExecution) -> bool:
 
 def execution(tx: Transaction, execution_id: str) -> ExecutionRecord | None:
     """The execution, or None."""
-    chosen = pick(ExecutionRecord, workflow_executions).where(_e.id == execution_id)
-    return one(tx, ExecutionRecord, chosen)
+    found = every(tx, ExecutionRecord, _ONE, {"execution": execution_id})
+    return found[0] if found else None
+
+
+_ONE = pick(ExecutionRecord, workflow_executions).where(_e.id == bindparam("execution"))
 
 
 def executions(
@@ -64,6 +80,19 @@ def executions(
         chosen = chosen.where(tuple_(_e.created_at, _e.id) < last.scalar_subquery())
     chosen = chosen.order_by(_e.created_at.desc(), _e.id.desc()).limit(limit)
     return every(tx, ExecutionRecord, chosen)
+
+
+def executions_like(tx: Transaction, prefix: str, *, limit: int) -> list[ExecutionRecord]:
+    """Those whose id begins with `prefix`."""
+    chosen = pick(ExecutionRecord, workflow_executions)
+    chosen = chosen.where(_e.id >= prefix, _e.id < prefix + "\uffff").order_by(_e.id).limit(limit)
+    return every(tx, ExecutionRecord, chosen)
+
+
+def unfinished_of_schedule(tx: Transaction, schedule_id: str) -> list[tuple[str, str]]:
+    """(id, status) of a schedule's executions that have not ended, oldest first."""
+    chosen = select(_e.id, _e.status).where(_e.schedule_id == schedule_id, _e.status.in_(ACTIVE))
+    return [(row[0], row[1]) for row in tx.execute(chosen.order_by(_e.due_at))]
 
 
 def children(tx: Transaction, execution_id: str) -> list[ExecutionRecord]:
@@ -124,33 +153,56 @@ def record_outcome(
     if final and outcome.completed_at is None:
         raise ValueError("an execution that ends needs to say when")
     release = final or outcome.release
-    values: dict[str, Any] = {
-        "status": outcome.status,
-        "outputs": outcome.outputs,
-        "error": outcome.error,
-        "completed_at": outcome.completed_at if final else None,
-        "duration": outcome.duration,
-        "current_step": outcome.current_step,
-        "wake_at": outcome.wake_at if release and not final else None,
+    change = _outcome(final=final, release=release, owned=owner is not None)
+    given = {
+        "execution": execution_id,
+        "holder": owner,
+        "to_status": outcome.status,
+        "to_outputs": outcome.outputs,
+        "to_error": outcome.error,
+        "to_completed_at": outcome.completed_at if final else None,
+        "to_duration": outcome.duration,
+        "to_current_step": outcome.current_step,
+        "to_wake_at": outcome.wake_at if release and not final else None,
     }
-    if release:
-        values |= {"owner": None, "lease_until": None}
-    change = update(workflow_executions).where(_e.id == execution_id, _e.completed_at.is_(None))
-    if not final:
-        change = change.where(_e.started_at.is_not(None))
-    if owner is not None:
-        change = change.where(_e.owner == owner)
-    if tx.execute(change.values(values)).rowcount != 1:
+    if tx.execute(change, given).rowcount != 1:
         return False
     if final and outcome.completed_at is not None:
         _settle_signals(tx, execution_id, outcome.completed_at)
     return True
 
 
+_OUTCOME = ("status", "outputs", "error", "completed_at", "duration", "current_step", "wake_at")
+
+
+@cache
+def _outcome(*, final: bool, release: bool, owned: bool) -> Update:
+    """Built once: to put the statement together takes longer than to execute it."""
+    values: dict[str, Any] = {
+        name: bindparam(f"to_{name}", type_=_e[name].type) for name in _OUTCOME
+    }
+    if release:
+        values |= {"owner": None, "lease_until": None}
+    change = update(workflow_executions).where(
+        _e.id == bindparam("execution"), _e.completed_at.is_(None)
+    )
+    if not final:
+        change = change.where(_e.started_at.is_not(None))
+    if owned:
+        change = change.where(_e.owner == bindparam("holder"))
+    return change.values(values)
+
+
 def _settle_signals(tx: Transaction, execution_id: str, now: int) -> None:
     """What was sent to an execution that has ended waits for nothing any more."""
-    waiting = signals.c.execution_id == execution_id, signals.c.consumed_at.is_(None)
-    tx.execute(update(signals).where(*waiting).values(consumed_at=now))
+    tx.execute(_SETTLE, {"execution": execution_id, "now": now})
+
+
+_SETTLE = (
+    update(signals)
+    .where(text(UNCONSUMED), signals.c.execution_id == bindparam("execution"))
+    .values(consumed_at=bindparam("now"))
+)
 
 
 def checkpoints(tx: Transaction, execution_id: str, after_seq: int = -1) -> list[CheckpointRecord]:
@@ -159,6 +211,16 @@ def checkpoints(tx: Transaction, execution_id: str, after_seq: int = -1) -> list
         _c.execution_id == execution_id, _c.seq > after_seq
     )
     return every(tx, CheckpointRecord, chosen.order_by(_c.seq))
+
+
+def put_checkpoints(tx: Transaction, execution_id: str, events: Sequence[CheckpointRecord]) -> None:
+    """Give a new execution a history to begin with, renumbered from 0."""
+    if events:
+        rows = [
+            row_of(replace(event, execution_id=execution_id, seq=seq))
+            for seq, event in enumerate(events)
+        ]
+        tx.execute(insert(execution_checkpoints), rows)
 
 
 def checkpoints_of(

@@ -70,7 +70,7 @@ def put_schedules(
         if before is not None:
             row |= {"last_run_at": before.last_run_at} | _continued(before, record)
         rows.append(row)
-    upsert(tx, workflow_schedules, rows, keep=["created_at"])
+    upsert(tx, workflow_schedules, rows, keep=("created_at",))
     for gone in known.values():
         if gone.active:
             _stop(tx, gone.id, "removed", now)

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import literal, select, text, update
+from sqlalchemy import bindparam, select, text, update
 
 from controller.store.dialect import insert_or_ignore
-from controller.store.ledger_executions import ACTIVE
 from controller.store.records import SignalRecord
 from controller.store.rows import chunks, every, pick, row_of
 from controller.store.tables import UNCONSUMED, Transaction, workflow_executions
@@ -17,20 +16,29 @@ _e = workflow_executions.c
 
 def add_signal(tx: Transaction, signal: SignalRecord) -> bool:
     """Send it; False: the execution has ended or is not there, or the same id was sent before."""
-    awaits = select(literal(1)).where(_e.id == signal.execution_id, _e.status.in_(ACTIVE))
-    if tx.execute(awaits.with_for_update(read=True)).first() is None:
+    if tx.execute(_AWAITS, {"execution": signal.execution_id}).first() is None:
         return False
     return insert_or_ignore(tx, _signals, row_of(signal))
 
 
+_AWAITS = (
+    select(_e.id)
+    .where(_e.id == bindparam("execution"), _e.completed_at.is_(None))
+    .with_for_update(read=True)  # it does not end before the signal is there
+)
+
+
 def signals_for(tx: Transaction, owner: str) -> list[SignalRecord]:
     """What waits for the executions that `owner` holds, in the order it was sent."""
-    chosen = (
-        pick(SignalRecord, _signals)
-        .join(workflow_executions, _e.id == _s.execution_id)
-        .where(text(f"signals.{UNCONSUMED}"), _e.owner == owner)
-    )
-    return every(tx, SignalRecord, chosen.order_by(_s.number))
+    return every(tx, SignalRecord, _OF_OWNER, {"by": owner})
+
+
+_OF_OWNER = (
+    pick(SignalRecord, _signals)
+    .join(workflow_executions, _e.id == _s.execution_id)
+    .where(text(f"signals.{UNCONSUMED}"), _e.owner == bindparam("by"))
+    .order_by(_s.number)
+)
 
 
 def signals(tx: Transaction, execution_ids: Sequence[str]) -> list[SignalRecord]:

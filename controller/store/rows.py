@@ -33,9 +33,11 @@ def pick(kind: type, table: Table) -> Select[Any]:
     return select(*columns(kind, table))
 
 
-def every(tx: Transaction, kind: type[T], statement: Executable) -> list[T]:
-    """All rows as records."""
-    return list(starmap(kind, tx.execute(statement)))
+def every(
+    tx: Transaction, kind: type[T], statement: Executable, given: dict[str, Any] | None = None
+) -> list[T]:
+    """All rows as records; `given` are the statement's parameters, if it names any."""
+    return list(starmap(kind, tx.execute(statement, given)))
 
 
 def one(tx: Transaction, kind: type[T], statement: Select[Any]) -> T | None:

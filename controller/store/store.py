@@ -10,13 +10,14 @@ that compose them into one transaction. A write verb may run twice (see `journal
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
+import structlog
 from sqlalchemy import URL
 
 from controller.store.dialect import Engines, connect, parse_url, place, sqlite_path
@@ -30,6 +31,8 @@ P = ParamSpec("P")
 
 Verb = Callable[Concatenate[Transaction, P], T]
 """One step of one transaction."""
+
+log = structlog.get_logger("windlass.store")
 
 READERS = 4
 """Threads, and connections, that read at the same time."""
@@ -94,7 +97,7 @@ class Store:
         finally:
             await asyncio.to_thread(_shut, pool, engines)
 
-    def append(self, batch: Batch) -> Awaitable[None]:
+    def append(self, batch: Batch) -> asyncio.Future[None]:
         """Queue a batch at once; what is returned resolves when it is durable.
 
         Raises:
@@ -110,6 +113,11 @@ class Store:
         take the verb back.
         """
         return await self._journal.submit(lambda tx: verb(tx, *args, **kwargs))
+
+    def post(self, verb: Verb[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """`write` for what nobody waits for, such as log lines; a failure is told to the log."""
+        future = self._journal.submit(lambda tx: verb(tx, *args, **kwargs))
+        future.add_done_callback(_complain)
 
     async def read(self, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the verb on a snapshot that has everything acknowledged before; it cannot write."""
@@ -140,6 +148,11 @@ class Store:
     def last_commit_seconds(self) -> float:
         """How long the last group took, from its begin to its commit."""
         return self._journal.last_commit_seconds
+
+
+def _complain(future: asyncio.Future[object]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.warning("not written", error=str(error))
 
 
 def _shut(pool: ThreadPoolExecutor, engines: Engines) -> None:

@@ -1,0 +1,277 @@
+"""Whether an execution may be created, and the one place where its row is composed.
+
+A person, a schedule, an event and a subflow all come through here: the workflow is active, the
+inputs fit, the concurrency has room or its `on_full` says what to do.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from controller.catalog import Catalog, policy_to_json
+from controller.core.definition import Concurrency, EventTrigger, Workflow
+from controller.core.expression import (
+    ExpressionError,
+    Scope,
+    compile_condition,
+    compile_template,
+)
+from controller.core.inputs import check_inputs
+from controller.core.plan import Policy
+from controller.core.problem import NotFound, Problem, Refused
+from controller.store import Store, ledger
+from controller.store.records import ExecutionRecord, NewExecution, SignalRecord, WorkflowHead
+from controller.store.tables import Transaction
+
+
+class InvalidInputs(Refused):
+    """The inputs given do not fit those declared.
+
+    Attributes:
+        problems: All of them.
+    """
+
+    def __init__(self, workflow: str, problems: list[Problem]) -> None:
+        lines = "; ".join(problem.message for problem in problems)
+        hints = [problem.hint for problem in problems if problem.hint]
+        super().__init__(
+            f"workflow {workflow!r}: {lines}",
+            reason="invalid-inputs",
+            hint=hints[0] if hints else None,
+        )
+        self.problems = problems
+
+
+class Admitted(StrEnum):
+    """What became of a wish to create an execution."""
+
+    CREATED = "created"
+    EXISTS = "exists"  # the same fire, event or child was admitted before
+    FULL = "concurrency-full"  # on_full: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An execution somebody wants.
+
+    Attributes:
+        id: Of the execution to be; the same wish always has the same id.
+        trigger: `{type, …}`, see the column.
+        digest: A pinned version; None: the workflow's current one.
+        parent: (execution, step, root, depth) of the step that starts it as a subflow.
+    """
+
+    id: str
+    workflow: str
+    inputs: Mapping[str, Any]
+    trigger: Mapping[str, Any]
+    now: int
+    digest: str | None = None
+    schedule_id: str | None = None
+    due_at: int | None = None
+    parent: tuple[str, str, str, int] | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+    attempt_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A wish that fits, to be written with `admit`."""
+
+    execution: NewExecution
+    concurrency: Concurrency | None
+
+
+class Gate:
+    """Turns wishes into admissions.
+
+    Args:
+        policy: The settings that new executions are pinned to.
+    """
+
+    def __init__(self, store: Store, catalog: Catalog, policy: Policy) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._policy = policy
+
+    async def check(self, wish: Wish) -> Admission:
+        """Find the workflow and check the wish; raises `NotFound`, `Refused`, `InvalidInputs`."""
+        head = await self._store.read(ledger.head, wish.workflow)
+        active = startable(head, wish.workflow)
+        version = await self._catalog.version(wish.digest or active.digest)
+        workflow = version.workflow
+        inputs, problems = check_inputs(workflow.inputs, dict(wish.inputs))
+        if problems:
+            raise InvalidInputs(wish.workflow, problems)
+        return self._admission(wish, wish.digest or active.digest, workflow, inputs)
+
+    async def emit(self, event: str, data: Mapping[str, Any], key: str, now: int) -> list[str]:
+        """Create an execution of each active workflow with a trigger for `event`.
+
+        Args:
+            event: The event's name.
+            data: What expressions of the trigger see as `event.data`.
+            key: Of what emits it: doing it again creates nothing new.
+            now: Epoch milliseconds.
+
+        Returns:
+            The ids of the executions.
+        """
+        created: list[str] = []
+        for name in await self._store.read(ledger.waiting_for_events):
+            head = await self._store.read(ledger.head, name)
+            version = await self._catalog.version(startable(head, name).digest)
+            for index, trigger in enumerate(version.workflow.triggers):
+                if not isinstance(trigger, EventTrigger) or trigger.config.event != event:
+                    continue
+                inputs = event_inputs(trigger, {"name": event, "data": dict(data), "key": key})
+                if inputs is None:
+                    continue
+                wish = Wish(
+                    id=derived_id("event", key, name, str(index)),
+                    workflow=name,
+                    inputs=inputs,
+                    trigger={"type": "event", "event": event, "by": key},
+                    now=now,
+                )
+                await self._store.write(admit, await self.check(wish))
+                created.append(wish.id)
+        return created
+
+    def _admission(
+        self, wish: Wish, digest: str, workflow: Workflow, inputs: dict[str, Any]
+    ) -> Admission:
+        parent, parent_step, root, depth = wish.parent or (None, None, None, 0)
+        new = NewExecution(
+            id=wish.id,
+            workflow_id=workflow.name,
+            workflow_version=workflow.version,
+            digest=digest,
+            created_at=wish.now,
+            inputs=inputs,
+            trigger=dict(wish.trigger),
+            policy=policy_to_json(self._policy),
+            context=dict(wish.context),
+            parent_id=parent,
+            parent_step=parent_step,
+            root_id=root,
+            depth=depth,
+            schedule_id=wish.schedule_id,
+            due_at=wish.due_at,
+            concurrency_key=_concurrency_key(workflow, inputs),
+            concurrency_max=workflow.concurrency.max if workflow.concurrency else None,
+            attempt_of=wish.attempt_of,
+        )
+        return Admission(new, workflow.concurrency)
+
+
+def event_inputs(trigger: EventTrigger, event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The inputs an event gives, by the trigger's expressions over `event`; None: not wanted."""
+    scope = Scope(names={"event": "object"}, members={})
+    names = {"event": event}
+    try:
+        if trigger.config.when is not None:
+            condition, _ = compile_condition(trigger.config.when, scope, ())
+            if not condition.render(names):
+                return None
+        template, _ = compile_template(trigger.config.inputs, scope, ())
+        inputs: dict[str, Any] = template.render(names)
+    except ExpressionError as error:
+        message = f"event {event['name']!r}: {error}"
+        raise Refused(message, reason="event-inputs") from None
+    return inputs
+
+
+def startable(head: WorkflowHead | None, name: str) -> WorkflowHead:
+    """The workflow, if executions of it may be created; raises `NotFound` or `Refused`."""
+    if head is None:
+        raise NotFound(f"no workflow is called {name!r}", hint="see `windlass workflows:list`")
+    if head.status != "active":
+        how = {
+            "inactive": "set `status: active` in its definition",
+            "archived": "bring its definition back",
+        }
+        raise Refused(
+            f"workflow {name!r} is {head.status}",
+            reason=head.status,
+            hint=how.get(head.status),
+        )
+    return head
+
+
+def admit(tx: Transaction, admission: Admission) -> Admitted:
+    """A verb for the store: create the execution, or leave it, as `on_full` says."""
+    new, limit = admission.execution, admission.concurrency
+    if limit is not None and limit.on_full != "queue" and new.concurrency_key is not None:
+        active = ledger.active(tx, new.concurrency_key)
+        if len(active) >= limit.max and all(one.id != new.id for one in active):
+            if limit.on_full == "skip":
+                return Admitted.FULL
+            for oldest in active[: len(active) - limit.max + 1]:
+                cancel(tx, oldest.id, new.created_at, reason=f"replaced by {new.id}")
+    return Admitted.CREATED if ledger.create(tx, new) else Admitted.EXISTS
+
+
+def cancel(
+    tx: Transaction, execution_id: str, now: int, *, force: bool = False, reason: str | None = None
+) -> None:
+    """A verb for the store: cancel what is pending, ask what is not."""
+    if ledger.cancel_pending(tx, execution_id, now):
+        ended = ledger.execution(tx, execution_id)
+        told = to_parent(ended, "cancelled", None, None, now) if ended is not None else None
+        if told is not None:
+            ledger.add_signal(tx, told)
+        return
+    payload = {"force": force, "reason": reason}
+    signal = SignalRecord(
+        derived_id("cancel", execution_id, str(force), str(now)),
+        execution_id,
+        "cancel",
+        payload,
+        now,
+    )
+    ledger.add_signal(tx, signal)
+
+
+def to_parent(
+    child: ExecutionRecord,
+    status: str,
+    outputs: Mapping[str, Any] | None,
+    error: Mapping[str, Any] | None,
+    now: int,
+) -> SignalRecord | None:
+    """What an execution that ends tells the step that started it; None: nobody did."""
+    if child.parent_id is None:
+        return None
+    payload = {
+        "execution": child.id,
+        "step": child.parent_step,
+        "attempt": child.trigger.get("attempt"),
+        "status": status,
+        "outputs": outputs,
+        "error": error,
+    }
+    return SignalRecord(derived_id("ended", child.id), child.parent_id, "child", payload, now)
+
+
+def derived_id(*parts: str) -> str:
+    """An id that follows from what it is for, so that doing a thing twice makes it once."""
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:32]
+
+
+def _concurrency_key(workflow: Workflow, inputs: Mapping[str, Any]) -> str | None:
+    if workflow.concurrency is None:
+        return None
+    if workflow.concurrency.key is None:
+        return workflow.name
+    types = {item.name: item.type for item in workflow.inputs}
+    scope = Scope(names={"inputs": "object", **types}, members={"inputs": types})
+    template, _ = compile_template(workflow.concurrency.key, scope, ("concurrency", "key"))
+    try:
+        value = template.render({**inputs, "inputs": inputs})
+    except ExpressionError as error:
+        message = f"workflow {workflow.name!r}: concurrency key: {error}"
+        raise Refused(message, reason="concurrency-key") from None
+    return f"{workflow.name}:{value}"

@@ -1,0 +1,72 @@
+"""Recorded definitions, ready to use: by digest, compiled once, kept while they are in use."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from controller.core.content import recompile, workflow_in
+from controller.core.definition import Workflow
+from controller.core.plan import Plan, Policy, Signature
+from controller.core.problem import NotFound
+from controller.store import Store, ledger
+
+KEPT = 512
+"""How many compiled versions stay in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A recorded version: its content, its definition, and a plan for each policy."""
+
+    content: Mapping[str, Any]
+    workflow: Workflow
+    plans: dict[Policy, Plan]
+
+
+class Catalog:
+    """Versions by digest.
+
+    Args:
+        store: Where they are recorded.
+        built_in: Signatures of the built-in actions and those of entry points.
+    """
+
+    def __init__(self, store: Store, built_in: Mapping[str, Signature]) -> None:
+        self._store = store
+        self.built_in = built_in
+        self._versions: OrderedDict[str, Version] = OrderedDict()
+
+    async def version(self, digest: str) -> Version:
+        """The version with this digest; raises `NotFound`."""
+        found = self._versions.get(digest)
+        if found is None:
+            record = await self._store.read(ledger.version, digest)
+            if record is None:
+                raise NotFound(f"no version {digest[:12]} of any workflow is recorded")
+            found = Version(record.content, workflow_in(record.content), {})
+            self._versions[digest] = found
+            if len(self._versions) > KEPT:
+                self._versions.popitem(last=False)
+        self._versions.move_to_end(digest)
+        return found
+
+    async def plan(self, digest: str, policy: Policy) -> Plan:
+        """The compiled version; raises `NotFound`."""
+        version = await self.version(digest)
+        plan = version.plans.get(policy)
+        if plan is None:
+            plan = recompile(version.content, self.built_in, policy, digest)
+            version.plans[policy] = plan
+        return plan
+
+
+def policy_to_json(policy: Policy) -> dict[str, Any]:
+    """As an execution's row keeps it."""
+    return asdict(policy)
+
+
+def policy_from_json(data: Mapping[str, Any]) -> Policy:
+    """What `policy_to_json` made; a setting added since has its default."""
+    known = Policy.__dataclass_fields__
+    return Policy(**{name: value for name, value in data.items() if name in known})

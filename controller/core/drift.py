@@ -1,0 +1,82 @@
+"""What a revision changes: the documents wanted against the workflows recorded."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Fate(StrEnum):
+    """What becomes of a workflow; verbatim in logs, metrics, status and plans."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    INVALID = "invalid"
+    PRUNED = "pruned"
+    REFUSED = "refused"  # somebody else owns it
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A workflow as the database has it."""
+
+    digest: str
+    origin: str
+    status: str
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A workflow as the source has it: `digest` is None while its file is invalid."""
+
+    name: str
+    path: str
+    digest: str | None
+    status: str = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The difference, by name. `owner` says who owns what is refused."""
+
+    fates: Mapping[str, Fate] = field(default_factory=dict)
+    owner: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, fate: Fate) -> list[str]:
+        """The names with this fate, sorted."""
+        return sorted(name for name, each in self.fates.items() if each is fate)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything would change."""
+        kept = {Fate.UNCHANGED, Fate.INVALID, Fate.REFUSED}
+        return any(fate not in kept for fate in self.fates.values())
+
+
+def drift(origin: str, wanted: Iterable[Wanted], recorded: Mapping[str, Recorded]) -> Drift:
+    """Compare; a source changes and prunes only what it owns.
+
+    An archived workflow belongs to nobody: whoever brings its name back owns it. A name in an
+    invalid file is neither changed nor pruned: its last good version stays.
+    """
+    fates: dict[str, Fate] = {}
+    owner: dict[str, str] = {}
+    for each in wanted:
+        known = recorded.get(each.name)
+        standing = known is not None and known.status != "archived"
+        if each.digest is None:
+            fates[each.name] = Fate.INVALID
+        elif known is not None and standing and known.origin != origin:
+            fates[each.name] = Fate.REFUSED
+            owner[each.name] = known.origin
+        elif known is None or not standing:
+            fates[each.name] = Fate.CREATED
+        elif (known.digest, known.status, known.path) == (each.digest, each.status, each.path):
+            fates[each.name] = Fate.UNCHANGED
+        else:
+            fates[each.name] = Fate.UPDATED
+    for name, known in recorded.items():
+        if name not in fates and known.origin == origin and known.status != "archived":
+            fates[name] = Fate.PRUNED
+    return Drift(fates, owner)

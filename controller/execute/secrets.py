@@ -1,0 +1,55 @@
+"""`${secrets.NAME}`: one file a secret, read when an action is called, masked in what comes back.
+
+The directory is a mounted one, or systemd's `$CREDENTIALS_DIRECTORY`. A value never enters the
+database, a log, an event or an answer: whatever leaves an action has it replaced by `***`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+MASK = "***"
+SHORTEST = 4
+"""Shorter values are not masked: `1` or `on` would blot out everything."""
+
+
+class Secrets(Mapping[str, str]):
+    """The secrets of one directory, by file name; a trailing newline is not part of the value."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._seen: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> str:
+        if self._directory is None or "/" in name or name.startswith("."):
+            raise KeyError(name)
+        try:
+            value = (self._directory / name).read_text().rstrip("\n")
+        except (OSError, UnicodeDecodeError):
+            raise KeyError(name) from None
+        for part in (value, *value.splitlines()):
+            if len(part) >= SHORTEST:
+                self._seen[part] = None
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        if self._directory is None or not self._directory.is_dir():
+            return iter(())
+        return (entry.name for entry in self._directory.iterdir() if not entry.name.startswith("."))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def mask(self, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+        """The same value with every secret that was read replaced, keys included."""
+        if not self._seen:
+            return value
+        if isinstance(value, str):
+            for secret in self._seen:
+                value = value.replace(secret, MASK)
+            return value
+        if isinstance(value, Mapping):
+            return {self.mask(key): self.mask(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.mask(item) for item in value]
+        return value

@@ -1,0 +1,211 @@
+"""Claims executions, keeps them in memory while there is something to do, and gives them up.
+
+    claim → fold → event → decide → record → perform
+
+What a crash does: the next controller to hold the lock (SQLite) or to see the lease run out
+(PostgreSQL) claims what was in flight and goes on from its checkpoints. What a stop does: running
+steps get a grace; each execution records that it is held, and is released.
+
+The worker is woken by a doorbell — somebody created an execution or sent a signal — and looks by
+itself every `POLL` in case a ring was lost.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from controller.admission import Gate
+from controller.catalog import Catalog, policy_from_json
+from controller.clock import Clock
+from controller.core.problem import Refused, Unavailable
+from controller.execute.logsink import LogSink
+from controller.execute.perform import Performer
+from controller.execute.running import Running
+from controller.execute.secrets import Secrets
+from controller.facts import Bus
+from controller.store import Store, ledger
+from controller.store.records import Batch, CheckpointRecord, ExecutionRecord, Outcome, SignalRecord
+
+POLL = 1_000
+"""Milliseconds after which the worker looks without having been woken."""
+
+CLAIM = 100
+"""Executions claimed in one transaction."""
+
+LEASE = 3
+"""A lease lasts so many heartbeats."""
+
+log = structlog.get_logger("windlass.execute")
+
+
+class Worker:
+    """Executes; see `Running.Host` for what its executions use of it.
+
+    Args:
+        limit: How many executions may be busy at once (`maxConcurrentWorkflows`).
+        heartbeat: Milliseconds between renewals of the leases (`checkpointInterval`).
+        root: Execute this tree of executions only; for a command that waits for one.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        bus: Bus,
+        catalog: Catalog,
+        gate: Gate,
+        performer: Performer,
+        secrets: Secrets,
+        owner: str,
+        limit: int = 50,
+        slots: int = 64,
+        heartbeat: int = 30_000,
+        root: str | None = None,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.bus = bus
+        self.gate = gate
+        self.performer = performer
+        self.secrets = secrets
+        self.logs = LogSink(store, clock)
+        self.owner = owner
+        self.slots = asyncio.Semaphore(slots)
+        self.stopping = False
+        self._catalog = catalog
+        self._limit = limit
+        self._heartbeat = heartbeat
+        self._root = root
+        self._running: dict[str, Running] = {}
+        self._woken = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._renew_at = 0
+
+    @property
+    def in_memory(self) -> int:
+        """Executions that are in memory now."""
+        return len(self._running)
+
+    @property
+    def busy(self) -> int:
+        """Executions of which something is being performed now."""
+        return sum(running.busy for running in self._running.values())
+
+    # -- for its executions -----------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that the worker waits for before it ends."""
+        if self._tasks is None:
+            work.close()
+            raise RuntimeError("the worker is not running")
+        return self._tasks.create_task(work)
+
+    def wake(self) -> None:
+        """There may be executions to claim or signals to take: look now."""
+        self._woken.set()
+
+    def left(self, running: Running) -> None:
+        """An execution has left memory."""
+        self._running.pop(running.record.id, None)
+        if not self._running:
+            self._emptied.set()
+        self.wake()
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Execute until `stop`; an unavailable database is waited for."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            while not self.stopping:
+                self._woken.clear()
+                try:
+                    await self._turn()
+                except Unavailable as error:
+                    log.warning("database unavailable; trying again", error=str(error))
+                    await self.clock.sleep(1)
+                    continue
+                timer = self.clock.call_at(self.clock.now() + POLL, self.wake)
+                await self._woken.wait()
+                timer.cancel()
+        self._tasks = None
+
+    async def stop(self, grace: int) -> None:
+        """Start nothing new, give what runs `grace` milliseconds, and release everything."""
+        self.stopping = True
+        for running in list(self._running.values()):
+            running.hold()
+        deadline = self.clock.now() + grace
+        self._woken.set()
+        while self.busy and self.clock.now() < deadline:
+            await self.clock.sleep(0.02)
+        held = list(self._running.values())
+        for running in held:
+            running.interrupt()
+        self.logs.flush()
+        for running in held:
+            await running.release()
+
+    async def _turn(self) -> None:
+        """Renew, claim, and take signals, once."""
+        now = self.clock.now()
+        if self._running and now >= self._renew_at:
+            self._renew_at = now + self._heartbeat
+            await self.store.write(ledger.heartbeat, self.owner, now + LEASE * self._heartbeat)
+        while not self.stopping:
+            room = min(CLAIM, self._limit - self.busy)
+            if room <= 0 or not await self.store.read(
+                ledger.claimable, self.owner, now, self._root
+            ):
+                break
+            claimed = await self.store.write(
+                ledger.claim,
+                self.owner,
+                lease_until=now + LEASE * self._heartbeat,
+                now=self.clock.now(),
+                limit=room,
+                root=self._root,
+            )
+            if not claimed:
+                break
+            await self._take_on(claimed)
+        if self._running:
+            for signal in await self.store.read(ledger.signals_for, self.owner):
+                running = self._running.get(signal.execution_id)
+                if running is not None:
+                    running.take(signal)
+
+    async def _take_on(self, claimed: list[ExecutionRecord]) -> None:
+        """Fold what was claimed and go on with it."""
+        ids = [record.id for record in claimed]
+        events = await self.store.read(ledger.checkpoints_of, ids)
+        signals: dict[str, list[SignalRecord]] = {}
+        for signal in await self.store.read(ledger.signals, ids):
+            signals.setdefault(signal.execution_id, []).append(signal)
+        for record in claimed:
+            await self._start(record, events[record.id], signals.get(record.id, []))
+
+    async def _start(
+        self, record: ExecutionRecord, events: list[CheckpointRecord], signals: list[SignalRecord]
+    ) -> None:
+        try:
+            plan = await self._catalog.plan(record.digest, policy_from_json(record.policy))
+            running = Running(record, plan, events, self)
+        except (Refused, ValueError) as error:
+            await self._impossible(record, str(error))
+            return
+        self._running[record.id] = running
+        self._emptied.clear()
+        running.start(signals, fresh=record.context.get("claims", 0) == 0)
+
+    async def _impossible(self, record: ExecutionRecord, message: str) -> None:
+        """Its definition cannot be used: it fails, and says so, rather than be claimed for ever."""
+        log.error("execution cannot go on", execution=record.id, error=message)
+        now = self.clock.now()
+        error = {"step": None, "type": "definition", "message": message}
+        outcome = Outcome("failed", error=error, completed_at=now, duration=0)
+        await self.store.append(Batch(record.id, outcome=outcome, owner=self.owner))

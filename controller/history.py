@@ -1,0 +1,156 @@
+"""An execution's checkpoints, read back: its events, its steps as people see them, its retry."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controller.core.decide import begin, decide, fold, relevant
+from controller.core.execution import (
+    SETTLED,
+    Event,
+    EventType,
+    ExecutionState,
+    Failure,
+    Identity,
+    Reason,
+    Status,
+    StepState,
+)
+from controller.core.plan import Block, Plan
+from controller.core.problem import NotFound
+from controller.store.records import CheckpointRecord, ExecutionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A step as people see it; `depth` is how many steps hold it."""
+
+    key: str
+    name: str
+    type: str
+    status: str
+    attempt: int
+    depth: int
+    reason: str | None = None
+    error: Failure | None = None
+    started_at: int | None = None
+    completed_at: int | None = None
+    outputs: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionView:
+    """An execution with its steps, in the order of the definition."""
+
+    record: ExecutionRecord
+    steps: tuple[StepView, ...]
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(settled, known) steps."""
+        settled = sum(Status(step.status) in SETTLED for step in self.steps)
+        return settled, len(self.steps)
+
+
+def event_of(row: CheckpointRecord) -> Event:
+    """A checkpoint as the event it records."""
+    return Event(EventType(row.type), row.created_at, row.step_id, row.attempt, row.context)
+
+
+def identity_of(record: ExecutionRecord, now: int) -> Identity:
+    """What the fold of an execution begins with."""
+    started_at = now if record.started_at is None else record.started_at
+    return Identity(record.id, record.workflow_id, record.inputs, record.trigger, started_at)
+
+
+def view(record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord]) -> ExecutionView:
+    """The execution as its checkpoints tell it."""
+    if record.started_at is None:
+        return ExecutionView(record, tuple(_unstarted(plan.body, 0)))
+    state = fold(plan, identity_of(record, 0), map(event_of, rows))
+    return ExecutionView(record, tuple(_walk(state, plan.body, "", 0)) + _handler(state, plan))
+
+
+def _handler(state: ExecutionState, plan: Plan) -> tuple[StepView, ...]:
+    return tuple(_walk(state, plan.handler, "", 0)) if state.handling and plan.handler else ()
+
+
+def _walk(state: ExecutionState, block: Block, prefix: str, depth: int) -> Iterator[StepView]:
+    for plan in block.steps:
+        step = state.steps.get(prefix + plan.id)
+        if step is None:
+            yield from _unstarted(Block((plan,)), depth)
+            continue
+        yield _shown(step, depth)
+        if plan.type == "loop":
+            for index in range(step.cursor):
+                inner = f"{prefix}{plan.id}[{index}]."
+                yield from _walk(state, plan.blocks[0], inner, depth + 1)
+        elif step.cursor or step.items is not None:
+            for inner_block in plan.blocks:
+                if any(prefix + each.id in state.steps for each in inner_block.steps):
+                    yield from _walk(state, inner_block, prefix, depth + 1)
+
+
+def _shown(step: StepState, depth: int) -> StepView:
+    return StepView(
+        key=step.key,
+        name=step.plan.name,
+        type=step.plan.type,
+        status=str(step.status),
+        attempt=step.attempt,
+        depth=depth,
+        reason=None if step.reason is None else str(step.reason),
+        error=step.error,
+        started_at=step.started_at,
+        completed_at=step.completed_at,
+        outputs=step.outputs,
+    )
+
+
+def _unstarted(block: Block, depth: int) -> Iterator[StepView]:
+    for plan in block.steps:
+        yield StepView(plan.id, plan.name, plan.type, str(Status.PENDING), 0, depth)
+
+
+def keep_for_retry(
+    record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord], from_step: str | None
+) -> list[CheckpointRecord]:
+    """The checkpoints that a new try begins with: those of the steps that need no repeating.
+
+    A step is repeated when it did not complete, or when it is `from_step` of the top list or comes
+    after it; the wishes of people (cancel, pause) are not kept. What is kept is played to a new
+    state first, and an event that means nothing there is left out, so its step is done again.
+    """
+    state = fold(plan, identity_of(record, 0), map(event_of, rows))
+    again: frozenset[str] = frozenset()
+    if from_step is not None:
+        if from_step not in plan.body.by_id:
+            raise NotFound(
+                f"workflow {plan.name!r} has no step {from_step!r} in its top list",
+                hint=f"one of: {', '.join(plan.body.by_id)}",
+            )
+        again = plan.body.below(from_step)
+    kept_steps = {key for key, step in state.steps.items() if _keeps(step, again)}
+    kept_signals = {state.steps[key].signal for key in kept_steps} - {None}
+    fresh, _ = begin(plan, identity_of(record, 0))
+    fresh.deadline = 2**62
+    kept: list[CheckpointRecord] = []
+    for row in rows:
+        event = event_of(row)
+        wanted = event.step in kept_steps or event.data.get("name") in kept_signals
+        if wanted and relevant(fresh, event):
+            decide(fresh, event)
+            kept.append(row)
+    return kept
+
+
+def _keeps(step: StepState, again: frozenset[str]) -> bool:
+    top = step
+    while top.frame.owner is not None:
+        top = top.frame.owner
+    if top.plan.id in again:
+        return False
+    if step.status is Status.FAILED:
+        return step.plan.on_error != "fail"
+    return step.status is Status.COMPLETED and step.reason != Reason.CANCELLED

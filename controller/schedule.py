@@ -1,0 +1,304 @@
+"""Whatever happens because time passed: schedules fire, parked executions wake, old ones go.
+
+One fire makes one execution, whatever crashes or runs beside it: the execution and the schedule's
+next time are written in one transaction, and (schedule, due time) is unique in the database. The
+loop sleeps until the next thing is due; it is woken when schedules change, and looks by itself
+every `LOOK_AGAIN` in case the clock was moved.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import structlog
+
+from controller.admission import Admission, Admitted, Gate, Wish, admit, cancel, derived_id
+from controller.clock import Clock
+from controller.core.overlap import Verdict, overlap
+from controller.core.problem import Refused, Unavailable
+from controller.core.timetable import CatchUp, Timetable, catch_up, compile_timetable
+from controller.facts import Bus, Fact, FactType
+from controller.store import Store, ledger
+from controller.store.records import Keep, ScheduleRecord
+from controller.store.tables import Transaction
+
+GRACE = 60_000
+"""Milliseconds: the latest missed fire is made up when it is no older (LANGUAGE, `catchup`)."""
+
+LOOK_AGAIN = 60_000
+"""Milliseconds after which the loop looks at the wall clock again."""
+
+AT_ONCE = 500
+"""Schedules dealt with in one transaction."""
+
+MOST_FIRES = 1_000
+"""Fires one schedule makes up at once; older ones count as missed."""
+
+PRUNE_EVERY = 600_000
+"""Milliseconds between looks for executions to prune."""
+
+PRUNE_AT_ONCE = 200
+"""Executions pruned in one transaction."""
+
+log = structlog.get_logger("windlass.schedule")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The text of a recorded schedule, as the timetable reads it."""
+
+    cron: str | None
+    at: str | None
+    timezone: str
+    start: str | None
+    end: str | None
+    jitter: int
+
+
+def timing_of(record: ScheduleRecord) -> Timing:
+    """When it fires, as text."""
+    policy = record.policy
+    at = None
+    if record.at is not None:
+        at = datetime.fromtimestamp(record.at / 1000, UTC).isoformat()
+    return Timing(
+        cron=record.cron_expression,
+        at=at,
+        timezone=record.timezone,
+        start=policy.get("start"),
+        end=policy.get("end"),
+        jitter=int(policy.get("jitter") or 0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Fires:
+    """What one look at a schedule found.
+
+    Attributes:
+        admissions: Executions to create, oldest due time first.
+        last: Up to when its due times are dealt with.
+        next: When to look again; None: never.
+        missed: Fires that are too old to be made up.
+        refused: Why no execution can be created, if none can.
+    """
+
+    schedule: ScheduleRecord
+    admissions: tuple[Admission, ...]
+    last: int
+    next: int | None
+    missed: int
+    refused: str | None = None
+
+
+class Scheduler:
+    """The loop of time.
+
+    Args:
+        wake: Called when there may be something to claim.
+        keep: Retention where a workflow says nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        bus: Bus,
+        gate: Gate,
+        wake: Callable[[], None],
+        keep: Keep,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._bus = bus
+        self._gate = gate
+        self._wake = wake
+        self._keep = keep
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._timetables: dict[str, tuple[ScheduleRecord, Timetable | None]] = {}
+        self._prune_at = clock.now() + PRUNE_EVERY
+
+    def look_again(self) -> None:
+        """Schedules may have changed."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping = True
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Fire until stopped; an unavailable database is waited for."""
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                until = await self._turn()
+            except Unavailable as error:
+                log.warning("database unavailable; trying again", error=str(error))
+                until = self._clock.now() + 1_000
+            timer = self._clock.call_at(until, self._woken.set)
+            await self._woken.wait()
+            timer.cancel()
+
+    async def _turn(self) -> int:
+        """Do all that is due; when to look again."""
+        now = self._clock.now()
+        while due := await self._store.read(ledger.due, now, AT_ONCE):
+            await self._fire(due, now)
+        wake = await self._store.read(ledger.next_wake)
+        if wake is not None and wake <= now:
+            self._wake()
+            wake = now + 1_000
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_EVERY
+            await self._prune(now)
+        following = await self._store.read(ledger.next_due)
+        times = (now + LOOK_AGAIN, wake, following, self._prune_at)
+        return min(time for time in times if time is not None)
+
+    # -- firing -----------------------------------------------------------------------------
+
+    async def _fire(self, due: Sequence[ScheduleRecord], now: int) -> None:
+        looked = [await self._look(record, now) for record in due]
+        outcomes = await self._store.write(record_fires, looked, now)
+        for fires, verdicts in zip(looked, outcomes, strict=True):
+            self._tell(fires, verdicts, now)
+        self._wake()
+
+    async def _look(self, record: ScheduleRecord, now: int) -> Fires:
+        """Which due times of a schedule to fire now."""
+        timetable = self._timetable(record, now)
+        if timetable is None:
+            return Fires(record, (), now, None, 0, "its timing is not valid any more")
+        last = record.last_run_at if record.last_run_at is not None else record.created_at
+        passed = catch_up(
+            timetable,
+            last,
+            now,
+            catchup=int(record.policy.get("catchup") or 0),
+            limit=MOST_FIRES,
+            grace=GRACE + timetable.jitter,
+        )
+        ready, following = _ready(timetable, passed, now)
+        admissions: list[Admission] = []
+        refused = None
+        for moment in ready:
+            try:
+                admissions.append(await self._gate.check(_wish(record, moment, now)))
+            except Refused as error:
+                refused = f"{error.reason}: {error}"
+        dealt = max([last, *ready]) if len(ready) < len(passed.fires) else now
+        return Fires(record, tuple(admissions), dealt, following, passed.missed, refused)
+
+    def _timetable(self, record: ScheduleRecord, now: int) -> Timetable | None:
+        known = self._timetables.get(record.id)
+        if known is not None and known[0].updated_at == record.updated_at:
+            return known[1]
+        timetable, _ = compile_timetable(timing_of(record), workflow=record.workflow_id, now=now)
+        self._timetables[record.id] = (record, timetable)
+        return timetable
+
+    def _tell(self, fires: Fires, verdicts: Sequence[str], now: int) -> None:
+        schedule = fires.schedule
+        for admission, verdict in zip(fires.admissions, verdicts, strict=True):
+            new = admission.execution
+            created = verdict == Admitted.CREATED
+            data = {"schedule": schedule.id, "due_at": new.due_at, "reason": verdict}
+            kind = FactType.FIRED if created else FactType.MISFIRED
+            which = new.id if created else None
+            self._bus.publish(Fact(kind, now, schedule.workflow_id, which, data=data))
+        missed = {"schedule": schedule.id, "count": fires.missed, "reason": "missed"}
+        if fires.missed:
+            log.warning("fires missed", workflow=schedule.workflow_id, **missed)
+            self._bus.publish(Fact(FactType.MISFIRED, now, schedule.workflow_id, data=missed))
+        if fires.refused is not None:
+            log.warning("fire refused", workflow=schedule.workflow_id, reason=fires.refused)
+            data = {"schedule": schedule.id, "reason": fires.refused.partition(":")[0]}
+            self._bus.publish(Fact(FactType.MISFIRED, now, schedule.workflow_id, data=data))
+
+    # -- pruning ----------------------------------------------------------------------------
+
+    async def _prune(self, now: int) -> None:
+        """Remove what retention does not keep, a bounded number at a time."""
+        gone = 0
+        found = await self._store.read(ledger.retention_rules)
+        rules = {
+            name: Keep(rule.get("days"), rule.get("keep_last")) for name, rule in found.items()
+        }
+        while count := await self._store.write(
+            ledger.prune, now, self._keep, rules, limit=PRUNE_AT_ONCE
+        ):
+            gone += count
+        if gone:
+            log.info("pruned finished executions", count=gone)
+
+
+def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[list[str]]:
+    """A verb for the store: create the executions and move the schedules on.
+
+    Returns:
+        For each schedule, for each of its admissions: `created`, or why it was not.
+    """
+    outcomes: list[list[str]] = []
+    for fires in looked:
+        verdicts = [_admit_fire(tx, fires.schedule, each, now) for each in fires.admissions]
+        left_out = [one for one in verdicts if one not in {Admitted.CREATED, Admitted.EXISTS}]
+        reason = fires.refused or (left_out[-1] if left_out else None)
+        if reason is None and fires.missed:
+            reason = f"missed {fires.missed}"
+        ledger.advance(
+            tx,
+            fires.schedule.id,
+            last_run_at=fires.last,
+            next_run_at=fires.next,
+            reason=reason,
+        )
+        outcomes.append(verdicts)
+    return outcomes
+
+
+def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission, now: int) -> str:
+    """Create one execution, unless the overlap policy or the workflow's concurrency forbids."""
+    going = ledger.unfinished_of_schedule(tx, schedule.id)
+    queued = sum(status == "pending" for _, status in going)
+    policy = schedule.policy.get("overlap") or "skip"
+    verdict = overlap(policy, len(going) - queued, queued)
+    match verdict:
+        case Verdict.SKIP_RUNNING | Verdict.SKIP_QUEUED:
+            return verdict
+        case Verdict.CANCEL_RUNNING_AND_FIRE:
+            for execution, _ in going:
+                cancel(tx, execution, now, reason="replaced by the next fire")
+        case Verdict.FIRE | Verdict.QUEUE:
+            pass
+    new = admission.execution
+    if policy in {"queue_one", "queue_all", "cancel_running"} and new.concurrency_key is None:
+        new = replace(new, concurrency_key=f"schedule {schedule.id}", concurrency_max=1)
+    return admit(tx, replace(admission, execution=new))
+
+
+def _wish(record: ScheduleRecord, moment: int, now: int) -> Wish:
+    return Wish(
+        id=derived_id("fire", record.id, str(moment)),
+        workflow=record.workflow_id,
+        inputs=record.inputs,
+        trigger={"type": "scheduled", "schedule_id": record.id, "due_at": moment},
+        now=now,
+        schedule_id=record.id,
+        due_at=moment,
+    )
+
+
+def _ready(timetable: Timetable, passed: CatchUp, now: int) -> tuple[list[int], int | None]:
+    """The due times whose jitter has passed too, and when the next one fires."""
+    ready: list[int] = []
+    for moment in passed.fires:
+        fires_at = moment + timetable.delay(moment)
+        if fires_at > now:
+            return ready, fires_at
+        ready.append(moment)
+    following = passed.next
+    return ready, None if following is None else following + timetable.delay(following)

@@ -1,0 +1,587 @@
+"""WorkflowService: what a person or a program may ask for; the seed's API in Python.
+
+Each verb decides, records, and rings at whoever executes; none of them executes anything. The
+command line, HTTP and embedding programs all come through here.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from controller.admission import Admission, Admitted, Gate, Wish, admit, cancel, startable
+from controller.catalog import Catalog, policy_from_json
+from controller.clock import Clock
+from controller.core.definition import Schedule, Workflow
+from controller.core.plan import Policy
+from controller.core.problem import NotFound, Refused
+from controller.core.timetable import compile_timetable
+from controller.facts import Bus, Fact, FactType
+from controller.history import ExecutionView, keep_for_retry, view
+from controller.recording import faces, schedule_record, schedules_of, workflow_record
+from controller.source.directory import Found, Stat, snapshot
+from controller.source.export import to_yaml
+from controller.source.parse import Diagnostic, Limits, parse
+from controller.source.revision import CompiledWorkflow, ExaminedFile, Examiner, Revision
+from controller.store import Store, ledger
+from controller.store.identity import new_id
+from controller.store.records import (
+    AuditRecord,
+    CheckpointRecord,
+    ExecutionRecord,
+    LogRecord,
+    ScheduleRecord,
+    SignalRecord,
+    VersionRecord,
+    WorkflowRecord,
+)
+from controller.store.tables import Transaction
+from controller.views import SourceStatus, SyncPlan, Validation, sync_plan
+
+ORIGIN = "api"
+"""The owner of what is created by a person or a program rather than by a source."""
+
+UNFINISHED = ("pending", "running", "paused")
+
+SHORTEST_PREFIX = 6
+
+
+class InvalidDefinition(Refused):
+    """A definition with problems.
+
+    Attributes:
+        diagnostics: All of them, each with its place.
+    """
+
+    def __init__(self, diagnostics: list[Diagnostic]) -> None:
+        errors = [each for each in diagnostics if each.severity == "error"]
+        text = "\n".join(each.render() for each in errors)
+        super().__init__(text or "no workflow is defined here", reason="invalid-definition")
+        self.diagnostics = diagnostics
+
+
+class WorkflowService:
+    """Verbs over one store.
+
+    Args:
+        ring: Tells whoever executes and schedules to look again.
+        by: Who asks, for the audit log.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        bus: Bus,
+        catalog: Catalog,
+        gate: Gate,
+        policy: Policy,
+        limits: Limits,
+        ring: Callable[[], None],
+        by: str = "local",
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._bus = bus
+        self._catalog = catalog
+        self._gate = gate
+        self._policy = policy
+        self._limits = limits
+        self._ring = ring
+        self._by = by
+
+    def subscribe(self, listener: Callable[[Fact], None]) -> Callable[[], None]:
+        """Hear every `workflow-event`; the returned function ends it."""
+        return self._bus.subscribe(listener)
+
+    # -- workflows --------------------------------------------------------------------------
+
+    async def create_workflow(
+        self, definition: Mapping[str, Any] | str, *, name: str | None = None
+    ) -> WorkflowRecord:
+        """Record a workflow that no source owns, with the actions defined beside it.
+
+        Args:
+            definition: A document as plain data, or YAML text with one workflow.
+            name: Instead of the name in the definition.
+
+        Raises:
+            InvalidDefinition: With every problem.
+            Refused: The name is taken, by a source or by another creation.
+        """
+        return await self._put(definition, name, replace=False)
+
+    async def create_workflow_from_file(
+        self, path: Path | str, *, name: str | None = None
+    ) -> WorkflowRecord:
+        """`create_workflow` from a YAML or JSON file."""
+        return await self._put(_read(Path(path)), name, replace=False, path=str(path))
+
+    async def update_workflow(
+        self, workflow_id: str, definition: Mapping[str, Any] | str
+    ) -> WorkflowRecord:
+        """Replace the definition of a workflow that no source owns."""
+        await self._owned(workflow_id)
+        return await self._put(definition, workflow_id, replace=True)
+
+    async def delete_workflow(self, workflow_id: str) -> None:
+        """Archive a workflow and its schedules; its executions and versions stay."""
+        await self._owned(workflow_id)
+        now = self._clock.now()
+        await self._store.write(ledger.archive, [workflow_id], now)
+        await self._audit("delete", workflow_id)
+        self._bus.publish(Fact(FactType.ARCHIVED, now, workflow_id))
+        self._ring()
+
+    async def get_workflow(self, workflow_id: str) -> WorkflowRecord:
+        """A workflow by name; raises `NotFound`."""
+        record = await self._store.read(ledger.workflow, workflow_id)
+        if record is None:
+            raise NotFound(
+                f"no workflow is called {workflow_id!r}", hint="see `windlass workflows:list`"
+            )
+        return record
+
+    async def list_workflows(
+        self, status: str | None = None, text: str | None = None
+    ) -> list[WorkflowRecord]:
+        """By name; without a status, all that are not archived."""
+        return await self._store.read(ledger.workflows, status, text)
+
+    async def export_workflow(self, workflow_id: str) -> str:
+        """The workflow as YAML, followed by the actions it defines for itself."""
+        record = await self.get_workflow(workflow_id)
+        version = await self._catalog.version(record.digest)
+        return to_yaml([version.content["workflow"], *version.content["actions"].values()])
+
+    async def validate_workflow(self, path: Path | str) -> Validation:
+        """Check a file or a directory as a source of its own, against what is recorded.
+
+        Actions and workflows that are recorded count as known, so a file can be checked before it
+        is put beside the others.
+        """
+        place = Path(path)
+        if place.is_dir():
+            found = snapshot(place, {}, largest=self._limits.file_bytes)
+        else:
+            found = [_as_found(str(path), _read(place), self._limits)]
+        revision = await self._examine(found, neighbours=place.parent if place.is_file() else None)
+        return Validation.of(revision)
+
+    # -- executions -------------------------------------------------------------------------
+
+    async def execute_workflow(
+        self,
+        workflow_id: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        by: str = "manual",
+    ) -> ExecutionRecord:
+        """Create an execution; whoever executes takes it from there.
+
+        Raises:
+            NotFound: There is no such workflow.
+            InvalidInputs: With every problem of the inputs.
+            Refused: The workflow is not active, or its concurrency is full.
+        """
+        now = self._clock.now()
+        wish = Wish(new_id(now), workflow_id, inputs or {}, {"type": by, "by": self._by}, now)
+        return await self._admit(wish)
+
+    async def _admit(self, wish: Wish) -> ExecutionRecord:
+        admission = await self._gate.check(wish)
+        admitted = await self._store.write(admit, admission)
+        if admitted is Admitted.FULL:
+            raise Refused(
+                f"workflow {wish.workflow!r} has as many executions as its concurrency allows",
+                reason=str(admitted),
+                hint="wait for one to end, or set `on_full: queue`",
+            )
+        await self._audit("execute", wish.workflow, {"execution": wish.id})
+        self._ring()
+        return await self.get_execution(wish.id)
+
+    async def get_execution(self, execution_id: str) -> ExecutionRecord:
+        """An execution by its id, or by the beginning of it; raises `NotFound` or `Refused`."""
+        record = await self._store.read(ledger.execution, execution_id)
+        if record is not None:
+            return record
+        if len(execution_id) >= SHORTEST_PREFIX:
+            found = await self._store.read(ledger.executions_like, execution_id, limit=2)
+            if len(found) > 1:
+                raise Refused(
+                    f"more than one execution begins with {execution_id!r}", reason="ambiguous"
+                )
+            if found:
+                return found[0]
+        raise NotFound(
+            f"there is no execution {execution_id!r}", hint="see `windlass workflows:history`"
+        )
+
+    async def list_executions(
+        self, workflow: str | None = None, status: str | None = None, *, limit: int = 20
+    ) -> list[ExecutionRecord]:
+        """Newest first."""
+        if workflow is not None:
+            await self.get_workflow(workflow)
+        return await self._store.read(ledger.executions, workflow, status, limit=limit)
+
+    async def count_executions(self, workflow: str | None = None) -> dict[str, int]:
+        """How many there are of each status."""
+        return await self._store.read(ledger.status_counts, workflow)
+
+    async def get_workflow_status(self, execution_id: str) -> ExecutionView:
+        """The execution with all its steps: the fold of its checkpoints."""
+        record = await self.get_execution(execution_id)
+        plan = await self._catalog.plan(record.digest, policy_from_json(record.policy))
+        rows = await self._store.read(ledger.checkpoints, record.id)
+        return view(record, plan, rows)
+
+    async def execution_logs(
+        self, execution_id: str, after_id: int = 0, *, step: str | None = None, limit: int = 1000
+    ) -> list[LogRecord]:
+        """Lines of its log after a line's id, oldest first."""
+        record = await self.get_execution(execution_id)
+        return await self._store.read(ledger.logs, record.id, after_id, step=step, limit=limit)
+
+    async def cancel_execution(self, execution_id: str, *, force: bool = False) -> None:
+        """End it: what runs is asked to stop; with `force`, killed and not waited for."""
+        record = await self._unfinished(execution_id, "cancel")
+        await self._store.write(cancel, record.id, self._clock.now(), force=force)
+        await self._audit("cancel", record.workflow_id, {"execution": record.id, "force": force})
+        self._ring()
+
+    async def pause_execution(self, execution_id: str) -> None:
+        """Start no new step until it is resumed; what runs finishes."""
+        await self._send(await self._unfinished(execution_id, "pause"), "pause", {})
+
+    async def resume_execution(self, execution_id: str) -> None:
+        """Go on with a paused execution."""
+        record = await self._unfinished(execution_id, "resume")
+        await self._send(record, "resume", {})
+
+    async def send_signal(self, execution_id: str, name: str, payload: Any = None) -> None:  # noqa: ANN401  # any JSON value
+        """Give a waiting step what it waits for."""
+        record = await self._unfinished(execution_id, "signal")
+        await self._send(record, "signal", {"name": name, "payload": payload})
+
+    async def retry_execution(
+        self, execution_id: str, *, from_step: str | None = None
+    ) -> ExecutionRecord:
+        """Try a finished execution again: a new one that keeps the steps that need no repeating.
+
+        Args:
+            execution_id: A failed or cancelled execution; with `from_step`, a completed one too.
+            from_step: Do this step of the top list, and all that follows from it, again.
+        """
+        record = await self.get_execution(execution_id)
+        if record.status in UNFINISHED:
+            raise Refused(
+                f"execution {record.id} has not ended",
+                reason="not-finished",
+                hint="cancel it first",
+            )
+        if record.status == "completed" and from_step is None:
+            raise Refused(
+                f"execution {record.id} completed: there is nothing to retry",
+                reason="completed",
+                hint="name a step: --from STEP",
+            )
+        plan = await self._catalog.plan(record.digest, policy_from_json(record.policy))
+        rows = await self._store.read(ledger.checkpoints, record.id)
+        kept = keep_for_retry(record, plan, rows, from_step)
+        startable(await self._store.read(ledger.head, record.workflow_id), record.workflow_id)
+        now = self._clock.now()
+        wish = Wish(
+            new_id(now),
+            record.workflow_id,
+            record.inputs,
+            {**record.trigger, "type": "manual", "by": self._by, "retry_of": record.id},
+            now,
+            digest=record.digest,
+            attempt_of=record.id,
+        )
+        admission = await self._gate.check(wish)
+        await self._store.write(admit_with_history, admission, kept)
+        await self._audit("retry", record.workflow_id, {"execution": wish.id, "of": record.id})
+        self._ring()
+        return await self.get_execution(wish.id)
+
+    # -- schedules --------------------------------------------------------------------------
+
+    async def schedule_workflow(
+        self,
+        workflow_id: str,
+        *,
+        cron: str | None = None,
+        at: str | None = None,
+        timezone: str = "UTC",
+        inputs: Mapping[str, Any] | None = None,
+    ) -> ScheduleRecord:
+        """Execute a workflow at a time (`at`, ISO 8601), or again and again (`cron`).
+
+        Raises:
+            Refused: Neither or both are given, the text is wrong, or it never fires.
+        """
+        startable(await self._store.read(ledger.head, workflow_id), workflow_id)
+        if (cron is None) == (at is None):
+            message = "a schedule has either a cron expression or a time"
+            raise Refused(message, reason="bad-schedule", hint="give --cron or --at")
+        now = self._clock.now()
+        config = Schedule(cron=cron, at=at, timezone=timezone, inputs=dict(inputs or {}))
+        timetable, problems = compile_timetable(config, workflow=workflow_id, now=now)
+        if timetable is None:
+            raise Refused(problems[0].message, reason=problems[0].code, hint=problems[0].hint)
+        if timetable.next_after(now) is None:
+            raise Refused(
+                f"{at or cron} has passed", reason="never-fires", hint="give a time to come"
+            )
+        probe = Wish("", workflow_id, config.inputs, {}, now)
+        await self._gate.check(probe)
+        record = schedule_record(workflow_id, config, ORIGIN, now, schedule_id=new_id(now))
+        await self._store.write(ledger.add_schedule, record)
+        await self._audit("schedule", workflow_id, {"schedule": record.id})
+        data = {"schedule": record.id, "next_run_at": record.next_run_at}
+        self._bus.publish(Fact(FactType.SCHEDULED, now, workflow_id, data=data))
+        self._ring()
+        return record
+
+    async def cancel_scheduled_workflow(self, schedule_id: str) -> None:
+        """Stop a schedule; one that a source owns is changed there."""
+        record = await self._store.read(ledger.schedule, schedule_id)
+        if record is None:
+            raise NotFound(
+                f"there is no schedule {schedule_id!r}", hint="see `windlass schedule:list`"
+            )
+        if record.origin != ORIGIN:
+            raise Refused(
+                f"schedule {schedule_id} belongs to the source {record.origin!r}",
+                reason="owned-elsewhere",
+                hint="change the file it comes from",
+            )
+        await self._store.write(ledger.cancel_schedule, schedule_id, self._clock.now())
+        await self._audit("cancel-schedule", record.workflow_id, {"schedule": schedule_id})
+        self._ring()
+
+    async def list_schedules(self, workflow: str | None = None) -> list[ScheduleRecord]:
+        """Active ones, by workflow."""
+        return await self._store.read(ledger.schedules, workflow)
+
+    # -- sources ----------------------------------------------------------------------------
+
+    async def sync_status(self) -> list[SourceStatus]:
+        """Each source with its files, as the last reconcile left them."""
+        found = []
+        for source in await self._store.read(ledger.sources):
+            files = await self._store.read(ledger.source_files, source.id)
+            found.append(SourceStatus(source, list(files.values())))
+        return found
+
+    async def plan(self, directory: Path, origin: str = "definitions") -> SyncPlan:
+        """What reconciling a directory would change; nothing is written."""
+        found = snapshot(directory, {}, largest=self._limits.file_bytes)
+        revision = await self._examine(found)
+        heads = await self._store.read(ledger.catalog)
+        return sync_plan(origin, revision, heads, self._clock.now())
+
+    # -- parts ------------------------------------------------------------------------------
+
+    async def _examine(self, found: list[Found], neighbours: Path | None = None) -> Revision:
+        """Compile files against what is recorded, and against the files beside a single one."""
+        heads = await self._store.read(ledger.catalog)
+        names = [name for name, head in heads.items() if head.status != "archived"]
+        known = await self._known_actions({each.path for each in found}, neighbours)
+        examiner = Examiner(
+            built_in=self._catalog.built_in,
+            elsewhere=await faces(self._store, names),
+            policy=self._policy,
+            limits=self._limits,
+            read=lambda _: None,
+            now=self._clock.now(),
+        )
+        shown = [Found(path, file.stat, file.digest) for path, file in known.items()]
+        return examiner.examine([*found, *shown], known)
+
+    async def _known_actions(
+        self, paths: set[str], neighbours: Path | None
+    ) -> dict[str, ExaminedFile]:
+        """Files that define actions: recorded ones, or those beside the file being checked."""
+        if neighbours is not None:
+            beside = [
+                each
+                for each in snapshot(neighbours, {}, largest=self._limits.file_bytes)
+                if str(neighbours / each.path) not in paths
+            ]
+            examined = Examiner(
+                built_in=self._catalog.built_in,
+                elsewhere={},
+                policy=self._policy,
+                limits=self._limits,
+                read=lambda _: None,
+                now=self._clock.now(),
+            ).examine(beside, {})
+            files = examined.files
+        else:
+            files = {}
+        for source in await self._store.read(ledger.sources):
+            for path, each in (await self._store.read(ledger.source_files, source.id)).items():
+                stat = Stat(each.size, each.mtime_ns, each.inode)
+                file = ExaminedFile(path, stat, each.digest, "valid", (), tuple(each.definitions))
+                files.setdefault(f"{source.id}:{path}", file)
+        return _only_actions(files)
+
+    async def _put(
+        self,
+        definition: Mapping[str, Any] | str | bytes,
+        name: str | None,
+        *,
+        replace: bool,
+        path: str = "definition",
+    ) -> WorkflowRecord:
+        compiled = await self._compile_one(definition, name, path)
+        workflow, now = compiled.definition, self._clock.now()
+        record, version = workflow_record(
+            workflow,
+            compiled.content,
+            compiled.digest,
+            origin=ORIGIN,
+            path=None,
+            revision=None,
+            now=now,
+        )
+        schedules = schedules_of(workflow, ORIGIN, now)
+        await self._store.write(_put_owned, record, version, schedules, replace=replace)
+        await self._audit("update" if replace else "create", workflow.name)
+        kind = FactType.UPDATED if replace else FactType.CREATED
+        self._bus.publish(Fact(kind, now, workflow.name))
+        self._ring()
+        return await self.get_workflow(workflow.name)
+
+    async def _compile_one(
+        self, definition: Mapping[str, Any] | str | bytes, name: str | None, path: str
+    ) -> CompiledWorkflow:
+        content = definition
+        if isinstance(content, Mapping):
+            content = to_yaml([content])
+        raw = content.encode() if isinstance(content, str) else content
+        place = Path(path)
+        beside = place.parent if place.is_file() else None
+        revision = await self._examine([_as_found(path, raw, self._limits, name)], beside)
+        validation = Validation.of(revision)
+        if not validation.valid or len(revision.workflows) != 1:
+            raise InvalidDefinition(validation.diagnostics)
+        return next(iter(revision.workflows.values()))
+
+    async def _owned(self, workflow_id: str) -> None:
+        """Raise `Refused` where a source owns the workflow."""
+        record = await self.get_workflow(workflow_id)
+        _refuse_foreign(record.name, record.origin)
+
+    async def _unfinished(self, execution_id: str, wish: str) -> ExecutionRecord:
+        record = await self.get_execution(execution_id)
+        if record.status not in UNFINISHED:
+            raise Refused(
+                f"execution {record.id} has ended ({record.status}): there is nothing to {wish}",
+                reason="finished",
+            )
+        return record
+
+    async def _send(self, record: ExecutionRecord, kind: str, payload: Mapping[str, Any]) -> None:
+        now = self._clock.now()
+        signal = SignalRecord(new_id(now), record.id, kind, dict(payload), now)
+        if not await self._store.write(ledger.add_signal, signal):
+            raise Refused(f"execution {record.id} has ended", reason="finished")
+        await self._audit(kind, record.workflow_id, {"execution": record.id})
+        self._ring()
+
+    async def _audit(self, verb: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
+        record = AuditRecord(self._clock.now(), self._by, verb, target, dict(detail or {}))
+        await self._store.write(ledger.audit, record)
+
+
+def admit_with_history(
+    tx: Transaction, admission: Admission, history: list[CheckpointRecord]
+) -> Admitted:
+    """A verb for the store: create an execution that begins with checkpoints of another."""
+    admitted = admit(tx, admission)
+    if admitted is Admitted.CREATED:
+        ledger.put_checkpoints(tx, admission.execution.id, history)
+    return admitted
+
+
+def _put_owned(
+    tx: Transaction,
+    record: WorkflowRecord,
+    version: VersionRecord,
+    schedules: tuple[ScheduleRecord, ...],
+    *,
+    replace: bool,
+) -> None:
+    """A verb for the store: record a workflow of ours, unless its name is taken."""
+    known = ledger.head(tx, record.name)
+    if known is not None and known.status != "archived":
+        _refuse_foreign(known.name, known.origin)
+        if not replace:
+            raise Refused(
+                f"there is a workflow {record.name!r} already",
+                reason="exists",
+                hint="give it another name with --name, or delete the other one first",
+            )
+    ledger.put_workflow(tx, record, version)
+    ledger.put_schedules(tx, record.name, ORIGIN, schedules, now=record.updated_at)
+
+
+def _refuse_foreign(name: str, origin: str) -> None:
+    if origin != ORIGIN:
+        raise Refused(
+            f"workflow {name!r} belongs to the source {origin!r}",
+            reason="owned-elsewhere",
+            hint="change its file there",
+        )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}") from None
+    except OSError as error:
+        raise Refused(f"cannot read {path}: {error.strerror}", reason="unreadable-file") from None
+
+
+def _as_found(path: str, content: bytes, limits: Limits, name: str | None = None) -> Found:
+    """A single file as a snapshot finds it, perhaps under another name."""
+    if name is not None:
+        content = _renamed(path, content, limits, name)
+    digest = hashlib.sha256(content).hexdigest()
+    if len(content) > limits.file_bytes:
+        size = f"has {len(content):,} bytes; at most {limits.file_bytes:,} are read"
+        return Found(path, Stat(len(content), 0, 0), digest, refusal=size)
+    return Found(path, Stat(len(content), 0, 0), digest, content)
+
+
+def _renamed(path: str, content: bytes, limits: Limits, name: str) -> bytes:
+    """The same documents, with the one workflow among them called `name`."""
+    parsed = parse(path, content, limits)
+    workflows = [each for each in parsed.documents if isinstance(each.definition, Workflow)]
+    if parsed.problems or len(workflows) != 1:
+        return content
+    workflows[0].data["name"] = name
+    return to_yaml([each.data for each in parsed.documents]).encode()
+
+
+def _only_actions(files: Mapping[str, ExaminedFile]) -> dict[str, ExaminedFile]:
+    """The same files as if they defined actions only; of two of one name, the first."""
+    seen: set[str] = set()
+    found: dict[str, ExaminedFile] = {}
+    for path, file in files.items():
+        definitions = []
+        for each in file.definitions:
+            if each["kind"] == "action" and each["name"] not in seen:
+                seen.add(each["name"])
+                definitions.append(each)
+        if definitions:
+            found[path] = replace(file, status="valid", problems=(), definitions=tuple(definitions))
+    return found

@@ -1,0 +1,262 @@
+"""Every knob: its default, its bounds, its name in the environment.
+
+A value comes from the first that has one: a flag of the command line, a `WINDLASS_*` variable, the
+YAML file (`--config`, or `windlass.yaml` in the working directory), the default. The file may have
+the seed's `config:` section with the seed's own names.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from controller.core.duration import Duration
+from controller.core.plan import Policy
+from controller.core.problem import Refused
+from controller.source.parse import Limits, read_data
+
+PREFIX = "WINDLASS_"
+FILE = "windlass.yaml"
+
+Day = 86_400_000
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004  # a port
+        raise ValueError("write it as host:port, such as 127.0.0.1:8228")
+    return text
+
+
+class Settings(BaseSettings):
+    """What the daemon and the commands go by; immutable once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    source: str = Field("definitions", description="Directory of the definitions that are watched.")
+    state_dir: Path = Field(
+        Path(".windlass"),
+        description="Directory of everything the daemon keeps; `$STATE_DIRECTORY` under systemd.",
+    )
+    database_url: str | None = Field(
+        None, description="Database; SQLite in the state directory when not given."
+    )
+    http_address: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1:8228", description="Where `/metrics`, `/healthz` and `/readyz` are served."
+    )
+    max_concurrent_workflows: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        validation_alias=AliasChoices("max_concurrent_workflows", "maxConcurrentWorkflows"),
+        description="Executions that may be busy at once.",
+    )
+    max_processes: int = Field(
+        64, ge=1, le=10_000, description="Steps that may be performed at once, over all executions."
+    )
+    default_timeout: Duration = Field(
+        3_600_000,
+        gt=0,
+        validation_alias=AliasChoices("default_timeout", "defaultTimeout"),
+        description="Time an execution may take when its workflow has no `timeout`.",
+    )
+    retry_attempts: int = Field(
+        3,
+        ge=1,
+        le=1_000,
+        validation_alias=AliasChoices("retry_attempts", "retryAttempts"),
+        description="Tries of a step with `on_error: retry` and no `retry.attempts`.",
+    )
+    retry_delay: Duration = Field(
+        5_000,
+        ge=0,
+        validation_alias=AliasChoices("retry_delay", "retryDelay"),
+        description="Delay before the second try where `retry.delay` is not given.",
+    )
+    checkpoint_interval: Duration = Field(
+        30_000,
+        ge=1_000,
+        validation_alias=AliasChoices("checkpoint_interval", "checkpointInterval"),
+        description="How often a running execution's owner renews its lease.",
+    )
+    max_gotos: int = Field(
+        100, ge=1, le=100_000, description="How often one step may go back with `goto`."
+    )
+    max_subflow_depth: int = Field(10, ge=1, le=100, description="How deep subflows may nest.")
+    resync_interval: Duration = Field(
+        30_000, ge=1_000, description="How often the source is looked at without a file event."
+    )
+    stop_grace: Duration = Field(
+        20_000, ge=0, description="Time running steps get at a graceful stop."
+    )
+    kill_grace: Duration = Field(
+        5_000, ge=0, description="Time a step's process gets between SIGTERM and SIGKILL."
+    )
+    sandbox: Literal["required", "preferred", "off"] = Field(
+        "preferred", description="What to do with `sandbox:` where bubblewrap is not available."
+    )
+    secrets_dir: Path | None = Field(
+        None,
+        description="Directory with one file a secret; `$CREDENTIALS_DIRECTORY` under systemd.",
+    )
+    retention_days: int | None = Field(
+        30, ge=1, description="Days finished executions are kept where a workflow says nothing."
+    )
+    retention_keep_last: int | None = Field(
+        None, ge=1, description="Finished executions kept for each workflow that says nothing."
+    )
+    max_file_bytes: int = Field(1_048_576, ge=1_024, description="Size of a definition file.")
+    max_nodes: int = Field(
+        50_000, ge=100, description="Values in a definition file, after aliases are expanded."
+    )
+    max_nesting: int = Field(50, ge=5, le=200, description="Depth of a definition file.")
+    max_text: int = Field(
+        262_144, ge=256, description="Length of one text in a definition, in characters."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The daemon's own log."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`auto`: console on a terminal, JSON lines otherwise."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values are merged by `load_settings`, which knows where each one came from."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @property
+    def url(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{(self.state_dir / 'windlass.db').absolute()}"
+
+    @property
+    def policy(self) -> Policy:
+        """What new executions are pinned to."""
+        return Policy(
+            retry_attempts=self.retry_attempts,
+            retry_delay=self.retry_delay,
+            timeout=self.default_timeout,
+            max_gotos=self.max_gotos,
+            max_depth=self.max_subflow_depth,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds of a definition file."""
+        return Limits(
+            file_bytes=self.max_file_bytes,
+            nodes=self.max_nodes,
+            depth=self.max_nesting,
+            text=self.max_text,
+        )
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings; raises `Refused` with one message that names the value and its source.
+
+    Args:
+        flags: Values of the command line by setting; None counts as not given.
+        config: The YAML file; None: `windlass.yaml` in the working directory, if there is one.
+        environ: The environment; None: this process's.
+    """
+    environment = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+
+    def take(found: Mapping[str, Any], where: str) -> None:
+        for name, value in found.items():
+            values[name] = value
+            origin[name] = where
+
+    take(_by_the_system(environment), "the service manager")
+    path = config or (Path(FILE) if Path(FILE).is_file() else None)
+    if path is not None:
+        take(_file_values(path), str(path))
+    for name in Settings.model_fields:
+        value = environment.get(PREFIX + name.upper())
+        if value:
+            take({name: value}, f"the variable {PREFIX}{name.upper()}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            take({name: value}, f"--{name.replace('_', '-')}")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise _refusal(error, origin) from None
+
+
+def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the processes of steps see of the daemon's environment: never its secrets."""
+    environment = os.environ if environ is None else environ
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "TMPDIR")
+    found = {name: environment[name] for name in kept if name in environment}
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8"} | found
+
+
+def _by_the_system(environment: Mapping[str, str]) -> dict[str, str]:
+    """What systemd says: `StateDirectory=` and `LoadCredential=`."""
+    found: dict[str, str] = {}
+    if environment.get("STATE_DIRECTORY"):
+        found["state_dir"] = environment["STATE_DIRECTORY"].split(":")[0]
+    if environment.get("CREDENTIALS_DIRECTORY"):
+        found["secrets_dir"] = environment["CREDENTIALS_DIRECTORY"]
+    return found
+
+
+_SEED_NAMES = {
+    "maxConcurrentWorkflows": "max_concurrent_workflows",
+    "defaultTimeout": "default_timeout",
+    "retryAttempts": "retry_attempts",
+    "retryDelay": "retry_delay",
+    "checkpointInterval": "checkpoint_interval",
+}
+
+
+def _file_values(path: Path) -> dict[str, Any]:
+    """The file's settings: at the top, and in the seed's `config:` section."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Refused(f"cannot read {path}: {error.strerror}", reason="settings") from None
+    data, problems = read_data(str(path), content)
+    if problems:
+        raise Refused(problems[0].render(), reason="settings")
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not isinstance(data.get("config") or {}, dict):
+        raise Refused(f"{path}: settings are names with values", reason="settings")
+    top = {name: value for name, value in data.items() if name != "config"}
+    merged = top | (data.get("config") or {})
+    return {_SEED_NAMES.get(name, name): value for name, value in merged.items()}
+
+
+def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Refused:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    where = origin.get(name, "the settings")
+    if first["type"] == "extra_forbidden":
+        return Refused(
+            f"{where}: there is no setting `{name}`",
+            reason="settings",
+            hint="docs/settings.md lists all of them",
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    return Refused(f"{where}: `{name}`: {message} (got {first['input']!r})", reason="settings")
