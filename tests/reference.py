@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
@@ -40,11 +41,13 @@ def settings() -> str:
 
 
 def _default(knob: FieldInfo) -> str:
-    known = isinstance(knob.default, str | int | float | bool) and str(knob.default)
+    known = isinstance(knob.default, str | int | float | Path) and str(knob.default)
     return f"`{known}`" if known else ""
 
 
 def _bounds(knob: FieldInfo) -> str:
+    if get_origin(knob.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(knob.annotation))
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     return ", ".join(
         f"{sign} {getattr(bound, name)}"
@@ -120,7 +123,7 @@ SECTIONS: dict[str, tuple[Path, Callable[[], str]]] = {
 
 def between(page: str, section: str) -> str | None:
     """What stands between a section's marks, or None without them."""
-    found = re.search(rf"<!-- {section} -->\n(.*?)\n?<!-- /{section} -->", page, re.DOTALL)
+    found = re.search(rf"<!-- {section} -->\n(.*?)<!-- /{section} -->", page, re.DOTALL)
     return found and found[1]
 
 

@@ -11,7 +11,11 @@ from tests.sources import ROOT, module, name, python, text, tracked, tree
 FUNCTION_LINES = 50
 FILE_LINES = 400
 
-LONG: dict[str, str] = {}
+LONG: dict[str, str] = {
+    "controller/store/migrations/versions/v0001_first_schema.py::_workflow_executions": (
+        "the widest table: a line a column, and a revision is never edited"
+    ),
+}
 """`path` or `path::function` → why it may be longer. An entry nothing needs fails."""
 
 BANNED = {"job", "task", "dag", "manager", "util", "utils", "helper", "helpers", "common"}
