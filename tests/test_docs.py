@@ -55,7 +55,7 @@ def test_links_lead_somewhere() -> None:
             found = target.exists() and (not anchor or anchor in _anchors(target))
             if not found:
                 broken.append(f"{name(path)}: {link}")
-    assert broken == []
+    assert not broken, "\n".join(broken)
 
 
 def _fences(path: Path, language: str) -> list[str]:

@@ -56,8 +56,9 @@ def test_functions_and_files_are_short() -> None:
     for path in python("controller"):
         if (lines := len(text(path).splitlines())) > FILE_LINES:
             long[name(path)] = f"{lines} lines"
-    assert long.keys() - LONG.keys() == set(), long
-    assert LONG.keys() - long.keys() == set(), "listed, but short enough: take them off"
+    unlisted = [f"{label}: {size}" for label, size in long.items() if label not in LONG]
+    assert not unlisted, "\n".join(unlisted)
+    assert not LONG.keys() - long.keys(), "listed, but short enough: take them off"
 
 
 def _words(identifier: str) -> set[str]:
@@ -73,8 +74,8 @@ def test_names_say_what_a_thing_is() -> None:
         if isinstance(node, Function | ast.ClassDef) and _words(node.name) & BANNED
     }
     bad |= {name(path) for path in python("controller") if _words(path.stem) & BANNED}
-    assert bad - NAMED.keys() == set()
-    assert NAMED.keys() - bad == set(), "listed, but not there: take them off"
+    assert not bad - NAMED.keys(), "\n".join(sorted(bad - NAMED.keys()))
+    assert not NAMED.keys() - bad, "listed, but not there: take them off"
 
 
 def test_documents_call_an_execution_an_execution() -> None:
@@ -88,7 +89,7 @@ def test_documents_call_an_execution_an_execution() -> None:
             f"{name(path)}: {word}"
             for word in re.findall(r"\b(?:job|task|dag)s?\b", prose, re.IGNORECASE)
         ]
-    assert bad == []
+    assert not bad, "\n".join(bad)
 
 
 FOREIGN = {
@@ -113,7 +114,7 @@ def test_nothing_points_at_one_machine_or_registry() -> None:
             for what, pattern in FOREIGN.items()
             for hit in re.finditer(pattern, content)
         ]
-    assert bad == []
+    assert not bad, "\n".join(bad)
 
 
 def _mentions(path: Path) -> Iterator[str]:
@@ -142,7 +143,7 @@ def test_every_module_is_used() -> None:
         for path in python("controller")
         if path.stem != "__init__" and loaded not in path.parents and module(path) not in used
     ]
-    assert dead == []
+    assert not dead, "\n".join(dead)
 
 
 SILENCED = re.compile(
@@ -159,7 +160,7 @@ def test_a_silenced_rule_says_why() -> None:
         for number, line in enumerate(text(path).splitlines(), 1)
         if (hit := SILENCED.search(line)) and not hit["why"]
     ]
-    assert bad == []
+    assert not bad, "\n".join(bad)
 
 
 def test_every_test_is_a_claim() -> None:
@@ -170,7 +171,7 @@ def test_every_test_is_a_claim() -> None:
         for label, node in _functions(path)
         if node.name.startswith("test_") and not ast.get_docstring(node)
     ]
-    assert bad == []
+    assert not bad, "\n".join(bad)
 
 
 def _is_sleep(node: ast.AST) -> bool:
@@ -191,4 +192,4 @@ def test_no_test_sleeps() -> None:
         for node in ast.walk(tree(path))
         if _is_sleep(node)
     ]
-    assert bad == []
+    assert not bad, "\n".join(bad)
