@@ -15,12 +15,15 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import (
     URL,
     BigInteger,
+    Column,
+    ColumnElement,
     Connection,
     Dialect,
     Engine,
     Table,
     Text,
     TypeDecorator,
+    and_,
     create_engine,
     event,
     make_url,
@@ -256,6 +259,13 @@ def upsert(
     """Insert; a row whose primary key is there is overwritten, except for the columns in `keep`."""
     if rows:
         tx.execute(_upsert(tx.dialect.name, table, tuple(rows[0]), keep), rows)
+
+
+def begins(tx: Connection, column: Column[str], prefix: str) -> ColumnElement[bool]:
+    """Whether the text begins so: SQLite's LIKE uses no index, PostgreSQL may sort by language."""
+    if is_sqlite(tx):
+        return and_(column >= prefix, column < prefix + chr(0x10FFFF))
+    return column.startswith(prefix, autoescape=True)
 
 
 def placeholders(dialect: Dialect, columns: int) -> str:

@@ -146,7 +146,7 @@ def _candidates(*, rooted: bool, take: bool = True) -> Select[Any]:
 def _first(
     chosen: Select[Any], since: ColumnElement[Any], *, rooted: bool, take: bool
 ) -> Select[Any]:
-    """The first so many by `since`; to `take` them leaves out what another controller claims now."""
+    """The first so many by `since`; to `take` them leaves out what others are claiming now."""
     if rooted:
         chosen = chosen.where(_e.root_id == bindparam("root"))
     ordered = chosen.order_by(since, _e.id).limit(bindparam("limit", type_=Integer))

@@ -17,7 +17,7 @@ from sqlalchemy import (
     update,
 )
 
-from controller.store.dialect import insert_or_ignore
+from controller.store.dialect import begins, insert_or_ignore
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
@@ -84,9 +84,8 @@ def executions(
 
 def executions_like(tx: Transaction, prefix: str, *, limit: int) -> list[ExecutionRecord]:
     """Those whose id begins with `prefix`."""
-    chosen = pick(ExecutionRecord, workflow_executions)
-    chosen = chosen.where(_e.id >= prefix, _e.id < prefix + "\uffff").order_by(_e.id).limit(limit)
-    return every(tx, ExecutionRecord, chosen)
+    chosen = pick(ExecutionRecord, workflow_executions).where(begins(tx, _e.id, prefix))
+    return every(tx, ExecutionRecord, chosen.order_by(_e.id).limit(limit))
 
 
 def unfinished_of_schedule(tx: Transaction, schedule_id: str) -> list[tuple[str, str]]:

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-import structlog
 from sqlalchemy import URL
 
 from controller.store.dialect import Engines, connect, parse_url, place, sqlite_path
@@ -31,8 +30,6 @@ P = ParamSpec("P")
 
 Verb = Callable[Concatenate[Transaction, P], T]
 """One step of one transaction."""
-
-log = structlog.get_logger("windlass.store")
 
 READERS = 4
 """Threads, and connections, that read at the same time."""
@@ -152,7 +149,9 @@ class Store:
 
 def _complain(future: asyncio.Future[object]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
-        log.warning("not written", error=str(error))
+        import structlog  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        structlog.get_logger("windlass.store").warning("not written", error=str(error))
 
 
 def _shut(pool: ThreadPoolExecutor, engines: Engines) -> None:

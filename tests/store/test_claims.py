@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import create_engine
 
-from controller.store.ledger_claims import adopt, claim, heartbeat, next_wake, release
+from controller.store.ledger_claims import adopt, claim, claimable, heartbeat, next_wake, release
 from controller.store.ledger_definitions import put_version
 from controller.store.ledger_executions import cancel_pending, create, execution, record_outcome
 from controller.store.ledger_signals import add_signal, signals
@@ -54,8 +54,11 @@ def test_a_claim_stays_in_its_tree(tx: Transaction) -> None:
     create(tx, new("a"))
     create(tx, new("b"))
     create(tx, new("c", root_id="b", parent_id="b"))
+    assert claimable(tx, "me", NOW, "b")
     claimed = claim(tx, "me", lease_until=NOW + LEASE, now=NOW, limit=9, root="b")
     assert [each.id for each in claimed] == ["b", "c"]
+    assert not claimable(tx, "me", NOW, "b")
+    assert claimable(tx, "me", NOW)
 
 
 def test_a_key_has_so_many_places(tx: Transaction) -> None:
@@ -296,7 +299,10 @@ class Claims(RuleBasedStateMachine):
     @rule(owner=OWNERS, limit=st.integers(1, 4))
     def claimed(self, owner: str, limit: int) -> None:
         """What is free, then what is pending in the order it was created."""
-        self.world.claim(owner, limit, take(self.tx, owner, self.world.now, limit))
+        some = claimable(self.tx, owner, self.world.now)
+        claimed = take(self.tx, owner, self.world.now, limit)
+        assert some == bool(claimed)
+        self.world.claim(owner, limit, claimed)
 
     @rule(owner=OWNERS)
     def released(self, owner: str) -> None:

@@ -5,9 +5,14 @@ from dataclasses import replace
 from controller.store.ledger_definitions import (
     archive,
     catalog,
+    head,
+    heads,
     put_version,
     put_workflow,
+    put_workflows,
+    retention_rules,
     set_status,
+    waiting_for_events,
     workflow,
     workflows,
 )
@@ -46,6 +51,33 @@ def test_a_workflow_is_replaced_and_keeps_its_birthday(tx: Transaction) -> None:
     assert workflow(tx, "w") == replace(newer, created_at=NOW)
     assert catalog(tx) == {"w": WorkflowHead("w", "d2", "here", "active", "w.yaml")}
     assert workflow(tx, "other") is None
+
+
+def test_many_workflows_are_put_at_once(tx: Transaction) -> None:
+    """As one after another: definitions stay, birthdays stay, two may share a definition."""
+    put_workflow(tx, defined("a"), version(content={"first": True}))
+    later = {"created_at": NOW + 9, "description": "later"}
+    put_workflows(tx, [(defined("a", **later), version()), (defined("b", **later), version())])
+    put_workflows(tx, [])
+    assert heads(tx, ["b", "a", "x"]) == catalog(tx)
+    assert head(tx, "a") == catalog(tx)["a"]
+    assert head(tx, "x") is None
+    found = {each.name: each for each in workflows(tx)}
+    assert found == {"a": defined("a", **later | {"created_at": NOW}), "b": defined("b", **later)}
+    kept = find_version(tx, "d")
+    assert kept is not None
+    assert kept.content == {"name": "w"}, "the fixture's, which was first"
+
+
+def test_what_workflows_wait_for_and_how_long_they_keep(tx: Transaction) -> None:
+    """Active ones with a trigger of type event; the retention in their current definition."""
+    event = {"triggers": [{"type": "event", "config": {"event": "x"}}]}
+    content = {"workflow": {"name": "a", "retention": {"days": 3, "keep_last": None}}}
+    put_workflow(tx, defined("a", digest="r", **event), version("r", content=content))
+    put_workflow(tx, defined("b", status="inactive", **event), version())
+    put_workflow(tx, defined("c", description="event"), version())
+    assert waiting_for_events(tx) == ["a"]
+    assert retention_rules(tx) == {"a": {"days": 3, "keep_last": None}}
 
 
 def test_a_definition_is_never_edited(tx: Transaction) -> None:

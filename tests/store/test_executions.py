@@ -16,11 +16,14 @@ from controller.store.ledger_executions import (
     create,
     execution,
     executions,
+    executions_like,
+    put_checkpoints,
     record_outcome,
     status_counts,
+    unfinished_of_schedule,
 )
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
-from controller.store.records import ExecutionRecord, NewExecution, Outcome
+from controller.store.records import CheckpointRecord, ExecutionRecord, NewExecution, Outcome
 from controller.store.tables import Transaction, execution_checkpoints
 from tests.store.sample import NOW, new, signal
 
@@ -105,6 +108,37 @@ def test_executions_are_chosen_by_workflow_status_and_tree(tx: Transaction) -> N
     assert ids(executions(tx, "v", "failed")) == ["b"]
     assert ids(executions(tx, root="a")) == ["a", "c"]
     assert [each.id for each in children(tx, "a")] == ["c"]
+
+
+def test_executions_are_found_by_how_their_id_begins(tx: Transaction) -> None:
+    """In order, up to the limit; what looks like a pattern is a character."""
+    for name in ("019-a", "019-b", "019_c", "018", "0190"):
+        create(tx, new(name))
+    found = [each.id for each in executions_like(tx, "019-", limit=9)]
+    assert found == ["019-a", "019-b"]
+    assert [each.id for each in executions_like(tx, "019-b", limit=9)] == ["019-b"]
+    assert executions_like(tx, "%", limit=9) == []
+    assert len(executions_like(tx, "", limit=2)) == 2
+
+
+def test_the_unfinished_executions_of_a_schedule(tx: Transaction) -> None:
+    """In the order they were due; not those that ended, and not another schedule's."""
+    for name, due_at in (("b", 2), ("a", 1), ("c", 3)):
+        create(tx, new(name, schedule_id="s", due_at=due_at))
+    create(tx, new("d", schedule_id="t", due_at=1))
+    record_outcome(tx, "a", Outcome("completed", completed_at=NOW))
+    assert unfinished_of_schedule(tx, "s") == [("b", "pending"), ("c", "pending")]
+
+
+def test_a_new_execution_may_begin_with_a_history(tx: Transaction) -> None:
+    """Another one's events, numbered from the start."""
+    for name in ("a", "b"):
+        create(tx, new(name))
+    events = [CheckpointRecord("a", seq, "x", "s", 1, {"n": seq}, NOW) for seq in (3, 5)]
+    put_checkpoints(tx, "b", events)
+    put_checkpoints(tx, "b", [])
+    found = [(each.seq, each.context["n"]) for each in checkpoints(tx, "b")]
+    assert found == [(0, 3), (1, 5)]
 
 
 def test_executions_are_counted(tx: Transaction) -> None:

@@ -228,6 +228,24 @@ async def test_whoever_stops_waiting_takes_nothing_back(store_url: str) -> None:
         assert await store.read(execution, "e0") is not None
 
 
+async def test_what_is_posted_is_written_or_complained_about(
+    store_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody waits for it: in its turn among the writes, and a failure is in the log."""
+
+    def wrong(tx: Transaction) -> None:
+        del tx
+        raise ZeroDivisionError("by zero")
+
+    async with opened(store_url) as store:
+        store.post(create, new("e0"))
+        store.post(wrong)
+        assert not await store.write(create, new("e0"))
+    said = capsys.readouterr()
+    assert "not written" in said.out + said.err
+    assert "by zero" in said.out + said.err
+
+
 async def test_closing_writes_what_is_queued_and_takes_no_more(store_url: str) -> None:
     """Leaving the store waits for the queue; afterwards it is unavailable."""
     async with opened(store_url, "e0") as store:
