@@ -12,7 +12,8 @@ The map, in the order in which things flow (a test keeps it true):
     admission.py     the one place where an execution is created, or refused, with the reason
     catalog.py       recorded definitions by digest, compiled once
     recording.py     definitions as rows, whoever records them
-    views.py         what is shown of an execution, a source, a plan
+    history.py       an execution's checkpoints read back: events, steps, what a retry starts from
+    views.py         what is shown of definitions: validations, plans of a sync, sources
     facts.py         what happened, told after the commit to whoever listens
 
     service.py       what a person or a program may ask for: authorise, decide, record
@@ -26,8 +27,8 @@ The map, in the order in which things flow (a test keeps it true):
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
 Imports go down only: `__main__ > cli > app > settings > web > service | reconcile | schedule |
-execute | observe > admission | views > catalog | recording > source | store | clock | facts >
-core`. The stages side by side never import each other; they meet in the store.
+execute | observe > admission | views | history > catalog | recording > source | store | clock |
+facts > core`. The stages side by side never import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"
