@@ -4,12 +4,14 @@ A verb is a plain function whose first argument is a `Transaction`; each module 
 holds those of one subject.
 """
 
+from controller.store.doctor import integrity
 from controller.store.ledger_claims import adopt, claim, claimable, heartbeat, next_wake, release
 from controller.store.ledger_definitions import (
     archive,
     catalog,
     head,
     heads,
+    put_version,
     put_workflow,
     put_workflows,
     retention_rules,
@@ -48,13 +50,22 @@ from controller.store.ledger_schedules import (
 )
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
 from controller.store.ledger_sources import (
+    file_of,
     put_files,
     put_source,
     source,
     source_files,
     sources,
 )
-from controller.store.retention import prune
+from controller.store.retention import (
+    expired,
+    prune,
+    remove,
+    remove_audits,
+    remove_logs,
+    remove_schedules,
+    remove_versions,
+)
 
 __all__ = [
     "active",
@@ -81,9 +92,12 @@ __all__ = [
     "execution",
     "executions",
     "executions_like",
+    "expired",
+    "file_of",
     "head",
     "heads",
     "heartbeat",
+    "integrity",
     "logs",
     "next_due",
     "next_wake",
@@ -92,10 +106,16 @@ __all__ = [
     "put_files",
     "put_schedules",
     "put_source",
+    "put_version",
     "put_workflow",
     "put_workflows",
     "record_outcome",
     "release",
+    "remove",
+    "remove_audits",
+    "remove_logs",
+    "remove_schedules",
+    "remove_versions",
     "retention_rules",
     "schedule",
     "schedules",

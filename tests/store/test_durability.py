@@ -184,6 +184,19 @@ async def test_a_database_somebody_else_keeps_locked_is_unavailable(database: Pa
         await store.append(batch("e", 0))
 
 
+async def test_a_commit_is_on_the_disk_before_it_is_acknowledged(database: Path) -> None:
+    """What only a power cut would show: the log is synchronised at every commit."""
+
+    def pragmas(tx: Transaction) -> list[object]:
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "query_only")
+        return [tx.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    full = 2
+    async with opened(f"sqlite:///{database}") as store:
+        assert await store.write(pragmas) == ["wal", full, 1, 5000, 0]
+        assert await store.read(pragmas) == ["wal", full, 1, 5000, 1]
+
+
 async def test_another_process_reads_and_writes_the_same_file(database: Path) -> None:
     """The command line beside the controller: both write, each reads what the other wrote."""
     url = f"sqlite:///{database}"
