@@ -8,27 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.compile import check_action, check_triggers, compile_plan
+from controller.core.content import action_signature
 from controller.core.definition import Action, Workflow
-from controller.source.parse import ParsedFile, parse
+from controller.core.plan import Policy, Signature
+from controller.execute.action import BUILT_IN
+from controller.source.parse import Document, ParsedFile, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "definitions"
 FILES = sorted(SAMPLES.rglob("*.yaml"))
 SEED = SAMPLES / "example-workflow.yaml"
-BUILT_IN = {
-    "shell",
-    "python",
-    "http",
-    "log",
-    "set",
-    "fail",
-    "sleep",
-    "wait_for_signal",
-    "approval",
-    "emit",
-    "notify",
-    "sql",
-}
+NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 COMMAND = re.compile(r"windlass workflows:execute --id (\S+)(?: --params '([^']*)')?")
 
 
@@ -40,19 +31,19 @@ def _parsed(path: Path) -> ParsedFile:
     return parse(_name(path), path.read_bytes())
 
 
-def _definitions() -> Iterator[Workflow | Action]:
+def _documents() -> Iterator[Document]:
     for path in FILES:
-        for document in _parsed(path).documents:
-            if document.definition is not None:
-                yield document.definition
+        yield from _parsed(path).documents
 
 
 def _workflows() -> dict[str, Workflow]:
-    return {one.name: one for one in _definitions() if isinstance(one, Workflow)}
+    found = (document.definition for document in _documents())
+    return {one.name: one for one in found if isinstance(one, Workflow)}
 
 
 def _actions() -> dict[str, Action]:
-    return {one.name: one for one in _definitions() if isinstance(one, Action)}
+    found = (document.definition for document in _documents())
+    return {one.name: one for one in found if isinstance(one, Action)}
 
 
 def _commands() -> list[tuple[str, str, str]]:
@@ -78,16 +69,30 @@ def test_the_seed_workflow_is_as_printed() -> None:
 
 def test_every_name_is_defined_once() -> None:
     """No two documents define the same workflow or the same action."""
-    names = [(type(one).__name__, one.name) for one in _definitions()]
-    assert sorted(names) == sorted(set(names))
+    names = [(document.data.get("kind"), document.data["name"]) for document in _documents()]
+    assert len(names) == len(set(names))
 
 
-def test_every_action_and_subflow_of_a_sample_exists() -> None:
-    """A step names an action that is defined here or built in, or a workflow of the samples."""
-    for workflow in _workflows().values():
-        steps = list(workflow.all_steps())
-        assert {step.action for step in steps if step.action} <= _actions().keys() | BUILT_IN
-        assert {step.subflow for step in steps if step.subflow} <= _workflows().keys()
+def test_every_sample_compiles() -> None:
+    """Actions, subflows, names, types, order and schedules are right, all samples together."""
+    actions = {name: action_signature(action) for name, action in _actions().items()}
+    subflows = {
+        name: Signature(name, workflow.inputs, workflow.outputs)
+        for name, workflow in _workflows().items()
+    }
+    problems = []
+    for document in _documents():
+        match document.definition:
+            case Workflow() as workflow:
+                known = {**BUILT_IN, **actions}
+                found = compile_plan(workflow, known, subflows, Policy(), "digest")[1]
+                found += check_triggers(workflow, NOW)
+            case Action() as action:
+                found = check_action(action, BUILT_IN)
+            case _:
+                found = []
+        problems += [document.locate(problem).render() for problem in found]
+    assert problems == [], "\n".join(problems)
 
 
 def test_every_defined_action_is_used() -> None:
