@@ -1,8 +1,14 @@
-"""The command `windlass`."""
+"""Where the commands start: `windlass`, `systemprompt`, `python -m controller`."""
 
-from controller import __version__
+import sys
+
+from controller.cli import start
 
 
 def main() -> int:
-    """Say which version this is."""
-    return len(__version__) and 0
+    """Run the command line of this process; the exit status."""
+    return start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -386,6 +386,10 @@ class WorkflowService:
         heads = await self._store.read(ledger.catalog)
         return sync_plan(origin, revision, heads, self._clock.now())
 
+    async def integrity(self) -> list[str]:
+        """What is wrong with the database, for `doctor`; empty: nothing."""
+        return await self._store.read(ledger.integrity)
+
     # -- parts ------------------------------------------------------------------------------
 
     async def _examine(self, found: list[Found], neighbours: Path | None = None) -> Revision:

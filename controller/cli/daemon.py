@@ -1,0 +1,42 @@
+"""`windlass run`: the daemon."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.session import common, guarded, note, settings_of
+
+if TYPE_CHECKING:
+    from controller.settings import Settings
+
+
+@click.command("run")
+@click.option("--source", help="Directory of the definitions.")
+@click.option("--http-address", help="Where to serve, as host:port.")
+@common
+def run(**flags: str | Path | None) -> int:
+    """Watch the definitions, fire schedules and execute, until SIGTERM or Ctrl-C."""
+
+    def serve() -> int:
+        from controller.app import run_main  # noqa: PLC0415  # start-up time
+        from controller.observe.logs import configure_logs  # noqa: PLC0415  # start-up time
+
+        settings = settings_of(flags)
+        configure_logs(settings.log_level, settings.log_format)
+        run_main(_serve(settings))
+        return 0
+
+    return guarded(serve)
+
+
+async def _serve(settings: "Settings") -> None:
+    from controller.app import open_app  # noqa: PLC0415  # start-up time
+
+    def ready(address: str) -> None:
+        if sys.stderr.isatty():
+            note(f"watching {settings.source}; http://{address}/metrics; Ctrl-C stops")
+
+    async with open_app(settings) as app:
+        await app.serve(ready)

@@ -1,0 +1,66 @@
+"""`workflows:schedule`, `schedule:list`, `schedule:cancel`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.output import iso, local, print_json, print_table
+from controller.cli.session import as_format, params, with_app
+
+if TYPE_CHECKING:
+    from controller.app import App
+
+
+@click.command("workflows:schedule")
+@click.option("--id", "-i", "workflow", required=True, help="The workflow's name.")
+@click.option("--cron", "-c", help="Again and again: five fields, six with seconds first, @daily.")
+@click.option("--at", "-a", help="Once, at an ISO 8601 time.")
+@click.option("--timezone", "-z", default="UTC", show_default=True, help="IANA time zone.")
+@click.option("--params", "-p", "given", help="Inputs: a JSON object, @FILE, or - for stdin.")
+@with_app
+async def schedule(
+    app: "App", workflow: str, cron: str | None, at: str | None, timezone: str, given: str | None
+) -> None:
+    """Schedule a workflow, once or again and again."""
+    record = await app.service.schedule_workflow(
+        workflow, cron=cron, at=at, timezone=timezone, inputs=params(given)
+    )
+    fires = iso(record.next_run_at) if record.next_run_at is not None else "never"
+    click.echo(f"schedule {record.id}: {workflow}, next at {fires}")
+
+
+@click.command("schedule:list")
+@click.option("--workflow", "-w", help="Only schedules of this workflow.")
+@as_format
+@with_app
+async def list_schedules(app: "App", workflow: str | None, form: str) -> None:
+    """List schedules that fire."""
+    found = await app.service.list_schedules(workflow)
+    if form == "json":
+        print_json(found)
+        return
+    print_table(
+        ("SCHEDULE", "WORKFLOW", "WHEN", "TIMEZONE", "NEXT", "LAST", "NOTE"),
+        [
+            (
+                each.id,
+                each.workflow_id,
+                each.cron_expression or local(each.at),
+                each.timezone,
+                local(each.next_run_at),
+                local(each.last_run_at),
+                each.reason or "",
+            )
+            for each in found
+        ],
+        "no schedules",
+    )
+
+
+@click.command("schedule:cancel")
+@click.argument("schedule_id")
+@with_app
+async def cancel(app: "App", schedule_id: str) -> None:
+    """Stop a schedule that `workflows:schedule` made."""
+    await app.service.cancel_scheduled_workflow(schedule_id)
+    click.echo(f"cancelled {schedule_id}")

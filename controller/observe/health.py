@@ -1,0 +1,75 @@
+"""Whether the daemon lives, whether it is ready, and how the service manager hears of it.
+
+Alive: the loop turns. Ready: everything has started and the source was looked at once; a part that
+failed says so in the answer. systemd is told by its datagram socket (`sd_notify(3)`).
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from controller.clock import Clock
+
+
+class Health:
+    """The state of the parts, by name.
+
+    Args:
+        notify_socket: `$NOTIFY_SOCKET`, or None.
+    """
+
+    def __init__(self, clock: Clock, notify_socket: str | None) -> None:
+        self._clock = clock
+        self._socket = notify_socket
+        self._since = clock.now()
+        self._failures: dict[str, str] = {}
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Everything has started, and nothing has failed."""
+        return self._ready and not self._failures
+
+    def started(self) -> None:
+        """Everything has started."""
+        self._ready = True
+        self._tell("READY=1\nSTATUS=ready")
+
+    def stopping(self) -> None:
+        """The daemon ends."""
+        self._ready = False
+        self._tell("STOPPING=1\nSTATUS=stopping")
+
+    def failed(self, part: str, why: str) -> None:
+        """A part does not work; `well` takes it back."""
+        self._failures[part] = why
+
+    def well(self, part: str) -> None:
+        """A part works."""
+        self._failures.pop(part, None)
+
+    def beat(self) -> None:
+        """The loop turns: for the service manager's watchdog."""
+        self._tell("WATCHDOG=1")
+
+    def report(self) -> Mapping[str, Any]:
+        """What `/readyz` answers."""
+        return {
+            "status": "ready" if self.ready else "not-ready",
+            "uptime": self._clock.now() - self._since,
+            "failures": dict(self._failures),
+        }
+
+    def _tell(self, message: str) -> None:
+        if not self._socket:
+            return
+        address = "\0" + self._socket[1:] if self._socket.startswith("@") else self._socket
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+            bell.sendto(message.encode(), address)
+
+
+def notify_socket(environ: Mapping[str, str] | None = None) -> str | None:
+    """Where the service manager listens; `$NOTIFY_SOCKET`."""
+    return (os.environ if environ is None else environ).get("NOTIFY_SOCKET")  # ruff: ignore[banned-api]  # the service manager's own variable
