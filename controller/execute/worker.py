@@ -200,7 +200,7 @@ class Worker:
             return
         self._running[record.id] = running
         self._emptied.clear()
-        running.start(signals, fresh=record.context.get("claims", 0) == 0)
+        running.start(signals, fresh=record.claims == 1)
 
     async def _impossible(self, record: ExecutionRecord, message: str) -> None:
         """Its definition cannot be used: it fails, and says so, rather than be claimed for ever."""

@@ -166,6 +166,7 @@ def _taking() -> ReturningUpdate[Any]:
             wake_at=None,
             status=case((_e.status == "pending", "running"), else_=_e.status),
             started_at=func.coalesce(_e.started_at, _NOW),
+            claims=_e.claims + 1,
         )
         .returning(*columns(ExecutionRecord, workflow_executions))
     )

@@ -126,6 +126,7 @@ class ExecutionRecord:
         status: `pending`, `running`, `completed`, `failed`, `cancelled` or `paused`.
         owner: Who executes it, until `lease_until`.
         wake_at: Parked: not claimed before, unless a signal comes. See `NEVER`.
+        claims: How often somebody took it on; after the first, a step may have been interrupted.
     """
 
     id: str
@@ -156,6 +157,7 @@ class ExecutionRecord:
     concurrency_max: int | None
     policy: JsonObject
     attempt_of: str | None
+    claims: int
 
 
 @dataclass(frozen=True, slots=True)

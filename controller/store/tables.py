@@ -115,6 +115,7 @@ workflow_executions = Table(
     Column("concurrency_max", Integer),
     Column("policy", Json, nullable=False),
     Column("attempt_of", Text),
+    Column("claims", Integer, nullable=False, server_default="0"),
     _index("ix_executions_created", "created_at", "id"),
     _index("ix_executions_workflow", "workflow_id", "created_at", "id"),
     _index("ix_executions_status", "status", "created_at", "id"),

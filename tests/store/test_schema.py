@@ -88,7 +88,7 @@ def test_a_new_execution_is_a_row() -> None:
     """Every field of `NewExecution` is a column; the others are filled by what happens later."""
     given = {each.name for each in fields(records.NewExecution)}
     later = {"status", "outputs", "error", "started_at", "completed_at", "duration"}
-    later |= {"current_step", "owner", "lease_until", "wake_at"}
+    later |= {"current_step", "owner", "lease_until", "wake_at", "claims"}
     assert given | later == set(tables.workflow_executions.c.keys())
     assert not given & later
 

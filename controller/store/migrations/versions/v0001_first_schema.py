@@ -180,6 +180,7 @@ def _workflow_executions() -> None:
         Column("concurrency_max", Integer),
         Column("policy", Text, nullable=False),
         Column("attempt_of", Text),
+        Column("claims", Integer, nullable=False, server_default="0"),
     )
     _index(
         "ix_executions_concurrency",
