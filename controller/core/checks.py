@@ -7,7 +7,7 @@ from controller.core.inputs import check_parameters
 from controller.core.problem import Path, Problem
 
 if TYPE_CHECKING:
-    from controller.core.definition import Action, Loop, Output, Step, Workflow
+    from controller.core.definition import Action, Loop, Output, Schedule, Step, Workflow
 
 BODY = ("action", "condition", "parallel", "loop", "subflow")
 """A step has the one of these that its `type` names."""
@@ -26,14 +26,11 @@ def check_workflow(workflow: "Workflow") -> Iterator[Problem]:
             message = "the error handler stands alone: it has nowhere to go and nothing to wait for"
             yield Problem("bad-value", message, ("error_handler",))
     for index, trigger in enumerate(workflow.triggers):
-        if trigger.type == "scheduled" and (trigger.config.cron is None) == (
-            trigger.config.at is None
-        ):
-            message = "a schedule has either `cron` or `at`"
-            yield Problem("bad-schedule", message, ("triggers", index, "config"))
+        if trigger.type == "scheduled":
+            yield from _schedule(trigger.config, ("triggers", index, "config"))
 
 
-def check_action_document(action: "Action") -> Iterator[Problem]:
+def check_action(action: "Action") -> Iterator[Problem]:
     """Everything an action's document shows by itself."""
     yield from check_parameters(action.inputs, ("inputs",))
     yield from _outputs(action.outputs)
@@ -41,6 +38,15 @@ def check_action_document(action: "Action") -> Iterator[Problem]:
         if output.source is not None:
             message = "an action's outputs come from its result and have no `source`"
             yield Problem("unknown-field", message, ("outputs", index, "source"), at_key=True)
+
+
+def _schedule(schedule: "Schedule", path: Path) -> Iterator[Problem]:
+    if schedule.cron is None and schedule.at is None:
+        message = "the schedule says neither `cron` nor `at`"
+        yield Problem("bad-schedule", message, path, 'add `cron: "0 10 * * *"`, or `at:` a time')
+    if schedule.cron is not None and schedule.at is not None:
+        message = "a schedule has either `cron` or `at`, not both"
+        yield Problem("bad-schedule", message, (*path, "at"), "write two triggers", at_key=True)
 
 
 def _outputs(outputs: "tuple[Output, ...]") -> Iterator[Problem]:
@@ -88,6 +94,10 @@ def _body(step: "Step", path: Path) -> Iterator[Problem]:
             message = f"step `{step.id}` is of type `{step.type}`, so `{name}` has no meaning"
             hint = f"write `type: {name}`, or remove `{name}`"
             yield Problem("unknown-field", message, (*path, name), hint, at_key=True)
+    for index, name in enumerate(step.outputs):
+        if name in step.outputs[:index]:
+            message = f"the output `{name}` is there twice"
+            yield Problem("duplicate-name", message, (*path, "outputs", index))
     if step.inputs and step.type not in {"action", "subflow"}:
         message = f"a step of type `{step.type}` takes no inputs"
         yield Problem("unknown-field", message, (*path, "inputs"), at_key=True)
@@ -105,9 +115,12 @@ def _reaction(step: "Step", path: Path) -> Iterator[Problem]:
 
 
 def _loop(loop: "Loop", path: Path) -> Iterator[Problem]:
-    if (loop.over is None) == (loop.while_ is None):
-        message = "a loop has either `over` or `while`"
-        yield Problem("bad-value", message, path)
+    if loop.over is None and loop.while_ is None:
+        message = "the loop says neither `over` nor `while`"
+        yield Problem("missing-field", message, path, "add `over:` a list, or `while:` a condition")
+    if loop.over is not None and loop.while_ is not None:
+        message = "a loop has either `over` or `while`, not both"
+        yield Problem("bad-value", message, (*path, "while"), at_key=True)
     if loop.while_ is not None and loop.parallel > 1:
         message = "the iterations of `while` come one after another"
         yield Problem("bad-value", message, (*path, "parallel"))

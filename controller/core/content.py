@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.core.compile import compile_plan
-from controller.core.definition import Action, Output, Parameter, Workflow, load_document
+from controller.core.definition import Action, Output, Parameter, Workflow
+from controller.core.document import load_document
 from controller.core.plan import Plan, Policy, Signature
 
 

@@ -1,56 +1,58 @@
-"""What a document may say: the models of LANGUAGE, and `load_document`, which never raises.
+"""What a document may say: the models of the definition language.
 
-The models are the language's one description: validation, the JSON Schema for editors and the
-reference page all come from them. What one document shows by itself is checked here; what needs the
-other definitions (graph, expressions, actions) is checked by `core/compile.py`.
+They are its one description: validation and the JSON Schema for editors come from them, and every
+field says what it is for. What a document shows by itself beyond the types of its fields is in
+`core/checks.py`, what needs other definitions (graph, expressions, actions) in `core/compile.py`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from controller.core.diagnose import explain
 from controller.core.duration import Duration
-from controller.core.problem import Problem
 
 ValueType = Literal["string", "number", "integer", "boolean", "object", "array"]
 Json = Any
 """A JSON value; what may be in it is the parser's concern."""
 
 ID = r"^[A-Za-z_][A-Za-z0-9_-]*$"
-VARIABLE = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
 
+Flag = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+"""Strict: text such as `no` or `3` is text, and true is not 1."""
 Id = Annotated[str, Field(pattern=ID, max_length=100)]
-Variable = Annotated[str, Field(pattern=VARIABLE, max_length=100)]
+Variable = Annotated[str, Field(pattern=ID, max_length=100)]
 Name = Annotated[str, Field(pattern=NAME, max_length=200)]
 
-_SIZE = re.compile(r"^([0-9]+)\s*([KMGT]?)i?B?$", re.IGNORECASE)
+SIZE = r"^([0-9]{1,15}) ?([KMGTkmgt]?)i?[Bb]?$"
+LARGEST = 2**50
+"""Bytes; a larger size is a mistake."""
 
 
-def parse_size(value: Any) -> int:  # noqa: ANN401  # what the document says
+def parse_size(value: Any) -> int:  # ruff: ignore[any-type]  # what the document says
     """Bytes: a number, or text such as `256M`; raises `ValueError`."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    found = _SIZE.match(value) if isinstance(value, str) else None
-    if not found:
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    found = re.fullmatch(SIZE, text)
+    size = int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ") if found else 0
+    if not 0 < size <= LARGEST:
         raise ValueError("a size is a number of bytes or text such as 256M or 2G")
-    power: int = " KMGT".index(found.group(2).upper() or " ")
-    return int(found.group(1)) * int(1024**power)
+    return size
 
 
-def _version(value: Any) -> Any:  # noqa: ANN401  # what the document says
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({
+        "oneOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": SIZE}]
+    }),
+]
+
+
+def _version(value: Any) -> Any:  # ruff: ignore[any-type]  # what the document says
     """`version: 1.0` is a number in YAML, and meant as text."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -58,7 +60,7 @@ def _version(value: Any) -> Any:  # noqa: ANN401  # what the document says
 class Model(BaseModel):
     """Immutable, and strict about its fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Parameter(Model):
@@ -66,30 +68,26 @@ class Parameter(Model):
 
     name: Variable = Field(description="Name of the input.")
     type: ValueType = Field("string", description="Type of the value.")
-    required: bool = Field(False, description="It must be given.")
+    required: Flag = Field(default=False, description="It must be given.")
     default: Json = Field(None, description="Value when it is not given.")
     description: str = Field("", description="Shown to people.")
     enum: tuple[Json, ...] | None = Field(None, description="The values it may have.")
     const: Json = Field(None, description="The one value it may have.")
     pattern: str | None = Field(None, description="Regular expression that text must match.")
     format: str | None = Field(None, description="JSON Schema format, such as `email` or `uri`.")
-    minimum: float | None = Field(None, description="Smallest number.")
-    maximum: float | None = Field(None, description="Largest number.")
-    exclusiveMinimum: float | None = Field(None, description="Numbers must be above this.")  # noqa: N815  # JSON Schema's name
-    exclusiveMaximum: float | None = Field(None, description="Numbers must be below this.")  # noqa: N815  # JSON Schema's name
-    multipleOf: float | None = Field(None, gt=0, description="Numbers must be a multiple of this.")  # noqa: N815  # JSON Schema's name
-    minLength: int | None = Field(None, ge=0, description="Shortest text.")  # noqa: N815  # JSON Schema's name
-    maxLength: int | None = Field(None, ge=0, description="Longest text.")  # noqa: N815  # JSON Schema's name
-    minItems: int | None = Field(None, ge=0, description="Fewest items of an array.")  # noqa: N815  # JSON Schema's name
-    maxItems: int | None = Field(None, ge=0, description="Most items of an array.")  # noqa: N815  # JSON Schema's name
-    uniqueItems: bool | None = Field(None, description="No item comes twice.")  # noqa: N815  # JSON Schema's name
-    items: Json = Field(None, description="JSON Schema of the items of an array.")
-    properties: dict[str, Json] | None = Field(
-        None, description="JSON Schemas of an object's members."
-    )
-    additionalProperties: Json = Field(
-        None, description="JSON Schema of an object's other members."
-    )  # noqa: N815  # JSON Schema's name
+    minimum: Number | None = Field(None, description="Smallest number.")
+    maximum: Number | None = Field(None, description="Largest number.")
+    exclusiveMinimum: Number | None = Field(None, description="Numbers must be above this.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
+    exclusiveMaximum: Number | None = Field(None, description="Numbers must be below this.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
+    multipleOf: Number | None = Field(None, gt=0, description="Numbers must be a multiple of this.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
+    minLength: Whole | None = Field(None, ge=0, description="Shortest text.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
+    maxLength: Whole | None = Field(None, ge=0, description="Longest text.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
+    minItems: Whole | None = Field(None, ge=0, description="Fewest items of an array.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
+    maxItems: Whole | None = Field(None, ge=0, description="Most items of an array.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
+    uniqueItems: Flag | None = Field(None, description="No item comes twice.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
+    items: Json = Field(None, description="JSON Schema of the items.")
+    properties: dict[str, Json] | None = Field(None, description="JSON Schemas of members.")
+    additionalProperties: Json = Field(None, description="JSON Schema of other members.")  # ruff: ignore[mixed-case-variable-in-class-scope]  # JSON Schema's name
 
     @property
     def has_default(self) -> bool:
@@ -99,10 +97,9 @@ class Parameter(Model):
     def schema_of_value(self) -> dict[str, Any] | None:
         """JSON Schema of the constraints beyond the type; None: there are none."""
         given = self.model_fields_set - {"name", "type", "required", "default", "description"}
-        if not given:
-            return None
-        dumped = self.model_dump(include=given, mode="json")
-        return {"type": self.type, **dumped}
+        dumped = self.model_dump(include=given, mode="json") if given else {}
+        limits = {key: each for key, each in dumped.items() if each is not None or key == "const"}
+        return {"type": self.type, **limits} if limits else None
 
 
 class Output(Model):
@@ -111,8 +108,7 @@ class Output(Model):
     name: Variable = Field(description="Name of the output.")
     type: ValueType | None = Field(None, description="Type of the value.")
     source: str | None = Field(
-        None,
-        description="Of a workflow's output: a step's id (all its outputs), a path below one, or `${…}`.",
+        None, description="Of a workflow's output: a step's id, a path below one, or `${…}`."
     )
     description: str = Field("", description="Shown to people.")
 
@@ -120,18 +116,18 @@ class Output(Model):
 class Retry(Model):
     """How a failed step is tried again."""
 
-    attempts: int | None = Field(
+    attempts: Whole | None = Field(
         None, ge=1, le=1000, description="All tries, the first included; default from settings."
     )
-    delay: Duration | None = Field(
-        None, description="Delay before the second try; default from settings."
-    )
+    delay: Duration | None = Field(None, description="Before another try; default from settings.")
     backoff: Literal["constant", "linear", "exponential"] = Field(
         "exponential",
-        description="How the delay grows: not, delay × n, or delay × 2^(n-1).",
+        description="After the nth try: delay, delay * n, or delay * 2^(n-1).",
     )
     max_delay: Duration | None = Field(None, description="The longest delay.")
-    jitter: float = Field(0.0, ge=0, le=1, description="Share of the delay that is random, 0 to 1.")
+    jitter: Number = Field(
+        0.0, ge=0, le=1, description="Share of the delay that is random, 0 to 1."
+    )
     on: tuple[str, ...] = Field((), description="Error types to retry; empty: all.")
     then: Literal["fail", "continue", "goto"] = Field(
         "fail", description="What to do when all tries have failed."
@@ -141,7 +137,7 @@ class Retry(Model):
 class Condition(Model):
     """A choice between two lists of steps."""
 
-    expression: str | bool = Field(description="A boolean expression.")
+    expression: str | Flag = Field(description="A boolean expression.")
     then_steps: tuple["Step", ...] = Field((), description="Steps if it is true.")
     else_steps: tuple["Step", ...] = Field((), description="Steps if it is false.")
 
@@ -150,10 +146,11 @@ class Parallel(Model):
     """Lists of steps side by side."""
 
     branches: tuple[tuple["Step", ...], ...] = Field(min_length=1, description="Lists of steps.")
-    wait_all: bool = Field(
-        True, description="False: the first branch to complete wins, the others are cancelled."
+    wait_all: Flag = Field(
+        default=True,
+        description="False: the first branch to complete wins, the others are cancelled.",
     )
-    max_parallel: int | None = Field(None, ge=1, description="How many branches run at once.")
+    max_parallel: Whole | None = Field(None, ge=1, description="How many branches run at once.")
 
 
 class Loop(Model):
@@ -164,14 +161,12 @@ class Loop(Model):
         "item", alias="as", description="The loop variable; its index is this name with `_index`."
     )
     steps: tuple["Step", ...] = Field(min_length=1, description="Steps of one iteration.")
-    max_iterations: int | None = Field(
+    max_iterations: Whole | None = Field(
         None, ge=1, description="More items than this fail the step before the first iteration."
     )
-    parallel: int = Field(1, ge=1, le=10_000, description="Iterations at once.")
-    while_: str | bool | None = Field(
-        None,
-        alias="while",
-        description="Instead of `over`: go on as long as this holds after an iteration.",
+    parallel: Whole = Field(1, ge=1, le=10_000, description="Iterations at once.")
+    while_: str | Flag | None = Field(
+        None, alias="while", description="Instead of `over`: go on as long as this holds."
     )
 
 
@@ -193,15 +188,16 @@ class Step(Model):
     depends_on: tuple[str, ...] | None = Field(
         None, description="Steps of the same list to wait for; default: the step above."
     )
-    when: str | bool | None = Field(None, description="A boolean expression; false skips the step.")
+    when: str | Flag | None = Field(None, description="A boolean expression; false skips the step.")
     on_error: Literal["fail", "continue", "retry", "goto"] = Field(
         "fail", description="What to do when it fails."
     )
     goto: str | None = Field(None, description="The step of the same list to go on at.")
     retry: Retry | None = Field(None, description="How to try again.")
     timeout: Duration | None = Field(None, description="How long one attempt may take.")
-    idempotent: bool = Field(
-        True, description="False: a step in flight at a crash fails as `interrupted`, never twice."
+    idempotent: Flag = Field(
+        default=True,
+        description="False: a step in flight at a crash fails as `interrupted`, never twice.",
     )
     action: str | None = Field(None, description="The action to call (`type: action`).")
     condition: Condition | None = Field(None, description="The choice (`type: condition`).")
@@ -237,7 +233,7 @@ class Schedule(Model):
     jitter: Duration = Field(0, description="Fires are late by up to this.")
     start: str | None = Field(None, description="No fire before this time, ISO 8601.")
     end: str | None = Field(None, description="No fire after this time, ISO 8601.")
-    paused: bool = Field(False, description="Does not fire.")
+    paused: Flag = Field(default=False, description="Does not fire.")
 
 
 class ScheduledTrigger(Model):
@@ -258,7 +254,7 @@ class EventConfig(Model):
     """Which events."""
 
     event: str = Field(min_length=1, max_length=200, description="Name of the event, as in `emit`.")
-    when: str | bool | None = Field(
+    when: str | Flag | None = Field(
         None, description="A boolean expression over `event.data`; false ignores the event."
     )
     inputs: dict[str, Json] = Field(
@@ -288,7 +284,9 @@ class WebhookTrigger(Model):
     """Executed by a request to the HTTP port."""
 
     type: Literal["webhook"] = Field(description="The kind of trigger.")
-    config: WebhookConfig = Field(default_factory=WebhookConfig, description="Which requests.")
+    config: WebhookConfig = Field(
+        default_factory=WebhookConfig, description="How requests are taken."
+    )
 
 
 Trigger = Annotated[
@@ -299,7 +297,7 @@ Trigger = Annotated[
 class Concurrency(Model):
     """How many executions of the workflow run at once."""
 
-    max: int = Field(1, ge=1, description="How many.")
+    max: Whole = Field(1, ge=1, description="How many.")
     key: str | None = Field(None, description="Counted by the value of this text with `${…}`.")
     on_full: Literal["queue", "skip", "cancel_oldest"] = Field(
         "queue", description="What to do with one more."
@@ -309,8 +307,8 @@ class Concurrency(Model):
 class Retention(Model):
     """How long finished executions are kept."""
 
-    days: int | None = Field(None, ge=1, description="Days since the end.")
-    keep_last: int | None = Field(None, ge=1, description="The newest ones.")
+    days: Whole | None = Field(None, ge=1, description="Days since the end.")
+    keep_last: Whole | None = Field(None, ge=1, description="The newest ones.")
 
 
 class Workflow(Model):
@@ -354,10 +352,8 @@ class Workflow(Model):
 class Sandbox(Model):
     """What a script is kept from."""
 
-    network: bool = Field(True, description="It may use the network.")
-    memory: Annotated[int, BeforeValidator(parse_size)] | None = Field(
-        None, description="Bytes of address space, or text such as 256M."
-    )
+    network: Flag = Field(default=True, description="It may use the network.")
+    memory: Size | None = Field(None, description="Bytes of address space, or text such as 256M.")
 
 
 class Run(Model):
@@ -370,12 +366,12 @@ class Run(Model):
     )
 
 
-def _run(value: Any) -> Any:  # noqa: ANN401  # what the document says
+def _run(value: Any) -> Any:  # ruff: ignore[any-type]  # what the document says
     """`{python: text}`, `{shell: text}` or `{http: {…}}`."""
     if isinstance(value, Run):
         return value
     if not isinstance(value, dict) or len(value) != 1:
-        raise ValueError("`run` has one key: `python`, `shell`, or a built-in action")
+        raise ValueError("it has one key: `python`, `shell`, or a built-in action")
     [(kind, body)] = value.items()
     if kind in {"python", "shell"}:
         if not isinstance(body, str) or not body.strip():
@@ -401,37 +397,3 @@ class Action(Model):
 
 
 Condition.model_rebuild()
-
-
-def _kind(data: Any) -> str:  # noqa: ANN401  # what the document says
-    kind = data.get("kind", "workflow") if isinstance(data, dict) else getattr(data, "kind", None)
-    return kind if kind in {"workflow", "action"} else "workflow"
-
-
-Definition = Annotated[
-    Annotated[Workflow, Tag("workflow")] | Annotated[Action, Tag("action")], Discriminator(_kind)
-]
-_DOCUMENT: TypeAdapter[Workflow | Action] = TypeAdapter(Definition)
-
-
-def load_document(data: Any) -> tuple[Workflow | Action | None, list[Problem]]:  # noqa: ANN401  # anything
-    """A document, and everything wrong with it; with a problem that is an error, no document."""
-    from controller.core.checks import check_action_document, check_workflow  # noqa: PLC0415  # they check these models
-
-    if not isinstance(data, dict):
-        message = "a definition is a set of `name: value` lines"
-        return None, [Problem("wrong-type", message, (), "begin with `name:` and `steps:`")]
-    try:
-        definition = _DOCUMENT.validate_python(data)
-    except ValidationError as error:
-        return None, explain(error, data, MODELS)
-    if isinstance(definition, Workflow):
-        problems = list(check_workflow(definition))
-    else:
-        problems = list(check_action_document(definition))
-    if any(problem.severity == "error" for problem in problems):
-        return None, problems
-    return definition, problems
-
-
-MODELS: Mapping[str, type[Model]] = {"workflow": Workflow, "action": Action}

@@ -1,24 +1,30 @@
 """Bytes → documents, with every problem at its line and column. Total: no bytes make it raise."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 from yaml.nodes import Node, ScalarNode
 
-from controller.core.definition import Action, Workflow, load_document
+from controller.core.definition import Action, Workflow
+from controller.core.document import load_document
 from controller.core.problem import Problem
-from controller.source.diagnostic import Diagnostic
+from controller.source.diagnostic import Diagnostic, clip
 from controller.source.yaml12 import Constructor, Exhausted, Flaw, Limits, compose, node_at
 
 __all__ = ["Diagnostic", "Document", "Limits", "ParsedFile", "parse", "read_data"]
 
 DEFAULT = Limits()
+LISTED = 200
+"""Problems of a file that are listed; a file with more is not read to the end by anybody."""
 
 _CONTROL = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _QUOTE_IT = 'quote it: "${…}" — YAML reads `{`, `}` and `: ` in plain text as its own'
+_SURROGATES = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+)
 
 
 @dataclass(slots=True)
@@ -40,7 +46,7 @@ class Document:
 
 @dataclass(slots=True)
 class ParsedFile:
-    """A file's documents, and everything wrong with the file and with them."""
+    """A file's documents, and everything wrong with the file and with them, in its order."""
 
     path: str
     documents: list[Document]
@@ -51,7 +57,7 @@ def parse(path: str, content: bytes, limits: Limits = DEFAULT) -> ParsedFile:
     """Read a file's definitions; empty documents are left out.
 
     Args:
-        path: For messages.
+        path: For messages; its end tells JSON from YAML.
         content: The file's bytes.
         limits: Bounds; over one is a problem.
     """
@@ -60,15 +66,17 @@ def parse(path: str, content: bytes, limits: Limits = DEFAULT) -> ParsedFile:
         return ParsedFile(path, [], [problem])
     place = _Place(path, text)
     found = ParsedFile(path, [], [])
-    for root, data in _read(place, limits, found.problems):
-        if data is None:
+    for root, data, flaws in _read(place, limits, found.problems):
+        if data is None and not flaws:
             continue
-        definition, problems = load_document(data)
-        locate = place.locator(root)
-        located = [locate(each) for each in problems]
-        found.problems.extend(located)
-        found.documents.append(Document(data, definition, located, locate))
+        document = _document(place, root, data, flaws)
+        found.documents.append(document)
+        found.problems.extend(document.problems)
     found.problems.sort(key=lambda each: (each.line, each.column))
+    if len(found.problems) > LISTED:
+        message = f"{len(found.problems) - LISTED:,} more problems are not listed"
+        last = replace(found.problems[LISTED], code="too-many-problems", message=message, hint=None)
+        found.problems[LISTED:] = [replace(last, severity="error")]
     return found
 
 
@@ -78,8 +86,10 @@ def read_data(path: str, content: bytes, limits: Limits = DEFAULT) -> tuple[Any,
     if problem is not None:
         return None, [problem]
     problems: list[Diagnostic] = []
-    data = [value for _, value in _read(_Place(path, text), limits, problems)]
-    return (data[0] if data and not problems else None), problems
+    place = _Place(path, text)
+    read = list(_read(place, limits, problems))
+    problems.extend(place.flaw(flaw) for _, _, flaws in read for flaw in flaws)
+    return (read[0][1] if read and not problems else None), problems
 
 
 def _decode(path: str, content: bytes, limits: Limits) -> tuple[str, Diagnostic | None]:
@@ -91,65 +101,92 @@ def _decode(path: str, content: bytes, limits: Limits) -> tuple[str, Diagnostic 
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8", "replace")
-        line = before.count("\n") + 1
-        column = len(before) - before.rfind("\n")
         message = f"byte 0x{content[error.start]:02x} is not UTF-8"
-        hint = "save the file as UTF-8"
-        return "", Diagnostic(path, line, column, "not-utf-8", message, hint)
+        return "", _Place(path, before).end("not-utf-8", message, "save the file as UTF-8")
     bad = _CONTROL.search(text)
     if bad:
-        line = text.count("\n", 0, bad.start()) + 1
-        column = bad.start() - text.rfind("\n", 0, bad.start())
         what = "a NUL byte" if bad.group() == "\0" else f"the character U+{ord(bad.group()):04X}"
         message = f"{what} cannot stand in a definition"
-        return "", Diagnostic(path, line, column, "control-character", message)
+        before = text[: bad.start()]
+        return "", _Place(path, before).end("control-character", message, "remove it")
     return text, None
 
 
-def _read(place: "_Place", limits: Limits, problems: list[Diagnostic]) -> list[tuple[Node, Any]]:
-    """Root nodes with their values; a document with a flaw has none."""
+def _joined(pair: re.Match[str]) -> str:
+    r"""What JSON writes as two, `\ud83d\ude00`, as YAML does: `\U0001f600`, two characters less."""
+    high, low = int(pair[2], 16), int(pair[3], 16)
+    return f"{pair[1]}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}"
+
+
+def _read(
+    place: "_Place", limits: Limits, problems: list[Diagnostic]
+) -> Iterator[tuple[Node, Any, list[Flaw]]]:
+    """Root nodes with their values and what is wrong in them; what ends the file is a problem."""
     constructor = Constructor(limits)
-    found: list[tuple[Node, Any]] = []
     try:
-        for root in compose(place.text, limits.depth):
-            before = len(constructor.flaws)
-            data = constructor.construct(root)
-            if len(constructor.flaws) == before:
-                found.append((root, data))
+        for root in compose(place.text, limits):
+            constructor.flaws = []
+            yield root, constructor.construct(root), constructor.flaws
     except Exhausted as error:
-        constructor.flaws.append(error.flaw)
+        problems.extend(place.flaw(each) for each in (*constructor.flaws, error.flaw))
     except yaml.YAMLError as error:
         problems.append(place.syntax(error))
     except (RecursionError, ValueError, OverflowError) as error:
         message = f"the file cannot be read as YAML: {error}"
         problems.append(Diagnostic.of_file(place.path, "yaml-syntax", message))
-    problems.extend(place.flaw(each) for each in constructor.flaws)
-    return found
+
+
+def _document(place: "_Place", root: Node, data: Any, flaws: list[Flaw]) -> Document:  # ruff: ignore[any-type]  # whatever a file says
+    """A document and its problems; what follows from a flaw of the YAML is left out."""
+    definition, problems = load_document(data)
+    locate = place.locator(root)
+    located = [locate(each) for each in problems]
+    if flaws:
+        definition = None
+        above = [place.flaw(each) for each in flaws]
+        places = {(each.line, each.column) for each in above}
+        located = above + [each for each in located if (each.line, each.column) not in places]
+    return Document(data, definition, located, locate)
 
 
 class _Place:
-    """Finds lines and columns in one file."""
+    """Finds lines and columns in one file.
 
-    def __init__(self, path: str, text: str) -> None:
+    Attributes:
+        path: The file.
+        source: What it says.
+        text: What the YAML parser is given: the same, but for pairs of escapes in JSON.
+    """
+
+    def __init__(self, path: str, source: str) -> None:
         self.path = path
-        self.text = text
+        self.source = self.text = source
+        if path.endswith(".json") and "\\u" in source:
+            self.text = _SURROGATES.sub(_joined, source)
         self._lines: list[str] | None = None
 
     @property
     def lines(self) -> list[str]:
         """The source's lines; split when the first diagnostic needs one."""
         if self._lines is None:
-            self._lines = self.text.splitlines() or [""]
+            self._lines = self.source.splitlines() or [""]
         return self._lines
 
     def line(self, number: int) -> str:
         """A line by its number, from 0; empty beyond the end."""
         return self.lines[number] if 0 <= number < len(self.lines) else ""
 
+    def end(self, code: str, message: str, hint: str) -> Diagnostic:
+        """Something wrong right behind the text, which is all that can be read."""
+        line = self.source.count("\n")
+        column = len(self.source) - self.source.rfind("\n") - 1
+        return Diagnostic(self.path, line + 1, column + 1, code, message, hint)
+
     def flaw(self, flaw: Flaw) -> Diagnostic:
         """A flaw of a node."""
         mark = flaw.node.start_mark
-        return self._at(mark.line, mark.column, flaw.code, flaw.message, flaw.hint)
+        problem = Problem(flaw.code, flaw.message, hint=flaw.hint)
+        return self._at(mark.line, mark.column, problem)
 
     def syntax(self, error: yaml.YAMLError) -> Diagnostic:
         """A syntax error, with the advice that most often helps."""
@@ -163,24 +200,17 @@ class _Place:
                 line, column = line - 1, self.line(line - 1).find("${")
         elif "\t" in self.line(line)[: column + 1]:
             hint = "indent with spaces; YAML takes no tabs"
-        return self._at(line, column, "yaml-syntax", f"not YAML: {what}", hint)
+        return self._at(line, column, Problem("yaml-syntax", f"not YAML: {what}", hint=hint))
 
     def locator(self, root: Node) -> Callable[[Problem], Diagnostic]:
         """What turns problems of the document at `root` into diagnostics."""
 
         def locate(problem: Problem) -> Diagnostic:
             node = node_at(root, problem.path, at_key=problem.at_key)
-            mark = node.start_mark
-            line, column = mark.line, mark.column
+            line, column = node.start_mark.line, node.start_mark.column
             if problem.offset and isinstance(node, ScalarNode):
                 line, column = self._inside(node, problem.offset)
-            found = self._at(line, column, problem.code, problem.message, problem.hint)
-            if problem.severity == "error":
-                return found
-            return Diagnostic(
-                found.path, found.line, found.column, found.code, found.message, found.hint,
-                problem.severity, found.excerpt,
-            )  # fmt: skip
+            return self._at(line, column, problem)
 
         return locate
 
@@ -200,7 +230,21 @@ class _Place:
         quoted = node.style is not None and node.style in "'\""
         return mark.line, mark.column + (offset if "\n" not in before else 0) + quoted
 
-    def _at(self, line: int, column: int, code: str, message: str, hint: str | None) -> Diagnostic:
+    def _at(self, line: int, column: int, problem: Problem) -> Diagnostic:
+        """A diagnostic at a line and a column that count from 0."""
+        column = max(column, 0)
+        if self.text is not self.source:
+            for pair in _SURROGATES.finditer(self.line(line)):
+                column += 2 * (column > pair.end(1))
+        excerpt, caret = clip(self.line(line), column)
         return Diagnostic(
-            self.path, line + 1, max(column, 0) + 1, code, message, hint, excerpt=self.line(line)
+            self.path,
+            line + 1,
+            column + 1,
+            problem.code,
+            problem.message,
+            problem.hint,
+            problem.severity,
+            excerpt,
+            caret,
         )

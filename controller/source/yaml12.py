@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs leave it out
-from yaml.events import CollectionEndEvent, CollectionStartEvent
+from yaml.events import CollectionEndEvent, CollectionStartEvent, NodeEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from yaml.resolver import BaseResolver
 
 from controller.core.problem import Path
 
@@ -27,18 +26,31 @@ _WORDS: dict[str, Any] = {
     "true": True, "True": True, "TRUE": True,
     "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
-_STRING = "tag:yaml.org,2002:str"
-_TAGS = {_STRING, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!"}
+_UNTAGGED = ""
+_TAGS: dict[str, type[Node]] = {
+    "tag:yaml.org,2002:str": ScalarNode,
+    "tag:yaml.org,2002:map": MappingNode,
+    "tag:yaml.org,2002:seq": SequenceNode,
+}
+"""Tags that change nothing, or make text of a scalar."""
 _SAFE = 500
 """Levels that the C parser's recursion certainly bears."""
 _INDENTED = re.compile(r"^[ \t?:-]{500}", re.MULTILINE)
 _LARGEST = 2**63
 _DIGITS = 19
+_LONGEST_KEY = 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a file: bytes, values (after aliases are expanded), nesting, characters of a text."""
+    """Bounds of a file.
+
+    Attributes:
+        file_bytes: Size of the file.
+        nodes: Values and names, after aliases are expanded.
+        depth: Nesting of mappings and lists.
+        text: Characters of one text.
+    """
 
     file_bytes: int = 1_048_576
     nodes: int = 50_000
@@ -64,22 +76,30 @@ class Exhausted(Exception):
         self.flaw = flaw
 
 
-class _Composer(CParser, BaseResolver):
-    """Nodes whose plain scalars are all text; what they mean is decided here."""
+class _Composer(CParser):
+    """Nodes; what a plain scalar means is decided by `Constructor`."""
 
-    def __init__(self, text: str) -> None:
-        CParser.__init__(self, text)
-        BaseResolver.__init__(self)
+    def resolve(self, _kind: type[Node], _value: object, _implicit: object) -> str:
+        """The tag of a node that has none."""
+        return _UNTAGGED
+
+    def descend_resolver(self, _parent: object, _index: object) -> None:
+        """Tags do not depend on the place."""
+
+    def ascend_resolver(self) -> None:
+        """Tags do not depend on the place."""
 
 
-def compose(text: str, depth: int) -> Iterator[Node]:
+def compose(text: str, limits: Limits) -> Iterator[Node]:
     """The root node of each document; raises `yaml.YAMLError` and `Exhausted`.
 
     The parser composes by recursion in C, which a file nested deeply enough would bring down with
-    the whole process. So a file that could be is looked at event by event first.
+    the whole process, and makes all nodes before one can be counted. So a file that could be too
+    deep or too full is looked at event by event first.
     """
-    if text.count("[") + text.count("{") > _SAFE or _INDENTED.search(text):
-        _check_depth(text, depth)
+    brackets = text.count("[") + text.count("{")
+    if brackets > _SAFE or len(text) > limits.nodes or _INDENTED.search(text):
+        _look_ahead(text, limits)
     composer = _Composer(text)
     try:
         while composer.check_node():
@@ -90,21 +110,31 @@ def compose(text: str, depth: int) -> Iterator[Node]:
         composer.dispose()
 
 
-def _check_depth(text: str, limit: int) -> None:
-    """Refuse a file whose values are nested deeper than `limit`."""
+def _look_ahead(text: str, limits: Limits) -> None:
+    """Refuse a file that is nested too deeply, or has too many values even without aliases."""
     composer = _Composer(text)
-    depth = 0
+    depth = values = 0
     try:
         while composer.check_event():
             event = composer.get_event()
             depth += isinstance(event, CollectionStartEvent)
             depth -= isinstance(event, CollectionEndEvent)
-            if depth > limit:
-                node = ScalarNode(_STRING, "", getattr(event, "start_mark", None), None)
-                message = f"values are nested deeper than {limit}"
-                raise Exhausted(Flaw("too-deep", message, node))
+            values += isinstance(event, NodeEvent)
+            if depth > limits.depth or values > limits.nodes:
+                node = ScalarNode(_UNTAGGED, "", getattr(event, "start_mark", None), None)
+                flaw = _deep if depth > limits.depth else _full
+                raise Exhausted(flaw(limits, node))
     finally:
         composer.dispose()
+
+
+def _deep(limits: Limits, node: Node) -> Flaw:
+    return Flaw("too-deep", f"values are nested deeper than {limits.depth}", node)
+
+
+def _full(limits: Limits, node: Node) -> Flaw:
+    message = f"the file has more than {limits.nodes:,} values, aliases expanded"
+    return Flaw("too-many-values", message, node)
 
 
 class Constructor:
@@ -119,21 +149,17 @@ class Constructor:
         self._open: set[int] = set()
         self.flaws: list[Flaw] = []
 
-    def construct(self, node: Node, depth: int = 0) -> Any:  # noqa: ANN401  # any JSON value
+    def construct(self, node: Node, depth: int = 0) -> Any:  # ruff: ignore[any-type]  # any JSON value
         """The value of a node; raises `Exhausted`."""
         self._nodes += 1
         if self._nodes > self._limits.nodes:
-            message = f"the file has more than {self._limits.nodes:,} values, aliases expanded"
-            raise Exhausted(Flaw("too-many-values", message, node))
-        if node.tag not in _TAGS:
-            shown = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self._flaw("unknown-tag", f"the tag `{shown}` is not known here", node, "remove it")
+            raise Exhausted(_full(self._limits, node))
+        if node.tag and not self._may_be_tagged(node):
             return None
         if isinstance(node, ScalarNode):
             return self._scalar(node)
         if depth >= self._limits.depth:
-            message = f"values are nested deeper than {self._limits.depth}"
-            raise Exhausted(Flaw("too-deep", message, node))
+            raise Exhausted(_deep(self._limits, node))
         if id(node) in self._open:
             raise Exhausted(Flaw("recursive-alias", "an anchor stands inside itself", node))
         self._open.add(id(node))
@@ -147,20 +173,29 @@ class Constructor:
     def _flaw(self, code: str, message: str, node: Node, hint: str | None = None) -> None:
         self.flaws.append(Flaw(code, message, node, hint))
 
-    def _scalar(self, node: ScalarNode) -> Any:  # noqa: ANN401  # any JSON scalar
+    def _may_be_tagged(self, node: Node) -> bool:
+        """Whether its tag is one of plain data; else a flaw."""
+        kind = _TAGS.get(node.tag)
+        if kind is not None and isinstance(node, kind):
+            return True
+        shown = str(node.tag).replace("tag:yaml.org,2002:", "!!")[:60]
+        self._flaw("unknown-tag", f"the tag `{shown}` is not known here", node, "remove it")
+        return False
+
+    def _scalar(self, node: ScalarNode) -> Any:  # ruff: ignore[any-type]  # any JSON scalar
         text: str = node.value
-        if node.style or node.tag == "!":
-            if len(text) > self._limits.text:
-                message = f"the text has {len(text):,} characters; at most {self._limits.text:,}"
-                raise Exhausted(Flaw("text-too-long", message, node))
+        if len(text) > self._limits.text:
+            message = f"the text has {len(text):,} characters; at most {self._limits.text:,}"
+            raise Exhausted(Flaw("text-too-long", message, node))
+        if node.style or node.tag:
+            if "\0" in text:
+                message = "a NUL character cannot stand in a definition"
+                self._flaw("control-character", message, node, "remove the `\\0`")
             return text
         if text in _WORDS:
             return _WORDS[text]
         if text[0] in "-+.0123456789":
             return self._number(node, text)
-        if len(text) > self._limits.text:
-            message = f"the text has {len(text):,} characters; at most {self._limits.text:,}"
-            raise Exhausted(Flaw("text-too-long", message, node))
         return text
 
     def _number(self, node: ScalarNode, text: str) -> int | float | str | None:
@@ -168,7 +203,7 @@ class Constructor:
         if _INT.fullmatch(text):
             value = int(text) if len(text) <= _DIGITS + 1 else _LARGEST
         elif _OTHER_INT.fullmatch(text):
-            value = int(text[2:], 8 if text[1] == "o" else 16) if len(text) < 40 else _LARGEST  # noqa: PLR2004  # digits
+            value = int(text[2:], 8 if text[1] == "o" else 16) if len(text) < 40 else _LARGEST  # ruff: ignore[magic-value-comparison]  # digits
         elif _FLOAT.fullmatch(text):
             number = float(text)
             if abs(number) != float("inf"):
@@ -191,27 +226,44 @@ class Constructor:
         found: dict[str, Any] = {}
         merged: list[Any] = []
         for key_node, value_node in node.value:
-            if not isinstance(key_node, ScalarNode):
-                self._flaw("bad-key", "a name must be text", key_node)
+            key = self._key(key_node)
+            if key is None:
                 continue
-            key = key_node.value
-            self._nodes += 1
+            value = self.construct(value_node, depth)
             if key == "<<" and not key_node.style:
-                merged.append((self.construct(value_node, depth), value_node))
-                continue
-            if key in found:
-                message = f"`{key}` is there twice"
+                merged.append((value, value_node))
+            elif key in found:
+                message = f"`{key[:60]}` is there twice"
                 self._flaw("duplicate-key", message, key_node, "remove one of them")
-                continue
-            found[key] = self.construct(value_node, depth)
+            else:
+                found[key] = value
         for value, value_node in merged:
-            for each in value if isinstance(value, list) else [value]:
-                if not isinstance(each, dict):
-                    message = "`<<` merges a set of names with values, or a list of them"
-                    self._flaw("bad-merge", message, value_node)
-                    continue
-                found = each | found
+            found = self._merge(value, value_node) | found
         return found
+
+    def _merge(self, value: Any, node: Node) -> dict[str, Any]:  # ruff: ignore[any-type]  # any JSON value
+        """What `<<` adds: a mapping, or a list of them, of which the first counts."""
+        found: dict[str, Any] = {}
+        for each in value if isinstance(value, list) else [value]:
+            if not isinstance(each, dict):
+                self._flaw("bad-merge", "`<<` merges a mapping, or a list of them", node)
+                return {}
+            found = each | found
+        return found
+
+    def _key(self, node: Node) -> str | None:
+        """The name that a node says, or None: it says none."""
+        self._nodes += 1
+        if not isinstance(node, ScalarNode):
+            self._flaw("bad-key", "a name must be text", node, "quote it if it is text")
+            return None
+        if node.tag and not self._may_be_tagged(node):
+            return None
+        key: str = node.value
+        if len(key) > _LONGEST_KEY or "\0" in key:
+            self._flaw("bad-key", f"a name has at most {_LONGEST_KEY} characters, no NUL", node)
+            return None
+        return key
 
 
 def node_at(root: Node, path: Path, *, at_key: bool = False) -> Node:
@@ -240,10 +292,16 @@ def _entry(node: MappingNode, key: str) -> tuple[Node, Node] | None:
                 return key_node, value_node
             if key_node.value == "<<":
                 merges.append(value_node)
+    for mapping in _mappings(merges):
+        found = _entry(mapping, key)
+        if found is not None:
+            return found
+    return None
+
+
+def _mappings(merges: list[Node]) -> Iterator[MappingNode]:
+    """What `<<` merges: each value is a mapping or a list of them."""
     for merge in merges:
         for each in merge.value if isinstance(merge, SequenceNode) else [merge]:
             if isinstance(each, MappingNode):
-                found = _entry(each, key)
-                if found is not None:
-                    return found
-    return None
+                yield each
