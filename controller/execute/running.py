@@ -129,6 +129,7 @@ class Running:
         self._changes: list[tuple[int, Change]] = []
         self._flight: Batch | None = None
         self._status_changed = False
+        self._ended = False
         self._gone = False
         self._idle: Timer | None = None
         self._identity = identity_of(record, host.clock.now())
@@ -232,9 +233,9 @@ class Running:
 
     def _flush(self) -> None:
         """Append what has gathered, unless a batch is in flight."""
-        if self._flight is not None or self._gone:
+        if self._flight is not None or self._gone or self._ended:
             return
-        ended = self.state.status in FINAL
+        ended = self._ended = self.state.status in FINAL
         if not (self._rows or self._signals or self._status_changed or ended):
             return
         batch = Batch(
@@ -277,6 +278,7 @@ class Running:
         if flight is not None and flight.notify:
             self.host.wake()
         self._todo.extend(commands)
+        self._flush()
         self._carry_out()
 
     def _let_go(self, error: BaseException) -> None:

@@ -1,0 +1,95 @@
+"""The daemon's real path for benchmarks: store, gate, worker, metrics, on uvloop, fresh each time."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from controller import __version__
+from controller.app import App, open_app, run_main
+from controller.execute.worker import Worker
+from controller.facts import Fact, FactType
+from controller.observe.metrics import Metrics
+from controller.settings import Settings
+from tests.bench.table import Row
+
+ROUNDS = 5
+
+_ENDED = {FactType.COMPLETED, FactType.FAILED, FactType.CANCELLED}
+
+
+class Bench:
+    """An app, and a way to execute with a worker that starts when everything is there."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self._left = 0
+        self._done = asyncio.Event()
+        metrics = Metrics(__version__, dict)
+        app.bus.subscribe(metrics.observe)
+        app.bus.subscribe(self._count)
+
+    def _count(self, fact: Fact) -> None:
+        if fact.type in _ENDED:
+            if fact.type is not FactType.COMPLETED:
+                raise AssertionError(f"an execution {fact.type}: {fact.data}")
+            self._left -= 1
+            if self._left == 0:
+                self._done.set()
+
+    async def execute(self, workflow: str, count: int, inputs: dict[str, Any]) -> float:
+        """Seconds from the first claim to the last end of `count` executions created before."""
+        self._left = count
+        self._done.clear()
+        for _ in range(count):
+            await self.app.service.execute_workflow(workflow, inputs)
+        worker: Worker = self.app.worker()
+        async with asyncio.TaskGroup() as tasks:
+            begin = time.perf_counter()
+            tasks.create_task(worker.run())
+            await self._done.wait()
+            seconds = time.perf_counter() - begin
+            await worker.stop(1_000)
+        return seconds
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Bench]:
+    """A bench on a fresh database."""
+    async with open_app(Settings(state_dir=folder)) as app:
+        yield Bench(app)
+
+
+def measure(folder: Path, body: Callable[[Bench], Awaitable[float]]) -> list[float]:
+    """A warm-up, then `ROUNDS` figures, each on a fresh database."""
+
+    async def once(place: Path) -> float:
+        async with opened(place) as bench:
+            return await body(bench)
+
+    figures = [run_main(once(folder / str(number))) for number in range(ROUNDS + 1)]
+    return sorted(figures[1:])
+
+
+def row(
+    what: str, unit: str, figures: list[float], *, target: float, limit: float | None = None
+) -> Row:
+    """The median of some figures with its spread; times are better when less, rates when more."""
+    better = "more" if unit.endswith("/s") else "less"
+    spread = (min(figures), max(figures))
+    return Row(what, unit, statistics.median(figures), better, target, limit, spread)  # type: ignore[arg-type]
+
+
+def steps(count: int, **more: Any) -> list[dict[str, Any]]:  # ruff: ignore[any-type]  # fields of a step
+    """`count` no-op steps, each with one value made by an expression."""
+    return [
+        {"id": f"s{number}", "type": "action", "action": "set", "inputs": {"value": "${n}"}, **more}
+        for number in range(count)
+    ]
+
+
+N = [{"name": "n", "type": "integer", "default": 1}]
+"""The input that the no-op steps read."""

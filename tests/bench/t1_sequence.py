@@ -1,0 +1,24 @@
+"""T1: one execution of a hundred no-op steps in a row."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.bench.engine import Bench, N, measure, row, steps
+from tests.bench.limits import Limits
+from tests.bench.table import Row
+
+STEPS = 100
+
+
+async def _body(bench: Bench) -> float:
+    await bench.app.service.create_workflow({"name": "w", "inputs": N, "steps": steps(STEPS)})
+    await bench.execute("w", 1, {})
+    return await bench.execute("w", 1, {}) / STEPS * 1000
+
+
+def rows(limits: Limits, folder: Path) -> Iterable[Row]:
+    """Milliseconds a step, beside the time of one commit."""
+    commit = 1000 / limits.commits
+    yield row(
+        "T1 100 steps in sequence", "ms/step", measure(folder, _body), target=0.5, limit=commit
+    )

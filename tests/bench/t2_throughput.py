@@ -1,0 +1,25 @@
+"""T2: many executions of ten no-op steps, fifty at once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.bench.engine import Bench, N, measure, row, steps
+from tests.bench.limits import Limits
+from tests.bench.table import Row
+
+STEPS = 10
+EXECUTIONS = 500
+
+
+async def _body(bench: Bench) -> float:
+    await bench.app.service.create_workflow({"name": "w", "inputs": N, "steps": steps(STEPS)})
+    seconds = await bench.execute("w", EXECUTIONS, {})
+    return EXECUTIONS * STEPS / seconds
+
+
+def rows(limits: Limits, folder: Path) -> Iterable[Row]:
+    """Durable steps a second, beside rows of one transaction."""
+    figures = measure(folder, _body)
+    yield row(
+        "T2 executions × 10 steps, 50 at once", "steps/s", figures, target=10_000, limit=limits.rows
+    )

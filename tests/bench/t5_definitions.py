@@ -1,0 +1,106 @@
+"""T5: definitions known and validated: cold, warm, and one change live."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from controller.app import open_app, run_main
+from controller.reconcile import Reconciler
+from controller.settings import Settings
+from controller.source.watch import Watch
+from tests.bench.engine import row
+from tests.bench.limits import Limits
+from tests.bench.table import Row
+
+TEXT = """name: workflow-{number}
+description: One of many
+inputs:
+  - {{name: day, type: string, default: today}}
+triggers:
+  - type: scheduled
+    config: {{cron: "{minute} 3 * * *"}}
+steps:
+  - id: fetch
+    type: action
+    action: shell
+    inputs:
+      command: echo "${{day}}"
+  - id: keep
+    type: action
+    action: set
+    inputs: {{kept: "${{stdout}}"}}
+    when: ${{exit_code == 0}}
+outputs:
+  - {{name: kept, source: keep}}
+"""
+CHANGES = 10
+
+
+@asynccontextmanager
+async def _reconciler(folder: Path, source: Path) -> AsyncIterator[Reconciler]:
+    settings = Settings(state_dir=folder)
+    async with open_app(settings) as app:
+        yield Reconciler(
+            root=source,
+            store=app.store,
+            clock=app.clock,
+            bus=app.bus,
+            built_in=app.catalog.built_in,
+            policy=settings.policy,
+            limits=settings.limits,
+            resync=600_000,
+            applied=lambda: None,
+        )
+
+
+async def _once(folder: Path, source: Path, count: int) -> float:
+    async with _reconciler(folder, source) as reconciler:
+        begin = time.perf_counter()
+        outcome = await reconciler.reconcile()
+        seconds = time.perf_counter() - begin
+        assert not outcome.invalid, outcome.invalid[:3]
+        assert len(outcome.drift.fates) == count
+        return seconds
+
+
+async def _changes(folder: Path, source: Path) -> list[float]:
+    """Milliseconds from a file's replacement to its commit, file events included."""
+    found: list[float] = []
+    async with _reconciler(folder, source) as reconciler:
+        watch = Watch(source, reconciler.look_again)
+        loop = asyncio.ensure_future(reconciler.run(watch.check))
+        await reconciler.first.wait()
+        for number in range(CHANGES):
+            target = source / f"w{number}.yaml"
+            applied = asyncio.Event()
+            reconciler._applied = applied.set  # ruff: ignore[private-member-access]  # the moment of the commit
+            fresh = target.with_suffix(".tmp")
+            fresh.write_text(target.read_text() + f"labels: {{change: c{time.time_ns()}}}\n")
+            begin = time.perf_counter()
+            fresh.replace(target)
+            await applied.wait()
+            found.append((time.perf_counter() - begin) * 1000)
+        reconciler.stop()
+        watch.close()
+        await loop
+    return found
+
+
+def rows(limits: Limits, folder: Path) -> Iterable[Row]:
+    """Seconds and milliseconds; one cold round a size, because a round is a fresh database."""
+    del limits
+    for count, target in ((1_000, 0.4), (10_000, 2.5)):
+        source = folder / f"definitions-{count}"
+        source.mkdir()
+        for number in range(count):
+            text = TEXT.format(number=number, minute=number % 60)
+            (source / f"w{number}.yaml").write_text(text)
+        state = folder / f"state-{count}"
+        cold = [run_main(_once(state / str(each), source, count)) for each in range(3)]
+        yield row(f"T5 {count:,} files, cold", "s", cold, target=target)
+        warm = [run_main(_once(state / "0", source, count)) for _ in range(3)]
+        yield row(f"T5 {count:,} files, warm", "s", warm, target=0.5)
+        changes = run_main(_changes(state / "0", source))
+        yield row(f"T5 {count:,} files, one change live", "ms", changes, target=25)
