@@ -9,7 +9,7 @@ A command that waits for an execution becomes its controller for as long as no d
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,14 +18,15 @@ import structlog
 
 from controller import __version__
 from controller.admission import Gate
+from controller.authoring import Author
 from controller.catalog import Catalog
 from controller.clock import Clock, SystemClock
 from controller.core.problem import Refused, Unavailable
 from controller.execute.action import Registry
-from controller.execute.actions import build
+from controller.execute.actions.loading import build
 from controller.execute.perform import Performer
-from controller.execute.process import end_orphans
 from controller.execute.sandbox import Sandboxer
+from controller.execute.scratch import end_orphans
 from controller.execute.scripts import Scripts
 from controller.execute.secrets import Secrets
 from controller.execute.worker import Worker
@@ -49,6 +50,9 @@ SETTLED = ("completed", "failed", "cancelled", "paused")
 
 LOOK = 0.1
 """Seconds between looks at an execution that somebody else executes."""
+
+QUICK = 0.02
+"""Seconds between looks where nobody is shown anything."""
 
 BEAT = 20.0
 """Seconds between signs of life for the service manager."""
@@ -83,8 +87,7 @@ class App:
             bus=self.bus,
             catalog=self.catalog,
             gate=self.gate,
-            policy=settings.policy,
-            limits=settings.limits,
+            author=Author(store, self.catalog.built_in, settings.policy, settings.limits),
             ring=self.ring,
         )
         self.owner = f"{os.uname().nodename}:{os.getpid()}:{new_id(clock.now())[-8:]}"
@@ -159,6 +162,16 @@ class App:
         every: float,
     ) -> ExecutionView:
         """Execute one tree until the execution has settled."""
+        async with self._working(root):
+            while True:
+                view = await self._look(execution_id, on_view)
+                if view.record.status in SETTLED:
+                    return view
+                await self.clock.sleep(min(every, QUICK) if on_view is None else every)
+
+    @asynccontextmanager
+    async def _working(self, root: str) -> AsyncGenerator[None]:
+        """A worker for one tree, for as long as the block lasts."""
         await self.prepare()
         worker = self.worker(root)
         self._ringers.append(worker.wake)
@@ -166,11 +179,7 @@ class App:
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(worker.run())
                 try:
-                    while True:
-                        view = await self._look(execution_id, on_view)
-                        if view.record.status in SETTLED:
-                            return view
-                        await self.clock.sleep(min(every, 0.02) if on_view is None else every)
+                    yield
                 finally:
                     await asyncio.shield(worker.stop(self.settings.stop_grace))
                     await working
@@ -211,8 +220,8 @@ class _Daemon:
     """A controller: its loops, and the order in which they begin and end."""
 
     def __init__(self, app: App) -> None:
-        from controller.observe.health import Health, notify_socket  # noqa: PLC0415  # start-up time
-        from controller.observe.metrics import Metrics  # noqa: PLC0415  # start-up time
+        from controller.observe.health import Health, notify_socket  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.observe.metrics import Metrics  # ruff: ignore[import-outside-top-level]  # start-up time
 
         self.app = app
         self.settings = app.settings
@@ -242,8 +251,8 @@ class _Daemon:
 
     async def run(self, on_ready: Callable[[str], None] | None) -> None:
         """Start in order, wait, unwind in reverse."""
-        from controller.observe.metrics import CONTENT_TYPE  # noqa: PLC0415  # start-up time
-        from controller.web.server import bind, server  # noqa: PLC0415  # start-up time
+        from controller.observe.metrics import CONTENT_TYPE  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.web.server import bind, server  # ruff: ignore[import-outside-top-level]  # start-up time
 
         app = self.app
         async with AsyncExitStack() as stack:
@@ -255,7 +264,7 @@ class _Daemon:
             await app.prepare()
             stack.callback(app.bus.subscribe(self.metrics.observe))
             stack.enter_context(Doorbell(self.settings.state_dir, self._rang))
-            app._ringers.append(self._rang)  # noqa: SLF001  # the app is ours
+            app._ringers.append(self._rang)  # ruff: ignore[private-member-access]  # the app is ours
             web = server(
                 metrics=self.metrics.render,
                 content_type=CONTENT_TYPE,
@@ -266,19 +275,34 @@ class _Daemon:
             async with asyncio.TaskGroup() as tasks:
                 loops = self._loops(tasks)
                 http = tasks.create_task(web.serve(sockets=[listening]))
-                await self.reconciler.first.wait()
-                self.health.started()
-                log.info(
-                    "ready", version=__version__, http=self.settings.http_address,
-                    source=str(self.settings.source), database=app.store.where,
-                )  # fmt: skip
-                if on_ready is not None:
-                    on_ready(self.settings.http_address)
-                await self.stop.wait()
+                if await self._first_look():
+                    self._say_ready(on_ready)
+                    await self.stop.wait()
                 await self._wind_down(loops)
                 web.should_exit = True
                 await http
             await app.performer.close()
+
+    async def _first_look(self) -> bool:
+        """Wait until the source was looked at; False: told to stop before."""
+        looked = asyncio.ensure_future(self.reconciler.first.wait())
+        stopped = asyncio.ensure_future(self.stop.wait())
+        await asyncio.wait({looked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        looked.cancel()
+        stopped.cancel()
+        return not self.stop.is_set()
+
+    def _say_ready(self, on_ready: Callable[[str], None] | None) -> None:
+        self.health.started()
+        log.info(
+            "ready",
+            version=__version__,
+            http=self.settings.http_address,
+            source=str(self.settings.source),
+            database=self.app.store.where,
+        )
+        if on_ready is not None:
+            on_ready(self.settings.http_address)
 
     def _loops(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         watch = Watch(Path(self.settings.source), self.reconciler.look_again)
@@ -351,7 +375,7 @@ def _on_signals(callback: Callable[[], None]) -> None:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings | None = None) -> AsyncIterator[App]:
+async def open_app(settings: Settings | None = None) -> AsyncGenerator[App]:
     """Open the database and wire what every command has.
 
     Args:
@@ -382,7 +406,7 @@ async def open_app(settings: Settings | None = None) -> AsyncIterator[App]:
 
 def run_main(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a loop of uvloop's."""
-    import uvloop  # noqa: PLC0415  # start-up time
+    import uvloop  # ruff: ignore[import-outside-top-level]  # start-up time
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)

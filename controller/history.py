@@ -18,7 +18,7 @@ from controller.core.execution import (
 )
 from controller.core.plan import Block, Plan
 from controller.core.problem import NotFound
-from controller.store.records import CheckpointRecord, ExecutionRecord
+from controller.store.records import CheckpointRecord, ExecutionRecord, SignalRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,24 @@ class ExecutionView:
 def event_of(row: CheckpointRecord) -> Event:
     """A checkpoint as the event it records."""
     return Event(EventType(row.type), row.created_at, row.step_id, row.attempt, row.context)
+
+
+def event_of_signal(signal: SignalRecord, now: int) -> Event | None:
+    """A signal as the event it becomes, now."""
+    payload = signal.payload
+    match signal.type:
+        case "cancel" | "pause" | "resume" | "signal":
+            return Event(EventType(signal.type), now, data=payload)
+        case "child" if payload["status"] == Status.COMPLETED:
+            data = {"outputs": payload["outputs"] or {}}
+            return Event(EventType.COMPLETED, now, payload["step"], payload["attempt"], data)
+        case "child":
+            error = payload["error"] or {"type": "cancelled", "message": "it was cancelled"}
+            message = f"subflow execution {payload['execution']}: {error['message']}"
+            data = {"type": error["type"], "message": message}
+            return Event(EventType.FAILED, now, payload["step"], payload["attempt"], data)
+        case _:
+            return None
 
 
 def identity_of(record: ExecutionRecord, now: int) -> Identity:

@@ -73,7 +73,7 @@ class Reconciler:
         applied: Called when schedules or workflows may have changed.
     """
 
-    def __init__(
+    def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
         self,
         *,
         root: Path,

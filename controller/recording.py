@@ -12,7 +12,7 @@ from controller.store import Store, ledger
 from controller.store.records import ScheduleRecord, VersionRecord, WorkflowRecord
 
 
-def workflow_record(
+def workflow_record(  # ruff: ignore[too-many-arguments]  # what the row has, by keyword
     workflow: Workflow,
     content: Mapping[str, Any],
     digest: str,

@@ -4,26 +4,21 @@ Each verb decides, records, and rings at whoever executes; none of them executes
 command line, HTTP and embedding programs all come through here.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from controller.admission import Admission, Admitted, Gate, Wish, admit, cancel, startable
+from controller.authoring import Author, read_file
 from controller.catalog import Catalog, policy_from_json
 from controller.clock import Clock
-from controller.core.definition import Schedule, Workflow
-from controller.core.plan import Policy
+from controller.core.definition import Schedule
 from controller.core.problem import NotFound, Refused
 from controller.core.timetable import compile_timetable
 from controller.facts import Bus, Fact, FactType
 from controller.history import ExecutionView, keep_for_retry, view
-from controller.recording import faces, schedule_record, schedules_of, workflow_record
-from controller.source.directory import Found, Stat, snapshot
+from controller.recording import schedule_record, schedules_of, workflow_record
 from controller.source.export import to_yaml
-from controller.source.parse import Diagnostic, Limits, parse
-from controller.source.revision import CompiledWorkflow, ExaminedFile, Examiner, Revision
 from controller.store import Store, ledger
 from controller.store.identity import new_id
 from controller.store.records import (
@@ -47,21 +42,7 @@ UNFINISHED = ("pending", "running", "paused")
 SHORTEST_PREFIX = 6
 
 
-class InvalidDefinition(Refused):
-    """A definition with problems.
-
-    Attributes:
-        diagnostics: All of them, each with its place.
-    """
-
-    def __init__(self, diagnostics: list[Diagnostic]) -> None:
-        errors = [each for each in diagnostics if each.severity == "error"]
-        text = "\n".join(each.render() for each in errors)
-        super().__init__(text or "no workflow is defined here", reason="invalid-definition")
-        self.diagnostics = diagnostics
-
-
-class WorkflowService:
+class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of the seed
     """Verbs over one store.
 
     Args:
@@ -69,7 +50,7 @@ class WorkflowService:
         by: Who asks, for the audit log.
     """
 
-    def __init__(
+    def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
         self,
         *,
         store: Store,
@@ -77,8 +58,7 @@ class WorkflowService:
         bus: Bus,
         catalog: Catalog,
         gate: Gate,
-        policy: Policy,
-        limits: Limits,
+        author: Author,
         ring: Callable[[], None],
         by: str = "local",
     ) -> None:
@@ -87,8 +67,7 @@ class WorkflowService:
         self._bus = bus
         self._catalog = catalog
         self._gate = gate
-        self._policy = policy
-        self._limits = limits
+        self._author = author
         self._ring = ring
         self._by = by
 
@@ -117,7 +96,8 @@ class WorkflowService:
         self, path: Path | str, *, name: str | None = None
     ) -> WorkflowRecord:
         """`create_workflow` from a YAML or JSON file."""
-        return await self._put(_read(Path(path)), name, replace=False, path=str(path))
+        place = Path(path)
+        return await self._put(read_file(place), name, replace=False, path=place)
 
     async def update_workflow(
         self, workflow_id: str, definition: Mapping[str, Any] | str
@@ -162,13 +142,7 @@ class WorkflowService:
         Actions and workflows that are recorded count as known, so a file can be checked before it
         is put beside the others.
         """
-        place = Path(path)
-        if place.is_dir():
-            found = snapshot(place, {}, largest=self._limits.file_bytes)
-        else:
-            found = [_as_found(str(path), _read(place), self._limits)]
-        revision = await self._examine(found, neighbours=place.parent if place.is_file() else None)
-        return Validation.of(revision)
+        return await self._author.validate(Path(path), self._clock.now())
 
     # -- executions -------------------------------------------------------------------------
 
@@ -262,7 +236,7 @@ class WorkflowService:
         record = await self._unfinished(execution_id, "resume")
         await self._send(record, "resume", {})
 
-    async def send_signal(self, execution_id: str, name: str, payload: Any = None) -> None:  # noqa: ANN401  # any JSON value
+    async def send_signal(self, execution_id: str, name: str, payload: Any = None) -> None:  # ruff: ignore[any-type]  # any JSON value
         """Give a waiting step what it waits for."""
         record = await self._unfinished(execution_id, "signal")
         await self._send(record, "signal", {"name": name, "payload": payload})
@@ -381,10 +355,11 @@ class WorkflowService:
 
     async def plan(self, directory: Path, origin: str = "definitions") -> SyncPlan:
         """What reconciling a directory would change; nothing is written."""
-        found = snapshot(directory, {}, largest=self._limits.file_bytes)
-        revision = await self._examine(found)
-        heads = await self._store.read(ledger.catalog)
-        return sync_plan(origin, revision, heads, self._clock.now())
+        now = self._clock.now()
+        if not directory.is_dir():  # ruff: ignore[blocking-path-method-in-async-function]  # one look
+            raise NotFound(f"there is no directory {directory}")
+        revision = await self._author.revision(directory, now)
+        return sync_plan(origin, revision, await self._store.read(ledger.catalog), now)
 
     async def integrity(self) -> list[str]:
         """What is wrong with the database, for `doctor`; empty: nothing."""
@@ -392,60 +367,17 @@ class WorkflowService:
 
     # -- parts ------------------------------------------------------------------------------
 
-    async def _examine(self, found: list[Found], neighbours: Path | None = None) -> Revision:
-        """Compile files against what is recorded, and against the files beside a single one."""
-        heads = await self._store.read(ledger.catalog)
-        names = [name for name, head in heads.items() if head.status != "archived"]
-        known = await self._known_actions({each.path for each in found}, neighbours)
-        examiner = Examiner(
-            built_in=self._catalog.built_in,
-            elsewhere=await faces(self._store, names),
-            policy=self._policy,
-            limits=self._limits,
-            read=lambda _: None,
-            now=self._clock.now(),
-        )
-        shown = [Found(path, file.stat, file.digest) for path, file in known.items()]
-        return examiner.examine([*found, *shown], known)
-
-    async def _known_actions(
-        self, paths: set[str], neighbours: Path | None
-    ) -> dict[str, ExaminedFile]:
-        """Files that define actions: recorded ones, or those beside the file being checked."""
-        if neighbours is not None:
-            beside = [
-                each
-                for each in snapshot(neighbours, {}, largest=self._limits.file_bytes)
-                if str(neighbours / each.path) not in paths
-            ]
-            examined = Examiner(
-                built_in=self._catalog.built_in,
-                elsewhere={},
-                policy=self._policy,
-                limits=self._limits,
-                read=lambda _: None,
-                now=self._clock.now(),
-            ).examine(beside, {})
-            files = examined.files
-        else:
-            files = {}
-        for source in await self._store.read(ledger.sources):
-            for path, each in (await self._store.read(ledger.source_files, source.id)).items():
-                stat = Stat(each.size, each.mtime_ns, each.inode)
-                file = ExaminedFile(path, stat, each.digest, "valid", (), tuple(each.definitions))
-                files.setdefault(f"{source.id}:{path}", file)
-        return _only_actions(files)
-
     async def _put(
         self,
         definition: Mapping[str, Any] | str | bytes,
         name: str | None,
         *,
         replace: bool,
-        path: str = "definition",
+        path: Path | None = None,
     ) -> WorkflowRecord:
-        compiled = await self._compile_one(definition, name, path)
-        workflow, now = compiled.definition, self._clock.now()
+        now = self._clock.now()
+        compiled = await self._author.compile_one(definition, now, name=name, path=path)
+        workflow = compiled.definition
         record, version = workflow_record(
             workflow,
             compiled.content,
@@ -462,21 +394,6 @@ class WorkflowService:
         self._bus.publish(Fact(kind, now, workflow.name))
         self._ring()
         return await self.get_workflow(workflow.name)
-
-    async def _compile_one(
-        self, definition: Mapping[str, Any] | str | bytes, name: str | None, path: str
-    ) -> CompiledWorkflow:
-        content = definition
-        if isinstance(content, Mapping):
-            content = to_yaml([content])
-        raw = content.encode() if isinstance(content, str) else content
-        place = Path(path)
-        beside = place.parent if place.is_file() else None
-        revision = await self._examine([_as_found(path, raw, self._limits, name)], beside)
-        validation = Validation.of(revision)
-        if not validation.valid or len(revision.workflows) != 1:
-            raise InvalidDefinition(validation.diagnostics)
-        return next(iter(revision.workflows.values()))
 
     async def _owned(self, workflow_id: str) -> None:
         """Raise `Refused` where a source owns the workflow."""
@@ -544,48 +461,3 @@ def _refuse_foreign(name: str, origin: str) -> None:
             reason="owned-elsewhere",
             hint="change its file there",
         )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
-    except OSError as error:
-        raise Refused(f"cannot read {path}: {error.strerror}", reason="unreadable-file") from None
-
-
-def _as_found(path: str, content: bytes, limits: Limits, name: str | None = None) -> Found:
-    """A single file as a snapshot finds it, perhaps under another name."""
-    if name is not None:
-        content = _renamed(path, content, limits, name)
-    digest = hashlib.sha256(content).hexdigest()
-    if len(content) > limits.file_bytes:
-        size = f"has {len(content):,} bytes; at most {limits.file_bytes:,} are read"
-        return Found(path, Stat(len(content), 0, 0), digest, refusal=size)
-    return Found(path, Stat(len(content), 0, 0), digest, content)
-
-
-def _renamed(path: str, content: bytes, limits: Limits, name: str) -> bytes:
-    """The same documents, with the one workflow among them called `name`."""
-    parsed = parse(path, content, limits)
-    workflows = [each for each in parsed.documents if isinstance(each.definition, Workflow)]
-    if parsed.problems or len(workflows) != 1:
-        return content
-    workflows[0].data["name"] = name
-    return to_yaml([each.data for each in parsed.documents]).encode()
-
-
-def _only_actions(files: Mapping[str, ExaminedFile]) -> dict[str, ExaminedFile]:
-    """The same files as if they defined actions only; of two of one name, the first."""
-    seen: set[str] = set()
-    found: dict[str, ExaminedFile] = {}
-    for path, file in files.items():
-        definitions = []
-        for each in file.definitions:
-            if each["kind"] == "action" and each["name"] not in seen:
-                seen.add(each["name"])
-                definitions.append(each)
-        if definitions:
-            found[path] = replace(file, status="valid", problems=(), definitions=tuple(definitions))
-    return found

@@ -6,7 +6,7 @@ the seed's `config:` section with the seed's own names.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +26,7 @@ Day = 86_400_000
 
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004  # a port
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:  # ruff: ignore[magic-value-comparison]  # a port
         raise ValueError("write it as host:port, such as 127.0.0.1:8228")
     return text
 
@@ -180,27 +180,30 @@ def load_settings(
     environment = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
-
-    def take(found: Mapping[str, Any], where: str) -> None:
-        for name, value in found.items():
-            values[name] = value
-            origin[name] = where
-
-    take(_by_the_system(environment), "the service manager")
-    path = config or (Path(FILE) if Path(FILE).is_file() else None)
-    if path is not None:
-        take(_file_values(path), str(path))
-    for name in Settings.model_fields:
-        value = environment.get(PREFIX + name.upper())
-        if value:
-            take({name: value}, f"the variable {PREFIX}{name.upper()}")
-    for name, value in (flags or {}).items():
-        if value is not None:
-            take({name: value}, f"--{name.replace('_', '-')}")
+    for where, found in _sources(environment, config, flags or {}):
+        values |= found
+        origin |= dict.fromkeys(found, where)
     try:
         return Settings(**values)
     except ValidationError as error:
         raise _refusal(error, origin) from None
+
+
+def _sources(
+    environment: Mapping[str, str], config: Path | None, flags: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where values come from, each with its values; the later one wins."""
+    yield "the service manager", _by_the_system(environment)
+    path = config or (Path(FILE) if Path(FILE).is_file() else None)
+    if path is not None:
+        yield str(path), _file_values(path)
+    for name in Settings.model_fields:
+        value = environment.get(PREFIX + name.upper())
+        if value:
+            yield f"the variable {PREFIX}{name.upper()}", {name: value}
+    for name, value in flags.items():
+        if value is not None:
+            yield f"--{name.replace('_', '-')}", {name: value}
 
 
 def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

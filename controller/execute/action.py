@@ -27,7 +27,7 @@ class ActionFailed(Exception):
         outputs: What there is to see of it all the same.
     """
 
-    def __init__(self, type: str, message: str, outputs: dict[str, Any] | None = None) -> None:  # noqa: A002  # the language's word
+    def __init__(self, type: str, message: str, outputs: dict[str, Any] | None = None) -> None:  # ruff: ignore[builtin-argument-shadowing]  # the language's word
         super().__init__(f"{type}: {message}")
         self.type = type
         self.message = message
@@ -93,7 +93,7 @@ def _signature(
     name: str,
     inputs: tuple[Parameter, ...] = (),
     outputs: tuple[Output, ...] = (),
-    **more: Any,  # noqa: ANN401  # fields of Signature
+    **more: Any,  # ruff: ignore[any-type]  # fields of Signature
 ) -> tuple[str, Signature]:
     return name, Signature(name, inputs, outputs, **more)
 
@@ -103,10 +103,9 @@ def _in(name: str, kind: str = "string", *, required: bool = False) -> Parameter
 
 
 def _any(name: str, *, required: bool = False) -> Parameter:
-    """An input of any type: the models know no `any`, so it is checked by the action."""
-    return Parameter.model_construct(
-        _fields_set={"name", "type", "required"}, name=name, type="any", required=required
-    )
+    """An input of any type: definitions know no `any`, so the action checks it."""
+    fields: dict[str, Any] = {"name": name, "type": "any", "required": required}
+    return Parameter.model_construct(_fields_set=set(fields), **fields)
 
 
 def _out(name: str, kind: str | None = None) -> Output:
@@ -114,7 +113,7 @@ def _out(name: str, kind: str | None = None) -> Output:
 
 
 BUILT_IN: Mapping[str, Signature] = dict((
-    _signature(
+    _signature(  # ruff: ignore[call-with-shell-equals-true]  # names the input that is shell
         "shell",
         (_any("command", required=True), _in("env", "object"), _in("cwd"), _in("stdin")),
         (_out("stdout", "string"), _out("exit_code", "integer")),
@@ -220,15 +219,31 @@ class Registry:
         if entry is None:
             raise Refused(f"there is no action {name!r}", reason="unknown-action")
         try:
-            loaded: BuiltIn = entry.load()
+            return _checked(name, entry.load())
         except Exception as error:
             message = f"the action {name!r} of {entry.value} cannot be loaded: {error}"
             raise Refused(message, reason="broken-action") from error
-        return loaded
 
     def _entries(self) -> dict[str, Any]:
         if self._entry_points is None:
-            from importlib.metadata import entry_points  # noqa: PLC0415  # start-up time
+            from importlib.metadata import entry_points  # ruff: ignore[import-outside-top-level]  # start-up time
 
-            self._entry_points = {each.name: each for each in entry_points(group=GROUP)}
+            found: dict[str, Any] = {}
+            for each in entry_points(group=GROUP):
+                if each.name in BUILT_IN or each.name in found:
+                    message = f"the action {each.name!r} of {each.value} exists already"
+                    raise Refused(message, reason="broken-action")
+                found[each.name] = each
+            self._entry_points = found
         return self._entry_points
+
+
+def _checked(name: str, loaded: Any) -> BuiltIn:  # ruff: ignore[any-type]  # whatever a package has there
+    """An instance or a class without arguments, made sure to be an action of this name."""
+    action: BuiltIn = loaded() if isinstance(loaded, type) else loaded
+    signature = getattr(action, "signature", None)
+    if not isinstance(signature, Signature) or not callable(getattr(action, "perform", None)):
+        raise TypeError("it has no `signature` and `perform`")
+    if signature.name != name:
+        raise TypeError(f"its signature is that of {signature.name!r}")
+    return action

@@ -72,7 +72,7 @@ class LogSink:
             )
         )
 
-    def complain(self, message: str, **fields: Any) -> None:  # noqa: ANN401  # structured fields
+    def complain(self, message: str, **fields: Any) -> None:  # ruff: ignore[any-type]  # structured fields
         """Say something in the daemon's own log."""
         log.error(message, **fields)
 
@@ -85,7 +85,7 @@ class LogSink:
             self._timer = self._clock.call_at(self._clock.now() + LINGER, self.flush)
 
     def flush(self) -> None:
-        """Send what there is; the journal keeps the order, so what is recorded later comes later."""
+        """Send what there is; the journal keeps the order, so what comes later is later."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,19 +1,24 @@
 """From a planned step to its action, and from whatever happens there to one result or failure."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from typing import Any
+import weakref
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
-from controller.core.definition import Action
+from controller.core.definition import Action, Parameter
 from controller.core.expression import ExpressionError, Scope, Template, Type, compile_template
-from controller.core.inputs import check_inputs
-from controller.core.plan import Signature, StepPlan
-from controller.core.problem import Problem
+from controller.core.inputs import check_inputs, fits
+from controller.core.plan import StepPlan
+from controller.core.problem import Refused
 from controller.core.shelltext import ShellText, compile_shell
 from controller.execute.action import ActionFailed, Call, Registry, Result, Suspended
 from controller.execute.scripts import Script, Scripts
+
+if TYPE_CHECKING:
+    from controller.core.problem import Problem
 
 KEPT = 1_024
 """Compiled definitions that stay in memory."""
@@ -39,52 +44,51 @@ class Performer:
         try:
             if step.definition is not None:
                 return _guarded(self._defined(step.definition, call, inputs))
-            action = self._registry.get(step.action or "")
-            _check(action.signature, inputs)
-            result = action.perform(call, inputs)
-        except Exception as error:  # noqa: BLE001  # whatever an action raises is its failure
+            result = self._call(step.action or "", call, inputs)
+            return _guarded(result) if isinstance(result, Coroutine) else _plain(result)
+        except (Exception, SystemExit) as error:
             raise _failure(error) from error
-        return _guarded(result) if isinstance(result, Coroutine) else result
 
     async def close(self) -> None:
-        """Give back what actions hold between calls."""
+        """Give back what actions hold between calls; none may be in progress."""
         for action in self._registry.in_use.values():
             close = getattr(action, "close", None)
             if close is not None:
                 await close()
+        self._scripts.close()
+
+    def _call(
+        self, name: str, call: Call, inputs: dict[str, Any]
+    ) -> Result | Coroutine[Any, Any, Result]:
+        """A built-in action, with what it says it takes."""
+        action = self._registry.get(name)
+        if not action.signature.open_inputs:
+            inputs = _checked(action.signature.inputs, inputs)
+        return action.perform(call, inputs)
 
     async def _defined(self, definition: Action, call: Call, given: dict[str, Any]) -> Result:
         """An action from YAML: inputs checked, run, outputs checked."""
-        inputs, problems = check_inputs(definition.inputs, given)
-        if problems:
-            raise ActionFailed("invalid_inputs", "; ".join(each.message for each in problems))
-        if definition.timeout is None:
-            result = await self._run(definition, call, inputs)
-        else:
-            result = await _within(definition.timeout, call, self._run(definition, call, inputs))
-        if isinstance(result, Suspended):
-            return result
-        missing = [each.name for each in definition.outputs if each.name not in result]
-        if missing:
-            message = f"`{definition.name}` declares {', '.join(missing)}, and did not give it"
-            raise ActionFailed("bad_output", message)
-        return result
+        work = self._run(definition, call, _checked(definition.inputs, given))
+        if definition.timeout is not None:
+            work = _within(definition.timeout, call, work)
+        result = await work
+        return _complete(definition, result) if isinstance(result, dict) else result
 
     async def _run(self, definition: Action, call: Call, inputs: dict[str, Any]) -> Result:
         run = definition.run
         _, template, shell = self._prepare(definition)
         names = {**inputs, "inputs": inputs}
+        script = Script(definition.env, inputs, sandbox=definition.sandbox)
         if run.kind == "python":
-            script = Script((), definition.env, inputs, sandbox=definition.sandbox)
             return await self._scripts.python(call, run.script or "", script)
         if shell is not None:
             text, env = shell.render(names)
-            script = Script((), {**definition.env, **env}, inputs, sandbox=definition.sandbox)
-            return await self._scripts.shell(call, text, script)
-        action = self._registry.get(run.kind)
+            return await self._scripts.shell(call, text, replace(script, env={**script.env, **env}))
+        if definition.sandbox is not None:
+            message = f"`sandbox` is for scripts; `{run.kind}` is done by the controller itself"
+            raise ActionFailed("sandbox", message)
         values = template.render(names) if template is not None else {}
-        _check(action.signature, values)
-        result = action.perform(call, values)
+        result = self._call(run.kind, call, values)
         return await result if isinstance(result, Coroutine) else result
 
     def _prepare(self, definition: Action) -> tuple[Action, Template | None, ShellText | None]:
@@ -116,15 +120,28 @@ class Performer:
         return template, shell
 
 
-def _check(signature: Signature, inputs: Mapping[str, Any]) -> None:
-    """Required inputs are there; what a value must be is the action's own concern."""
-    for parameter in signature.inputs:
-        if parameter.required and inputs.get(parameter.name) is None:
-            message = f"`{signature.name}` needs `{parameter.name}`, and it is null"
-            raise ActionFailed("invalid_inputs", message)
+def _checked(parameters: tuple[Parameter, ...], given: dict[str, Any]) -> dict[str, Any]:
+    """The inputs with defaults; what is wrong with them is a failure."""
+    inputs, problems = check_inputs(parameters, given)
+    if problems:
+        raise ActionFailed("invalid_inputs", "; ".join(each.message for each in problems))
+    return inputs
 
 
-async def _within(timeout: int, call: Call, work: Coroutine[Any, Any, Result]) -> Result:
+def _complete(definition: Action, result: dict[str, Any]) -> dict[str, Any]:
+    """The result, which has every declared output, with its type or null."""
+    for output in definition.outputs:
+        if output.name not in result:
+            message = f"`{definition.name}` declares the output `{output.name}` and did not give it"
+            raise ActionFailed("bad_output", message)
+        value = result[output.name]
+        if value is not None and not fits(value, output.type or "any"):
+            message = f"the output `{output.name}` of `{definition.name}` is no {output.type}"
+            raise ActionFailed("bad_output", message)
+    return result
+
+
+async def _within(timeout: int, call: Call, work: Coroutine[Any, Any, Result]) -> Result:  # ruff: ignore[async-function-with-timeout]  # by our clock
     """The same work, cancelled after `timeout` milliseconds."""
     task = asyncio.current_task()
     expired = False
@@ -147,20 +164,45 @@ async def _within(timeout: int, call: Call, work: Coroutine[Any, Any, Result]) -
         timer.cancel()
 
 
-async def _guarded(work: Coroutine[Any, Any, Result]) -> Result:
+def _guarded(work: Coroutine[Any, Any, Result]) -> Coroutine[Any, Any, Result]:
+    """The same work, which fails with `ActionFailed` only."""
+    guard = _guard(work)
+    weakref.finalize(guard, work.close)  # whoever closes the guard unstarted closes the work
+    return guard
+
+
+async def _guard(work: Coroutine[Any, Any, Result]) -> Result:
     """The one place where whatever an action raises becomes its failure."""
     try:
-        result = await work
-        if isinstance(result, dict):
-            to_json(result)
-    except Exception as error:  # noqa: BLE001  # whatever an action raises is its failure
+        return _plain(await work)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ActionFailed("CancelledError", "the action cancelled itself") from None
+    except (Exception, SystemExit) as error:
         raise _failure(error) from error
-    return result
 
 
-def _failure(error: Exception) -> ActionFailed:
+def _plain(result: Any) -> Result:  # ruff: ignore[any-type]  # whatever the action gave
+    """A result as it will be read back from its checkpoint: JSON, and nothing that is like it."""
+    if isinstance(result, Suspended):
+        return result
+    if not isinstance(result, dict):
+        kind = type(result).__name__
+        raise ActionFailed("bad_output", f"an action gives an object of outputs, not {kind}")
+    try:
+        plain: dict[str, Any] = from_json(to_json(result), allow_inf_nan=False)
+    except ValueError as error:
+        raise ActionFailed("bad_output", f"the outputs are not JSON: {error}") from None
+    return plain
+
+
+def _failure(error: BaseException) -> ActionFailed:
     if isinstance(error, ActionFailed):
         return error
     if isinstance(error, ExpressionError):
         return ActionFailed("expression", str(error))
+    if isinstance(error, Refused):
+        return ActionFailed(error.reason, str(error))
     return ActionFailed(type(error).__name__, str(error) or type(error).__name__)

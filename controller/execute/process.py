@@ -2,36 +2,33 @@
 
 `subprocess.Popen` uses vfork as long as nothing is to be done in the child, and a pidfd tells the
 loop when it has ended; `asyncio.create_subprocess_*` forks under uvloop, which from a large parent
-takes tens of milliseconds. Each process leads a group of its own. When the leader ends, what it
-left behind is killed; when the daemon was killed, what it left behind is found at the next start by
-a mark in its environment (`end_orphans`), because a step in flight runs again, and must not run
-beside itself.
+takes tens of milliseconds. Each process leads a session and a group of its own. When the leader
+ends, what it left behind in the group is killed. What happens to it when the daemon is killed is
+told in `scratch.py`.
 """
 
 import asyncio
+import errno
 import os
 import signal
-import subprocess
+import subprocess  # ruff: ignore[suspicious-subprocess-import]  # processes are what this is about
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from controller.clock import Clock
 from controller.execute.action import ActionFailed
+from controller.execute.output import Lines, Stream
+from controller.execute.scratch import processes
 
-MARK = "WINDLASS_SCRATCH"
-"""The variable that says whose child a process is."""
+READ = 32_768
+"""Bytes taken from a pipe in one turn of the loop, so that a flood keeps nobody else waiting."""
 
-KEPT = 262_144
-"""Bytes of stdout that become an output; more is counted and dropped."""
-
-LINE = 16_384
-"""Bytes of one log line; a longer one comes in pieces."""
-
-READ = 65_536
 LINGER = 500
 """Milliseconds that pipes may stay open after the process has ended."""
 
@@ -41,9 +38,10 @@ class Spawn:
     """What to start.
 
     Attributes:
-        on_line: Called for each line, with the stream's name and the text.
+        on_line: Called for each line, with the stream's name and the text; must not raise.
         grace: Milliseconds between SIGTERM and SIGKILL.
         forced: Whether to skip the grace.
+        wrapped: The leader is a sandbox: SIGTERM is for what is in it, or there is no grace.
     """
 
     argv: Sequence[str]
@@ -53,6 +51,7 @@ class Spawn:
     grace: int
     forced: Callable[[], bool]
     stdin: bytes | None = None
+    wrapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,67 +73,62 @@ async def run_process(spawn: Spawn, clock: Clock) -> Ended:
     process = _start(spawn)
     running = _Running(process, spawn, clock)
     try:
+        running.watch()
         await asyncio.shield(running.ended)
     except asyncio.CancelledError:
         await running.end()
         raise
+    except OSError as error:
+        running.give_up()
+        raise ActionFailed("spawn", f"cannot watch {spawn.argv[0]}: {error}") from None
     finally:
         running.close()
     return running.result()
 
 
-def end_orphans(scratch: Path) -> int:
-    """Kill what an earlier daemon with this scratch directory left running; how many processes."""
-    mark = f"{MARK}={scratch}".encode()
-    found = 0
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError, ValueError):
-            pid = int(entry.parent.name)
-            if pid != os.getpid() and mark in entry.read_bytes().split(b"\0"):
-                os.kill(pid, signal.SIGKILL)
-                found += 1
-    return found
-
-
 def _start(spawn: Spawn) -> "subprocess.Popen[bytes]":
-    stdin: IO[bytes] | int = subprocess.DEVNULL
     try:
-        if spawn.stdin is not None:
-            stdin = tempfile.TemporaryFile(dir=spawn.cwd)
-            stdin.write(spawn.stdin)
-            stdin.seek(0)
-        return subprocess.Popen(  # noqa: S603  # the argument vector is the author's, not text
-            spawn.argv,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=spawn.env,
-            cwd=spawn.cwd,
-            start_new_session=True,
-            bufsize=0,
-        )
+        with _stdin(spawn.stdin) as stdin:
+            return subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true]  # an author's command
+                spawn.argv,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=spawn.env,
+                cwd=spawn.cwd,
+                start_new_session=True,
+                bufsize=0,
+            )
     except FileNotFoundError as error:
-        missing = error.filename or spawn.argv[0]
-        raise ActionFailed("not_found", f"{missing}: not found") from None
+        raise ActionFailed("not_found", f"{error.filename}: not found") from None
     except PermissionError as error:
         raise ActionFailed("permission", f"{error.filename}: {error.strerror}") from None
     except (OSError, ValueError) as error:
-        raise ActionFailed("spawn", f"cannot start {spawn.argv[0]}: {error}") from None
-    finally:
-        if not isinstance(stdin, int):
-            stdin.close()
+        raise ActionFailed("spawn", f"cannot start {spawn.argv[0]}: {_why(error)}") from None
 
 
-@dataclass(slots=True)
-class _Stream:
-    """One of its pipes: bytes in, lines out."""
+def _why(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno == errno.E2BIG:
+        return "a value is too large for the environment or a command line (128 KiB each)"
+    return error.strerror or str(error)
 
-    name: str
-    file: IO[bytes]
-    rest: bytes = b""
-    kept: list[bytes] = field(default_factory=list)
-    size: int = 0
-    open: bool = True
+
+def _stdin(content: bytes | None) -> AbstractContextManager[IO[bytes] | int]:
+    """What the process reads: a file, so that nobody has to wait while it does."""
+    if content is None:
+        return nullcontext(subprocess.DEVNULL)
+    file = _file()
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def _file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stdin"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 class _Running:
@@ -147,28 +141,37 @@ class _Running:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._exit: int | None = None
-        self._last_error = ""
-        assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018  # pipes were asked for
-        self._streams = [_Stream("stdout", process.stdout), _Stream("stderr", process.stderr)]
-        for stream in self._streams:
-            os.set_blocking(stream.file.fileno(), False)  # noqa: FBT003  # the function's signature
-            self._loop.add_reader(stream.file.fileno(), self._read, stream)
-        self._watch = os.pidfd_open(process.pid)
-        self._loop.add_reader(self._watch, self._exited)
+        self._out = Lines(partial(spawn.on_line, "stdout"))
+        self._error = Lines(partial(spawn.on_line, "stderr"))
+        pipes = ((process.stdout, self._out), (process.stderr, self._error))
+        self._streams = [Stream(file, lines) for file, lines in pipes if file is not None]
+        self._watch = -1
         self._linger: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """Have the loop tell what it says and when it ends; raises `OSError`."""
+        if hasattr(os, "pidfd_open"):
+            self._watch = os.pidfd_open(self._process.pid)
+            self._loop.add_reader(self._watch, self._exited)
+        else:  # macOS
+            threading.Thread(target=self._wait, daemon=True).start()
+        for stream in self._streams:
+            os.set_blocking(stream.fd, False)
+            self._loop.add_reader(stream.fd, self._read, stream)
 
     def result(self) -> Ended:
         """How it ended."""
-        out = self._streams[0]
-        text = b"".join(out.kept)[:KEPT].decode(errors="replace")
-        return Ended(self._exit or 0, text, out.size > KEPT, self._last_error)
+        text, truncated = self._out.kept()
+        return Ended(self._exit or 0, text, truncated, self._error.last)
 
     async def end(self) -> None:
         """SIGTERM to the whole group, SIGKILL after the grace; returns when it has ended."""
-        self._signal(signal.SIGKILL if self._spawn.forced() else signal.SIGTERM)
-        timer = self._clock.call_at(
-            self._clock.now() + self._spawn.grace, lambda: self._signal(signal.SIGKILL)
-        )
+        if self._spawn.forced():
+            self._signal(signal.SIGKILL)
+        else:
+            self._ask()
+        due = self._clock.now() + self._spawn.grace
+        timer = self._clock.call_at(due, partial(self._signal, signal.SIGKILL))
         while not self.ended.done():
             try:
                 await asyncio.shield(self.ended)
@@ -176,12 +179,20 @@ class _Running:
                 self._signal(signal.SIGKILL)  # asked again: no more grace
         timer.cancel()
 
+    def give_up(self) -> None:
+        """End it without the loop."""
+        self._signal(signal.SIGKILL)
+        self._exit = self._process.wait()
+
     def close(self) -> None:
         """Give back every descriptor."""
         if self._linger is not None:
             self._linger.cancel()
         for stream in self._streams:
             self._shut(stream)
+        self._unwatch()
+
+    def _unwatch(self) -> None:
         if self._watch >= 0:
             self._loop.remove_reader(self._watch)
             os.close(self._watch)
@@ -192,57 +203,52 @@ class _Running:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
+    def _ask(self) -> None:
+        """SIGTERM; a sandbox would die of it at once and take down what is in it."""
+        leader = self._process.pid
+        if not self._spawn.wrapped:
+            self._signal(signal.SIGTERM)
+            return
+        for pid, (session, _) in processes().items():
+            if session == str(leader) and pid != leader:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGTERM)
+
+    def _wait(self) -> None:
+        """On a thread, where there is no pidfd."""
+        self._process.wait()
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._exited)
+
     def _exited(self) -> None:
         """The leader has ended; while it is not reaped its group cannot be another's."""
         self._signal(signal.SIGKILL)
-        self._loop.remove_reader(self._watch)
-        os.close(self._watch)
-        self._watch = -1
+        self._unwatch()
         self._exit = self._process.wait()
         if any(stream.open for stream in self._streams):
             # whoever escaped the group may hold the pipes for ever
             self._linger = self._loop.call_later(LINGER / 1000, self._finish)
         self._maybe_finish()
 
-    def _read(self, stream: _Stream) -> None:
+    def _read(self, stream: Stream) -> None:
         try:
-            data = os.read(stream.file.fileno(), READ)
+            data = os.read(stream.fd, READ)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if data:
-            self._feed(stream, data)
-        else:
+            stream.lines.feed(data)
+            return
+        try:
             self._shut(stream)
+        finally:
             self._maybe_finish()
 
-    def _feed(self, stream: _Stream, data: bytes) -> None:
-        if stream.name == "stdout" and stream.size < KEPT:
-            stream.kept.append(data)
-        stream.size += len(data)
-        *lines, stream.rest = (stream.rest + data).split(b"\n")
-        for line in lines:
-            self._line(stream, line)
-        while len(stream.rest) >= LINE:
-            self._line(stream, stream.rest[:LINE])
-            stream.rest = stream.rest[LINE:]
-
-    def _line(self, stream: _Stream, line: bytes) -> None:
-        for begin in range(0, max(len(line), 1), LINE):
-            text = line[begin : begin + LINE].decode(errors="replace").rstrip("\r")
-            if stream.name == "stderr" and text.strip():
-                self._last_error = text
-            self._spawn.on_line(stream.name, text)
-
-    def _shut(self, stream: _Stream) -> None:
+    def _shut(self, stream: Stream) -> None:
         if stream.open:
-            stream.open = False
-            self._loop.remove_reader(stream.file.fileno())
-            stream.file.close()
-            if stream.rest:
-                self._line(stream, stream.rest)
-                stream.rest = b""
+            self._loop.remove_reader(stream.fd)
+            stream.close()
 
     def _maybe_finish(self) -> None:
         if self._exit is not None and not any(stream.open for stream in self._streams):

@@ -1,58 +1,73 @@
 """Runs the `main` of a step's script; a program of its own, started for each call.
 
-Reads the inputs from `$WINDLASS_INPUTS`, writes what `main` returned to `$WINDLASS_OUTPUTS`, or
-what it raised beside it. It imports nothing but the standard library, and not the controller.
+    python python_runner.py SCRIPT INPUTS OUTPUTS FAILURE
+
+Files all: what `main` is called with, what it returned, or what it raised, as JSON. It imports
+little, because its start is most of what a short script costs, and nothing of the controller.
 """
 
 import json
-import os
 import sys
-import traceback
-from pathlib import Path
+from collections.abc import Callable
 
 
-def _fail(directory: Path, error: BaseException, kind: str | None = None) -> int:
-    """Say what went wrong: the frames of the script to the log, the error to the engine."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename.endswith("script.py")
-    ]
-    for line in traceback.format_list(frames):
-        sys.stderr.write(line)
-    message = str(error) or type(error).__name__
-    sys.stderr.write(f"{type(error).__name__}: {message}\n")
-    said = {"type": kind or type(error).__name__, "message": message}
-    (directory / "failure.json").write_text(json.dumps(said))
-    return 1
-
-
-def run(path: str) -> int:
-    """Execute the script at `path`; the exit status."""
-    outputs = Path(os.environ["WINDLASS_OUTPUTS"])
-    source = Path(path)
-    inputs = json.loads(Path(os.environ["WINDLASS_INPUTS"]).read_text())
-    module = {"__name__": "script", "__file__": path}
+def call(script: str, inputs: str, outputs: str, failure: str) -> int:
+    """Call `main` of the script; the exit status."""
     try:
-        exec(compile(source.read_text(), path, "exec"), module)  # noqa: S102  # it is what we are for
-        main = module.get("main")
-        if not callable(main):
-            raise TypeError("the script defines no `main`")  # noqa: TRY301  # told like its own errors
-        result = main(**inputs)
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else int(bool(error.code))
-    except BaseException as error:  # noqa: BLE001  # whatever it is, the engine is told
-        return _fail(outputs.parent, error)
+        result = _main(script)(**json.loads(_read(inputs)))
+    except Exception as error:  # ruff: ignore[blind-except]  # the engine is told
+        return _fail(failure, error, type(error).__name__, _frames(error, script))
     try:
-        if result is None:
-            result = {}
-        if not isinstance(result, dict):
-            raise TypeError(f"main() must return a dict, not {type(result).__name__}")  # noqa: TRY301  # likewise
-        outputs.write_text(json.dumps(result, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        return _fail(outputs.parent, error, "bad_output")
+        _write(outputs, _encoded(result))
+    except (TypeError, ValueError, RecursionError, OSError) as error:
+        return _fail(failure, error, "bad_output")
     return 0
 
 
+def _main(script: str) -> Callable[..., object]:
+    module: dict[str, object] = {"__name__": "script", "__file__": script}
+    exec(compile(_read(script), script, "exec"), module)  # ruff: ignore[exec-builtin]  # it is what we are for
+    main = module.get("main")
+    if not callable(main):
+        raise TypeError("the script defines no function `main`")
+    return main
+
+
+def _encoded(result: object) -> str:
+    if result is None:
+        return "{}"
+    if not isinstance(result, dict):
+        raise TypeError(f"main() must return a dict, not {type(result).__name__}")
+    return json.dumps(result, allow_nan=False)
+
+
+def _frames(error: BaseException, script: str) -> list[str]:
+    """Where it was raised, as far as that is the script's own text."""
+    import traceback  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == script]
+    said = traceback.format_exception_only(error)
+    return [*traceback.format_list(own), *said]
+
+
+def _fail(failure: str, error: Exception, kind: str, said: list[str] | None = None) -> int:
+    """Tell the log and the engine; the exit status."""
+    message = str(error) or type(error).__name__
+    sys.stderr.writelines(said or [f"{message}\n"])
+    _write(failure, json.dumps({"type": kind, "message": message}))
+    return 1
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:  # ruff: ignore[builtin-open, read-whole-file]  # start-up time
+        return file.read()
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:  # ruff: ignore[builtin-open, write-whole-file]  # start-up time
+        file.write(text)
+
+
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1]))
+    sys.exit(call(*sys.argv[1:5]))

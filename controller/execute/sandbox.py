@@ -1,12 +1,16 @@
 """`sandbox:`: what a script is kept from, by bubblewrap and prlimit.
 
-Read-only file system, private /tmp, its own process tree, its scratch directory to write in; no
-network where `network: false`; bounded memory. What is not available is found out once, at start.
+The file system is read-only but for the script's own scratch directory and a private /tmp; the
+directories of other steps are not to be seen. It has processes, semaphores and capabilities of its
+own — none of the latter, because root with capabilities would mount the file system writable again.
+With `network: false` there is no network, not even of this machine. `memory` bounds the address
+space of each of its processes. What is not available here is found out once.
 """
 
 import shutil
-import subprocess
-from collections.abc import Sequence
+import subprocess  # ruff: ignore[suspicious-subprocess-import]  # bubblewrap is a program
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +18,15 @@ from pathlib import Path
 from controller.core.definition import Sandbox
 from controller.execute.action import ActionFailed, Call
 
-_PROBE = ("--ro-bind", "/", "/", "--unshare-pid", "--unshare-net", "--die-with-parent", "true")
+SECONDS = 10
+"""Time bubblewrap gets to show that it works."""
+
+PRIVATE = "/tmp"  # ruff: ignore[hardcoded-temp-file]  # a file system of the sandbox's own
+
+_FIRM = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", PRIVATE)
+_APART = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL")
+_MORTAL = ("--die-with-parent",)
+_OFFLINE = ("--unshare-net",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +45,23 @@ def probe() -> Support:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         return Support(None, prlimit, "bubblewrap (bwrap) is not installed")
-    tried = subprocess.run([bwrap, *_PROBE], capture_output=True, check=False)  # noqa: S603  # a fixed command
-    if tried.returncode != 0:
-        why = tried.stderr.decode(errors="replace").strip().partition("\n")[0]
+    command = [bwrap, *_FIRM, *_APART, *_MORTAL, *_OFFLINE, "true"]
+    try:
+        subprocess.run(command, capture_output=True, check=True, timeout=SECONDS)  # ruff: ignore[subprocess-without-shell-equals-true]  # a fixed command
+    except subprocess.CalledProcessError as error:
+        why = error.stderr.decode(errors="replace").strip().partition("\n")[0]
         return Support(None, prlimit, f"bubblewrap does not work here: {why}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Support(None, prlimit, f"bubblewrap does not work here: {error}")
     return Support(bwrap, prlimit, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A command line; `inside`: bubblewrap is in front of it."""
+
+    argv: Sequence[str]
+    inside: bool
 
 
 class Sandboxer:
@@ -45,36 +69,51 @@ class Sandboxer:
 
     Args:
         policy: `required`: refuse without bubblewrap; `preferred`: warn and go on; `off`: never.
+        hidden: Directories nobody in a sandbox is to see, such as the one with the secrets.
+        support: What there is; None: find out.
     """
 
-    def __init__(self, policy: str) -> None:
+    def __init__(
+        self, policy: str, hidden: Sequence[Path] = (), support: Support | None = None
+    ) -> None:
         self._policy = policy
+        self._hidden = hidden
+        self._support = support
 
     def wrap(
-        self, argv: Sequence[str], sandbox: Sandbox | None, scratch: Path, call: Call
-    ) -> list[str]:
-        """The command line that runs `argv` in a sandbox; raises `ActionFailed`."""
+        self, argv: Sequence[str], sandbox: Sandbox | None, directory: Path, call: Call
+    ) -> Wrapped:
+        """The command line that runs `argv` in a sandbox; raises `ActionFailed`.
+
+        `directory` is the attempt's own; its parent holds those of others.
+        """
         if sandbox is None or self._policy == "off":
-            return list(argv)
-        support = probe()
-        wrapped = list(argv)
+            return Wrapped(argv, inside=False)
+        support = self._support or probe()
         if sandbox.memory is not None:
-            wrapped = self._limited(wrapped, sandbox.memory, support, call)
+            argv = self._limited(argv, sandbox.memory, support, call)
         if support.bwrap is None:
             self._missing(f"{support.reason}", call)
-            return wrapped
-        network = [] if sandbox.network else ["--unshare-net"]
-        return [
-            support.bwrap,
-            *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"),  # noqa: S108  # private
-            *("--bind", str(scratch), str(scratch), "--chdir", str(scratch)),
-            *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"),
-            *network,
-            "--",
-            *wrapped,
-        ]
+            return Wrapped(argv, inside=False)
+        network = () if sandbox.network else _OFFLINE
+        places = self._places(directory)
+        return Wrapped(
+            [support.bwrap, *_FIRM, *places, *_APART, *network, "--", *argv], inside=True
+        )
 
-    def _limited(self, argv: list[str], memory: int, support: Support, call: Call) -> list[str]:
+    def _places(self, directory: Path) -> Iterator[str]:
+        for path in (sys.prefix, sys.base_prefix, str(Path(__file__).parent)):
+            if Path(path).is_relative_to(PRIVATE):  # or there would be no Python
+                yield from ("--ro-bind", path, path)
+        for hidden in (directory.parent, *self._hidden):
+            if hidden.is_dir():
+                yield from ("--tmpfs", str(hidden))
+        own = str(directory)
+        yield from ("--bind", own, own, "--chdir", own, "--setenv", "TMPDIR", PRIVATE)
+
+    def _limited(
+        self, argv: Sequence[str], memory: int, support: Support, call: Call
+    ) -> Sequence[str]:
         if support.prlimit is None:
             self._missing("prlimit is not installed, so memory is not bounded", call)
             return argv

@@ -2,43 +2,55 @@
 
 A script's working directory is a scratch directory of its own, removed afterwards. It finds its
 inputs as JSON in the file `$WINDLASS_INPUTS`, and may leave its outputs as a JSON object in the
-file `$WINDLASS_OUTPUTS`; stdout and stderr are its log, line by line.
+file `$WINDLASS_OUTPUTS`; stdout and stderr are its log, line by line. Of the daemon's environment
+it sees what `base_env` has, and never more: that is where credentials are.
 """
 
+import asyncio
 import hashlib
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from controller.core.definition import Sandbox
+from controller.core.expression import to_text
 from controller.execute.action import ActionFailed, Call
-from controller.execute.process import MARK, Ended, Spawn, run_process
+from controller.execute.handover import read_object
+from controller.execute.process import Ended, Spawn, run_process
 from controller.execute.sandbox import Sandboxer
-
-LARGEST_OUTPUTS = 16_777_216
-"""Bytes of an outputs file."""
+from controller.execute.scratch import MARK, Home
 
 RUNNER = Path(__file__).with_name("python_runner.py")
 
-SHELL = ("/bin/sh", "-e", "-c")
+INPUTS, OUTPUTS, FAILURE, SCRIPT = "inputs.json", "outputs.json", "failure.json", "script.py"
+"""Files of an attempt's directory."""
+
+SHELL = ("/bin/sh", "-e")
+
+LONGEST = 100_000
+"""Bytes of shell text on a command line (Linux: 128 KiB an argument); more goes to a file."""
+
+LONGEST_NAME = 200
+"""Characters of a directory's name; a file system takes 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What to run.
+    """How to run something.
 
     Attributes:
         inputs: Given in the inputs file; None: there is none.
+        cwd: Working directory; None: the attempt's own.
     """
 
-    argv: Sequence[str]
     env: Mapping[str, str]
     inputs: Mapping[str, Any] | None = None
     stdin: str | None = None
@@ -50,7 +62,7 @@ class Scripts:
     """Runs scripts.
 
     Args:
-        scratch: Directory below which every attempt gets its own.
+        scratch: Directory below which every attempt gets its own; absolute.
         base_env: What processes see of the daemon's environment.
         kill_grace: Milliseconds between SIGTERM and SIGKILL.
     """
@@ -59,41 +71,52 @@ class Scripts:
         self, scratch: Path, base_env: Mapping[str, str], sandboxer: Sandboxer, kill_grace: int
     ) -> None:
         self.scratch = scratch
+        self._home = Home(scratch)
         self._base_env = dict(base_env)
         self._sandboxer = sandboxer
         self._kill_grace = kill_grace
-        self._made = False
 
     async def shell(
-        self, call: Call, command: str | Sequence[str], script: Script
+        self, call: Call, command: str | Sequence[Any], script: Script
     ) -> dict[str, Any]:
         """Shell text, or a command and its arguments: `stdout`, `exit_code`, and its outputs."""
-        argv = (*SHELL, command) if isinstance(command, str) else tuple(map(str, command))
-        if not argv:
+        if not command:
             raise ActionFailed("invalid_inputs", "`command` is empty")
-        with self._directory(call) as directory:
+        async with self._directory(call) as directory:
+            if isinstance(command, str):
+                argv = _shell(command, directory)
+            else:
+                argv = [to_text(each) for each in command]
             ended = await self._run(call, argv, script, directory)
             outputs = {"stdout": ended.stdout, "exit_code": ended.exit_code}
             if ended.truncated:
                 call.log("warn", "stdout is longer than what is kept as an output", None)
             if ended.exit_code != 0:
                 raise ActionFailed("exit", _how(ended), outputs)
-            return outputs | _read_outputs(directory)
+            return outputs | (read_object(directory / OUTPUTS) or {})
 
     async def python(self, call: Call, text: str, script: Script) -> dict[str, Any]:
-        """A script with `main(**inputs)`: what it returns."""
-        with self._directory(call) as directory:
-            source = directory / "script.py"
-            source.write_text(text)
-            argv = (sys.executable, "-I", "-u", str(RUNNER), str(source))
+        """A script with `main(**inputs)`: what it returns.
+
+        It runs isolated (`-I`: no `PYTHON*` variables, nothing of the working directory), with the
+        packages that the controller has, too.
+        """
+        async with self._directory(call) as directory:
+            source = directory / SCRIPT
+            source.write_text(text, encoding="utf-8")
+            files = (source, *(directory / name for name in (INPUTS, OUTPUTS, FAILURE)))
+            argv = (sys.executable, "-I", "-u", "-X", "utf8", str(RUNNER), *map(str, files))
             ended = await self._run(call, argv, script, directory)
-            failure = directory / "failure.json"
-            if failure.is_file():
-                said = from_json(failure.read_bytes())
-                raise ActionFailed(said["type"], said["message"])
+            failure = read_object(directory / FAILURE)
+            if failure is not None:
+                raise ActionFailed(str(failure.get("type")), str(failure.get("message")))
             if ended.exit_code != 0:
                 raise ActionFailed("exit", _how(ended), {"exit_code": ended.exit_code})
-            return _read_outputs(directory)
+            return read_object(directory / OUTPUTS) or {}
+
+    def close(self) -> None:
+        """Give back the scratch directory; no script may be running."""
+        self._home.close()
 
     async def _run(self, call: Call, argv: Sequence[str], script: Script, directory: Path) -> Ended:
         env = {
@@ -104,74 +127,79 @@ class Scripts:
             "WINDLASS_STEP": call.step,
             "WINDLASS_ATTEMPT": str(call.attempt),
             "WINDLASS_KEY": call.key,
-            "WINDLASS_INPUTS": f"{directory}/inputs.json",
-            "WINDLASS_OUTPUTS": f"{directory}/outputs.json",
-            MARK: str(self.scratch),
+            "WINDLASS_OUTPUTS": f"{directory}/{OUTPUTS}",
+            MARK: str(directory),
         }
         if script.inputs is not None:
-            (directory / "inputs.json").write_bytes(to_json(script.inputs))
+            (directory / INPUTS).write_bytes(to_json(script.inputs))
+            env["WINDLASS_INPUTS"] = f"{directory}/{INPUTS}"
 
         def on_line(stream: str, text: str) -> None:
             call.log("info" if stream == "stdout" else "warn", text, None)
 
+        wrapped = self._sandboxer.wrap(argv, script.sandbox, directory, call)
         spawn = Spawn(
-            argv=self._sandboxer.wrap(argv, script.sandbox, directory, call),
+            argv=wrapped.argv,
             env=env,
             cwd=Path(script.cwd) if script.cwd is not None else directory,
             on_line=on_line,
             grace=self._kill_grace,
             forced=lambda: call.force,
-            stdin=script.stdin.encode() if script.stdin is not None else None,
+            stdin=script.stdin.encode(errors="replace") if script.stdin is not None else None,
+            wrapped=wrapped.inside,
         )
         return await run_process(spawn, call.clock)
 
-    @contextmanager
-    def _directory(self, call: Call) -> Iterator[Path]:
-        """The attempt's own directory; a longer name than a file may have is hashed."""
-        if not self._made:
-            self.scratch.mkdir(parents=True, exist_ok=True)
-            self._made = True
+    @asynccontextmanager
+    async def _directory(self, call: Call) -> AsyncGenerator[Path]:
+        """The attempt's own directory; too long a name is hashed."""
         name = call.key.replace("/", ":")
-        if len(name) > 200:  # noqa: PLR2004  # under the 255 bytes of a file name
+        if len(name) > LONGEST_NAME:
             name = hashlib.sha256(name.encode()).hexdigest()
-        directory = self.scratch / name
+        directory = self._home.open() / name
         try:
-            os.mkdir(directory, 0o700)  # noqa: PTH102  # half the cost, once an attempt
-        except FileExistsError:
-            shutil.rmtree(directory, ignore_errors=True)  # of the same attempt before a crash
+            directory.mkdir(0o700)
+        except FileExistsError:  # of the same attempt, which this process has lost and got back
+            shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(0o700, exist_ok=True)
         try:
             yield directory
         finally:
-            try:
-                os.rmdir(directory)  # noqa: PTH106  # half the cost, once an attempt
-            except OSError:
-                shutil.rmtree(directory, ignore_errors=True)
+            await _remove(directory)
 
 
-def _read_outputs(directory: Path) -> dict[str, Any]:
-    path = directory / "outputs.json"
-    with suppress(FileNotFoundError):
-        if path.stat().st_size > LARGEST_OUTPUTS:
-            message = f"the outputs file is larger than {LARGEST_OUTPUTS:,} bytes"
-            raise ActionFailed("bad_output", message)
-        content = path.read_bytes()
-        if not content.strip():
-            return {}
-        try:
-            outputs = from_json(content, allow_inf_nan=False)
-        except ValueError as error:
-            raise ActionFailed("bad_output", f"the outputs file is not JSON: {error}") from None
-        if not isinstance(outputs, dict):
-            raise ActionFailed("bad_output", "the outputs file must hold a JSON object")
-        return outputs
-    return {}
+def _shell(text: str, directory: Path) -> Sequence[str]:
+    content = text.encode(errors="replace")
+    if len(content) <= LONGEST:
+        return (*SHELL, "-c", text)
+    file = directory / "script.sh"
+    file.write_bytes(content)
+    return (*SHELL, str(file))
+
+
+async def _remove(directory: Path) -> None:
+    """At once where there is only what we know of; off the loop where a script left more."""
+    for name in (INPUTS, OUTPUTS, SCRIPT, FAILURE):
+        with suppress(OSError):
+            os.unlink(f"{directory}/{name}")  # ruff: ignore[os-unlink]  # half the cost, once an attempt
+    try:
+        os.rmdir(directory)  # ruff: ignore[os-rmdir]  # likewise
+    except OSError:
+        removal = asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await asyncio.shield(removal)
 
 
 def _how(ended: Ended) -> str:
     """How a process failed, with the last thing it said."""
     if ended.exit_code < 0:
-        how = f"ended by signal {-ended.exit_code}"
+        how = f"ended by {_name(-ended.exit_code)}"
     else:
         how = f"exit status {ended.exit_code}"
     return f"{how}: {ended.last_error}" if ended.last_error else how
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -40,7 +40,7 @@ class Secrets(Mapping[str, str]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def mask(self, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    def mask(self, value: Any) -> Any:  # ruff: ignore[any-type]  # any JSON value
         """The same value with every secret that was read replaced, keys included."""
         if not self._seen:
             return value

@@ -41,7 +41,7 @@ log = structlog.get_logger("windlass.execute")
 
 
 class Worker:
-    """Executes; see `Running.Host` for what its executions use of it.
+    """Executes; see `Host` for what its executions use of it.
 
     Args:
         limit: How many executions may be busy at once (`maxConcurrentWorkflows`).
@@ -49,7 +49,7 @@ class Worker:
         root: Execute this tree of executions only; for a command that waits for one.
     """
 
-    def __init__(
+    def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
         self,
         *,
         store: Store,
@@ -81,7 +81,7 @@ class Worker:
         self._root = root
         self._running: dict[str, Running] = {}
         self._woken = asyncio.Event()
-        self._emptied = asyncio.Event()
+        self._strays: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._renew_at = 0
 
@@ -97,8 +97,13 @@ class Worker:
 
     # -- for its executions -----------------------------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that the worker waits for before it ends."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the loop; the worker waits for it before it ends."""
+        self._strays.add(task := self.start(work))
+        task.add_done_callback(self._strays.discard)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """`spawn`, for what may have to be cancelled."""
         if self._tasks is None:
             work.close()
             raise RuntimeError("the worker is not running")
@@ -108,11 +113,9 @@ class Worker:
         """There may be executions to claim or signals to take: look now."""
         self._woken.set()
 
-    def left(self, running: Running) -> None:
+    def left(self, execution_id: str) -> None:
         """An execution has left memory."""
-        self._running.pop(running.record.id, None)
-        if not self._running:
-            self._emptied.set()
+        self._running.pop(execution_id, None)
         self.wake()
 
     # -- the loop ---------------------------------------------------------------------------
@@ -199,8 +202,7 @@ class Worker:
             await self._impossible(record, str(error))
             return
         self._running[record.id] = running
-        self._emptied.clear()
-        running.start(signals, fresh=record.claims == 1)
+        running.start(signals)
 
     async def _impossible(self, record: ExecutionRecord, message: str) -> None:
         """Its definition cannot be used: it fails, and says so, rather than be claimed for ever."""

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from controller.core.problem import Unavailable
@@ -60,7 +61,7 @@ def snapshot(root: Path, known: Known, *, largest: int) -> list[Found]:
         raise Unavailable(f"the source {root} is not a directory, or is not there")
     return [
         _look(entry, path, real, known.get(path), largest)
-        for path, entry in sorted(_walk(real, ""), key=lambda each: each[0])
+        for path, entry in sorted(_walk(real, ""), key=itemgetter(0))
     ]
 
 
@@ -90,19 +91,14 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
 
 def _look(file: Path, path: str, root: Path, known: tuple[Stat, str] | None, largest: int) -> Found:
     """One file: as known, read, or refused. What is half written is caught by looking again."""
-    nothing = Stat(0, 0, 0)
     try:
         found = file.stat()
     except OSError as error:
-        return Found(path, nothing, "", refusal=f"cannot be read: {error.strerror}")
+        return Found(path, Stat(0, 0, 0), "", refusal=f"cannot be read: {error.strerror}")
     seen = Stat(found.st_size, found.st_mtime_ns, found.st_ino)
-    if not _within(file, root):
-        return Found(path, seen, "", refusal="is a symbolic link that leads out of the source")
-    if not stat.S_ISREG(found.st_mode):
-        return Found(path, seen, "", refusal="is not a regular file")
-    if found.st_size > largest:
-        size = f"has {found.st_size:,} bytes; at most {largest:,} are read"
-        return Found(path, seen, "", refusal=size)
+    refusal = _refusal(file, root, found, largest)
+    if refusal is not None:
+        return Found(path, seen, "", refusal=refusal)
     if known is not None and known[0] == seen:
         return Found(path, seen, known[1])
     try:
@@ -110,6 +106,17 @@ def _look(file: Path, path: str, root: Path, known: tuple[Stat, str] | None, lar
     except OSError as error:
         return Found(path, seen, "", refusal=f"cannot be read: {error.strerror}")
     return Found(path, seen, hashlib.sha256(content).hexdigest(), content)
+
+
+def _refusal(file: Path, root: Path, found: os.stat_result, largest: int) -> str | None:
+    """Why a file is not read, before it is opened."""
+    if not _within(file, root):
+        return "is a symbolic link that leads out of the source"
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a regular file"
+    if found.st_size > largest:
+        return f"has {found.st_size:,} bytes; at most {largest:,} are read"
+    return None
 
 
 def _within(file: Path, root: Path) -> bool:

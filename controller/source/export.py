@@ -9,10 +9,10 @@ WIDTH = 100
 
 def to_yaml(documents: Iterable[Mapping[str, Any]]) -> str:
     """YAML text of some documents, scripts as blocks, in the order of their names."""
-    from ruamel.yaml import YAML  # noqa: PLC0415  # start-up time
-    from ruamel.yaml.scalarstring import LiteralScalarString  # noqa: PLC0415  # start-up time
+    from ruamel.yaml import YAML  # ruff: ignore[import-outside-top-level]  # start-up time
+    from ruamel.yaml.scalarstring import LiteralScalarString  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    def shaped(value: Any) -> Any:  # noqa: ANN401  # a JSON value
+    def shaped(value: Any) -> Any:  # ruff: ignore[any-type]  # a JSON value
         if isinstance(value, str) and "\n" in value:
             return LiteralScalarString(value)
         if isinstance(value, Mapping):

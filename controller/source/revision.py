@@ -93,15 +93,17 @@ class Examiner:
     Args:
         built_in: Signatures of built-in actions.
         elsewhere: Signatures of workflows that other origins own, for subflows.
+        actions: Documents of actions defined elsewhere that may be called.
         read: Content of a file that did not change, by path; None: it is gone.
         now: Epoch milliseconds; what "never fires" is measured from.
     """
 
-    def __init__(
+    def __init__(  # ruff: ignore[too-many-arguments]  # all it goes by, by keyword
         self,
         *,
         built_in: Mapping[str, Signature],
         elsewhere: Mapping[str, Signature],
+        actions: Mapping[str, Json] | None = None,
         policy: Policy,
         limits: Limits,
         read: Callable[[str], bytes | None],
@@ -109,6 +111,7 @@ class Examiner:
     ) -> None:
         self._built_in = built_in
         self._elsewhere = elsewhere
+        self._defined_elsewhere = actions or {}
         self._policy = policy
         self._limits = limits
         self._read = read
@@ -165,18 +168,9 @@ class Examiner:
 
     def _names(self) -> None:
         """Two definitions of one name: both files are invalid."""
-        places: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for path, file in self._calm.items():
-            for each in file.definitions:
-                places[each["kind"], each["name"]].append(path)
+        places = self._places()
         for path, opened in self._open.items():
-            for document in opened.documents:
-                if document.definition is not None:
-                    places[_name(document)].append(path)
-        for path, opened in self._open.items():
-            for document in opened.documents:
-                if document.definition is None:
-                    continue
+            for document in _defined(opened.documents):
                 kind, name = _name(document)
                 others = list(places[kind, name])
                 others.remove(path)
@@ -187,6 +181,17 @@ class Examiner:
                 elif kind == "action" and name in self._built_in:
                     message = f"`{name}` is a built-in action"
                     opened.report(document, [Problem("duplicate-name", message, ("name",))])
+
+    def _places(self) -> Mapping[tuple[str, str], list[str]]:
+        """The files that define each (kind, name)."""
+        places: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for path, file in self._calm.items():
+            for each in file.definitions:
+                places[each["kind"], each["name"]].append(path)
+        for path, opened in self._open.items():
+            for document in _defined(opened.documents):
+                places[_name(document)].append(path)
+        return places
 
     # -- compiling --------------------------------------------------------------------------
 
@@ -202,7 +207,7 @@ class Examiner:
         self._compiled: dict[int, CompiledWorkflow] = {}
         self._calls: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         signatures = dict(self._elsewhere)
-        signatures |= {name: _face_signature(name, face) for name, face in faces.items()}
+        signatures |= {name: face_signature(name, face) for name, face in faces.items()}
         for opened in self._open.values():
             for document in opened.documents:
                 if isinstance(document.definition, Workflow):
@@ -218,7 +223,7 @@ class Examiner:
         flows: tuple[Mapping[str, Signature], Mapping[str, Json]],
     ) -> None:
         workflow = document.definition
-        assert isinstance(workflow, Workflow)  # noqa: S101  # the caller chose by it
+        assert isinstance(workflow, Workflow)  # ruff: ignore[assert]  # the caller chose by it
         signatures, faces = flows
         plan, problems = compile_plan(workflow, actions, signatures, self._policy, "")
         opened.report(document, problems)
@@ -233,8 +238,11 @@ class Examiner:
 
     def _actions(self) -> tuple[dict[str, Signature], dict[str, Json]]:
         """Signatures and documents of every action that may be called."""
+        documents: dict[str, Json] = dict(self._defined_elsewhere)
         signatures = dict(self._built_in)
-        documents: dict[str, Json] = {}
+        for known in documents.values():
+            elsewhere = Action.model_validate(known)
+            signatures[elsewhere.name] = action_signature(elsewhere)
         for file in self._calm.values():
             for each in file.definitions:
                 if each["kind"] == "action":
@@ -263,15 +271,16 @@ class Examiner:
 
     def _refuse_cycles(self) -> None:
         """A workflow that starts itself, however indirectly, is invalid."""
-        edges: dict[str, tuple[str, ...]] = {}
-        for file in self._calm.values():
-            for each in file.definitions:
-                if each["kind"] == "workflow":
-                    edges[each["name"]] = tuple(each["subflows"])
+        edges: dict[str, tuple[str, ...]] = {
+            each["name"]: tuple(each["subflows"])
+            for file in self._calm.values()
+            for each in file.definitions
+            if each["kind"] == "workflow"
+        }
         owners: dict[str, tuple[_Open, Document]] = {}
         for opened in self._open.values():
             for document in opened.documents:
-                if isinstance(document.definition, Workflow):
+                if id(document) in self._calls and document.definition is not None:
                     name = document.definition.name
                     edges[name] = self._calls[id(document)][1]
                     owners[name] = (opened, document)
@@ -342,7 +351,7 @@ def _defined(documents: Iterable[Document]) -> list[Document]:
 
 def _name(document: Document) -> tuple[str, str]:
     definition = document.definition
-    assert definition is not None  # noqa: S101  # the callers ask for documents that define
+    assert definition is not None  # ruff: ignore[assert]  # the callers ask for documents that define
     return definition.kind, definition.name
 
 
@@ -375,7 +384,8 @@ def _face(signature: Signature) -> Json:
     }
 
 
-def _face_signature(name: str, face: Json) -> Signature:
+def face_signature(name: str, face: Json) -> Signature:
+    """What subflow steps must know of a workflow, from its declared inputs and outputs."""
     return Signature(
         name,
         tuple(Parameter.model_validate(each) for each in face["inputs"]),

@@ -47,13 +47,13 @@ class Watch:
             self._start()
 
     def _start(self) -> None:
-        from watchdog.events import (  # noqa: PLC0415  # start-up time
+        from watchdog.events import (  # ruff: ignore[import-outside-top-level]  # start-up time
             EVENT_TYPE_CLOSED_NO_WRITE,
             EVENT_TYPE_OPENED,
             FileSystemEvent,
             FileSystemEventHandler,
         )
-        from watchdog.observers import Observer  # noqa: PLC0415  # start-up time
+        from watchdog.observers import Observer  # ruff: ignore[import-outside-top-level]  # start-up time
 
         watch = self
 
@@ -61,7 +61,7 @@ class Watch:
             def on_any_event(self, event: FileSystemEvent) -> None:
                 # reading a file is an event too, and it is we who read
                 if event.event_type not in {EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE}:
-                    watch._loop.call_soon_threadsafe(watch._event)  # noqa: SLF001
+                    watch._loop.call_soon_threadsafe(watch._event)
 
         try:
             observer = Observer()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import uvicorn
@@ -21,7 +21,7 @@ class Server(uvicorn.Server):
     """uvicorn in a loop of ours: signals are the daemon's business."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """Leave them alone."""
         yield
 
@@ -41,7 +41,7 @@ def bind(address: str) -> socket.socket:
             reason="address",
             hint="choose another one with --http-address, or stop what uses it",
         ) from None
-    listening.setblocking(False)
+    listening.setblocking(False)  # ruff: ignore[boolean-positional-value-in-call]  # its signature
     return listening
 
 
@@ -58,10 +58,10 @@ def server(
         text = await asyncio.to_thread(metrics)
         return Response(text, headers={"content-type": content_type})
 
-    async def healthz(_request: Request) -> Response:
+    async def healthz(_request: Request) -> Response:  # ruff: ignore[unused-async]  # on the loop
         return PlainTextResponse("ok\n")
 
-    async def readyz(_request: Request) -> Response:
+    async def readyz(_request: Request) -> Response:  # ruff: ignore[unused-async]  # on the loop
         return JSONResponse(dict(report()), status_code=200 if ready() else 503)
 
     application = Starlette(

@@ -1,0 +1,170 @@
+"""The steps of one execution that are being performed: begun, timed, stopped, and their results."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from controller.core.execution import Event, EventType, StepState
+from controller.core.expression import ExpressionError
+from controller.execute.action import ActionFailed, Call, Result, Suspended
+from controller.execute.host import Host
+
+if TYPE_CHECKING:
+    from controller.clock import Timer
+
+_TOLD = {"stop": "cancelled", "timeout": "timeout"}
+"""Why an attempt was ended → the type of its failure; `shutdown` is not told: it goes on later."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A step being performed: its call, its task, and why it was asked to end."""
+
+    call: Call
+    task: asyncio.Task[None] | None = None
+    ending: str | None = None
+
+    def end(self, why: str) -> None:
+        """Ask it to end; a forced stop is asked again."""
+        if self.ending is None or (why == "stop" and self.call.force):
+            self.ending = why
+            if self.task is not None:
+                self.task.cancel()
+
+
+class Attempts:
+    """What one execution performs now.
+
+    Args:
+        execution: Its id.
+        workflow: Its workflow's name.
+        report: Takes the event that an attempt ends with.
+        calm: Called when an attempt that took its time has ended.
+    """
+
+    def __init__(
+        self,
+        execution: str,
+        workflow: str,
+        host: Host,
+        report: Callable[[Event], None],
+        calm: Callable[[], None],
+    ) -> None:
+        self._execution = execution
+        self._workflow = workflow
+        self._host = host
+        self._report = report
+        self._calm = calm
+        self._now: dict[tuple[str, int], Attempt] = {}
+
+    def __len__(self) -> int:
+        return len(self._now)
+
+    def begin(self, step: StepState, names: Mapping[str, Any]) -> None:
+        """Perform the step's action; what computes and returns is reported at once."""
+        host, plan = self._host, step.plan
+        call = Call(
+            execution=self._execution,
+            workflow=self._workflow,
+            step=step.key,
+            attempt=step.attempt,
+            log=host.logs.of(self._execution, step.key, step.attempt, host.secrets.mask),
+            clock=host.clock,
+            emit=self._emit,
+        )
+        try:
+            inputs = plan.inputs.render(names) if plan.inputs is not None else {}
+            result = host.performer.perform(plan, call, inputs)
+        except ExpressionError as error:
+            self.failed(step.key, step.attempt, ActionFailed("expression", str(error)))
+        except ActionFailed as error:
+            self.failed(step.key, step.attempt, error)
+        else:
+            if isinstance(result, Coroutine):
+                attempt = Attempt(call)
+                self._now[step.key, step.attempt] = attempt
+                attempt.task = host.start(self._await(attempt, result, plan.timeout))
+            else:
+                self.succeeded(step.key, step.attempt, result)
+
+    def stop(self, step: str, number: int, *, force: bool) -> bool:
+        """Ask an attempt to end; False: it is not being performed."""
+        attempt = self._now.get((step, number))
+        if attempt is None:
+            return False
+        attempt.call.force = force
+        attempt.end("stop")
+        return True
+
+    def interrupt(self) -> None:
+        """End everything without a result: it stays outstanding."""
+        for attempt in self._now.values():
+            attempt.end("shutdown")
+
+    def succeeded(self, step: str, number: int, result: Result) -> None:
+        """Report what an attempt gave, secrets masked."""
+        now, mask = self._host.clock.now(), self._host.secrets.mask
+        if isinstance(result, Suspended):
+            data = {
+                "until": result.until,
+                "signal": result.signal,
+                "approval": result.approval,
+                "outputs": mask(result.outputs),
+            }
+            self._report(Event(EventType.SUSPENDED, now, step, number, data))
+        else:
+            self._report(Event(EventType.COMPLETED, now, step, number, {"outputs": mask(result)}))
+
+    def failed(self, step: str, number: int, error: ActionFailed) -> None:
+        """Report a failure, secrets masked."""
+        mask = self._host.secrets.mask
+        data = {"type": error.type, "message": mask(error.message)}
+        if error.outputs:
+            data["outputs"] = mask(error.outputs)
+        self._report(Event(EventType.FAILED, self._host.clock.now(), step, number, data))
+
+    async def _await(
+        self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
+    ) -> None:
+        """Perform to the end, and report what came of it."""
+        call = attempt.call
+        try:
+            result = await self._within(attempt, work, limit)
+        except ActionFailed as error:
+            self._now.pop((call.step, call.attempt), None)
+            self.failed(call.step, call.attempt, error)
+        else:
+            self._now.pop((call.step, call.attempt), None)
+            if result is not None:
+                self.succeeded(call.step, call.attempt, result)
+        self._calm()
+
+    async def _within(
+        self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
+    ) -> Result | None:
+        """The result; None when it was interrupted and stays outstanding."""
+        timer: Timer | None = None
+        clock = self._host.clock
+        try:
+            async with self._host.slots:
+                if limit is not None:
+                    timer = clock.call_at(clock.now() + limit, lambda: attempt.end("timeout"))
+                return await work
+        except asyncio.CancelledError:
+            if attempt.ending is None:
+                raise
+        finally:
+            work.close()
+            if timer is not None:
+                timer.cancel()
+        if attempt.ending == "shutdown":
+            return None
+        took = f"took longer than its timeout of {(limit or 0) / 1000:g} s"
+        message = took if attempt.ending == "timeout" else "stopped"
+        raise ActionFailed(_TOLD[attempt.ending], message)
+
+    async def _emit(self, call: Call, event: str, data: Mapping[str, Any]) -> None:
+        """Start the workflows that wait for an event; done again, it starts nothing twice."""
+        await self._host.gate.emit(event, data, call.key, self._host.clock.now())
+        self._host.wake()

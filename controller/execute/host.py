@@ -1,0 +1,46 @@
+"""What a worker gives to the executions it has in memory."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from controller.admission import Gate
+from controller.clock import Clock
+from controller.execute.logsink import LogSink
+from controller.execute.perform import Performer
+from controller.execute.secrets import Secrets
+from controller.facts import Bus
+from controller.store import Store
+
+
+class Host(Protocol):
+    """The worker, as its executions see it.
+
+    Attributes:
+        owner: Whose the executions are, in the database.
+        slots: Bounds how many steps are performed at once.
+        stopping: The daemon stops: nothing new is begun.
+    """
+
+    store: Store
+    clock: Clock
+    bus: Bus
+    gate: Gate
+    performer: Performer
+    secrets: Secrets
+    logs: LogSink
+    owner: str
+    slots: asyncio.Semaphore
+    stopping: bool
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the loop; the worker waits for it before it ends."""
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """`spawn`, for what may have to be cancelled."""
+
+    def wake(self) -> None:
+        """There may be executions to claim or signals to take."""
+
+    def left(self, execution_id: str) -> None:
+        """The execution has left memory."""

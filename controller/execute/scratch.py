@@ -1,0 +1,200 @@
+"""The scratch directory, and what a dead controller left running in it.
+
+A step in flight when its controller is killed runs again: it must not run beside itself. So each
+controller has a home below the scratch directory, with a lock that the kernel lets go of when the
+controller dies, however it dies; each attempt has a directory in that home, and its processes
+carry the directory's name in their environment. A home without a living owner is ended by whoever
+comes first: the next controller before it claims anything (`end_orphans`), or at once a shell that
+waits beside each controller for its death (`Home.guard`).
+
+What a step that has ended started on purpose and detached is left alone: its directory is gone.
+
+This file is a program too, for the guard: standard library only, nothing of the controller.
+"""
+
+import fcntl
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+MARK = "WINDLASS_SCRATCH"
+"""The variable that holds an attempt's directory."""
+
+ROUNDS = 20
+"""How often processes are looked for, because those found may have started others meanwhile."""
+
+WAIT = 500
+"""Milliseconds to wait for one process to disappear after SIGKILL."""
+
+_GUARD = 'cd /; read -r _ || exec "$@"'
+
+
+class Home:
+    """A controller's own place below the scratch directory `root`; made when first needed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path: Path | None = None
+        self._lock = -1
+        self._guard: tuple[int, int] | None = None
+
+    def open(self) -> Path:
+        """Where attempts have their directories; raises `OSError`."""
+        if self._path is not None and not self._path.is_dir():
+            self.close()  # somebody has tidied up: begin again
+        if self._path is None:
+            self._root.mkdir(parents=True, exist_ok=True)
+            new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
+            try:
+                self._lock = os.open(new / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                self._path = new.rename(self._root / f"home-{new.name.removeprefix('.new-')}")
+            except OSError:
+                shutil.rmtree(new, ignore_errors=True)
+                raise
+            with suppress(OSError, NotImplementedError):  # then the next controller does it
+                self._guard = _start_guard(self._root)
+        return self._path
+
+    def close(self) -> None:
+        """Give it back; nothing must be running in it."""
+        if self._guard is not None:
+            pid, pipe = self._guard
+            self._guard = None
+            with suppress(OSError):
+                os.write(pipe, b"\n")
+            os.close(pipe)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+            os.close(self._lock)
+            self._path = None
+
+
+def end_orphans(root: Path) -> int:
+    """End what controllers that are dead left running below `root`; how many processes.
+
+    Blocks; does nothing to a controller that is alive, and may be done by several at once.
+    """
+    return sum(_end(home) for home in root.glob("home-*") if _is_dead(home))
+
+
+def _end(home: Path) -> int:
+    ended: dict[int, str] = {}
+    for _ in range(ROUNDS):
+        found = _inhabitants(f"{home}/")
+        if not found:
+            break
+        for pid, started in found.items():
+            _kill(pid, started)
+        ended |= found
+    shutil.rmtree(home, ignore_errors=True)
+    return len(ended)
+
+
+def _start_guard(root: Path) -> tuple[int, int]:
+    """A shell that waits for a line; when the pipe ends without one, we are dead."""
+    reading, writing = os.pipe()
+    program = (sys.executable, "-I", "-S", __file__, str(root))
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (1, 2)]
+    try:
+        pid = os.posix_spawn(
+            "/bin/sh",
+            ["/bin/sh", "-c", _GUARD, "windlass-guard", *program],
+            {"PATH": os.defpath},
+            file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0), *quiet],
+            setsid=True,
+        )
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    return pid, writing
+
+
+def _is_dead(home: Path) -> bool:
+    """Whether nobody holds the lock; a home without one is being removed by somebody else."""
+    try:
+        lock = os.open(home / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return home.is_dir()
+    except OSError:  # it is another user's, or we have no descriptors left: leave it
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def _inhabitants(home: str) -> dict[int, str]:
+    """Processes of attempts in this home that had not ended, and all of their sessions.
+
+    Returns:
+        Process id to start time: together they name a process for ever.
+    """
+    there = processes()
+    sessions = {session for pid, (session, _) in there.items() if _lives_in(pid, home)}
+    return {pid: started for pid, (session, started) in there.items() if session in sessions}
+
+
+def processes() -> dict[int, tuple[str, str]]:
+    """Session and start time of every process but this one; none where there is no /proc."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        stat = _stat(int(entry.name))
+        if stat is not None and int(entry.name) != os.getpid():
+            found[int(entry.name)] = stat
+    return found
+
+
+def _stat(pid: int) -> tuple[str, str] | None:
+    """Session and start time of a process that has not ended (proc(5), fields 6 and 22)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return (fields[3], fields[19]) if fields[0] not in "ZX" else None
+
+
+def _lives_in(pid: int, home: str) -> bool:
+    """By its mark, or (its environment may be another's) by its working directory."""
+    process = Path(f"/proc/{pid}")
+    mark = f"{MARK}={home}".encode()
+    with suppress(OSError):
+        for entry in (process / "environ").read_bytes().split(b"\0"):
+            if entry.startswith(mark):
+                return Path(os.fsdecode(entry[len(MARK) + 1 :])).is_dir()
+    with suppress(OSError):
+        where = str((process / "cwd").readlink())
+        return where.startswith(home) and not where.endswith(" (deleted)")
+    return False
+
+
+def _kill(pid: int, started: str) -> None:
+    """SIGKILL, and a short wait until it is gone."""
+    with suppress(OSError):
+        handle = os.pidfd_open(pid)
+        try:
+            now = _stat(pid)
+            if now is not None and now[1] == started:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                gone = select.poll()
+                gone.register(handle, select.POLLIN)
+                gone.poll(WAIT)
+        finally:
+            os.close(handle)
+
+
+if __name__ == "__main__":
+    end_orphans(Path(sys.argv[1]))
