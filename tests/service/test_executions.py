@@ -1,0 +1,377 @@
+"""Executions from wish to end, through the service, on a real database with real actions."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.admission import InvalidInputs
+from controller.app import App, open_app
+from controller.authoring import InvalidDefinition
+from controller.core.problem import NotFound, Refused
+from controller.facts import Fact
+from controller.history import ExecutionView
+from controller.settings import Settings
+from tests.eventually import eventually
+
+
+@asynccontextmanager
+async def opened(folder: Path, **settings: Any) -> AsyncGenerator[App]:
+    """An app on a state directory of the test's own."""
+    async with open_app(Settings(state_dir=folder, **settings)) as app:
+        yield app
+
+
+@asynccontextmanager
+async def working(app: App) -> AsyncGenerator[None]:
+    """A worker for everything, as the daemon has one."""
+    worker = app.worker()
+    app._ringers.append(worker.wake)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run())
+        try:
+            yield
+        finally:
+            await worker.stop(1_000)
+
+
+async def execute(app: App, workflow: str, **inputs: Any) -> ExecutionView:
+    """Execute and wait for the end."""
+    record = await app.service.execute_workflow(workflow, inputs)
+    return await app.attend(record.id)
+
+
+def step(step_id: str, action: str, **more: Any) -> dict[str, Any]:
+    """A step that calls an action."""
+    return {"id": step_id, "type": "action", "action": action, **more}
+
+
+def statuses(view: ExecutionView) -> dict[str, str]:
+    """Steps by key."""
+    return {each.key: each.status for each in view.steps}
+
+
+async def test_outputs_come_from_steps(tmp_path: Path) -> None:
+    """A value goes from the inputs through a shell and an expression to the outputs, with its type."""
+    async with opened(tmp_path) as app:
+        await app.service.create_workflow({
+            "name": "sum",
+            "inputs": [{"name": "n", "type": "integer", "required": True}],
+            "steps": [
+                step("say", "shell", inputs={"command": 'printf %s "${n}"'}),
+                step("add", "set", inputs={"total": "${int(stdout) + n}"}),
+            ],
+            "outputs": [{"name": "total", "type": "integer", "source": "add.total"}],
+        })
+        view = await execute(app, "sum", n=21)
+        assert (view.record.status, view.record.outputs) == ("completed", {"total": 42})
+
+
+async def test_inputs_are_checked_before_an_execution_exists(tmp_path: Path) -> None:
+    """A missing, an unknown and a wrong input are all named, and nothing is recorded."""
+    async with opened(tmp_path) as app:
+        inputs = [
+            {"name": "must", "type": "string", "required": True},
+            {"name": "count", "type": "integer"},
+        ]
+        await app.service.create_workflow({
+            "name": "w",
+            "inputs": inputs,
+            "steps": [step("a", "set")],
+        })
+        with pytest.raises(InvalidInputs) as caught:
+            await app.service.execute_workflow("w", {"cuont": 1, "count": "x"})
+        assert {each.code for each in caught.value.problems} == {
+            "missing-input",
+            "unknown-input",
+            "wrong-type",
+        }
+        assert await app.service.list_executions() == []
+
+
+async def test_a_subflow_is_an_execution_of_its_own(tmp_path: Path) -> None:
+    """It is linked both ways, its outputs become variables, and its failure is the step's."""
+    async with opened(tmp_path) as app:
+        await app.service.create_workflow({
+            "name": "child",
+            "inputs": [{"name": "n", "type": "integer"}],
+            "steps": [step("double", "set", inputs={"twice": "${n * 2}"})],
+            "outputs": [{"name": "twice", "type": "integer", "source": "double.twice"}],
+        })
+        call = {"id": "call", "type": "subflow", "subflow": "child", "inputs": {"n": 4}}
+        await app.service.create_workflow({
+            "name": "parent",
+            "steps": [call, step("keep", "set", inputs={"got": "${twice}"})],
+            "outputs": [{"name": "got", "source": "keep.got"}],
+        })
+        view = await execute(app, "parent")
+        assert view.record.outputs == {"got": 8}, view.record.error
+        [child] = await app.service.list_executions("child")
+        assert (child.parent_id, child.parent_step, child.root_id) == (
+            view.record.id,
+            "call",
+            view.record.id,
+        )
+
+
+async def test_a_failure_runs_the_error_handler_once(tmp_path: Path) -> None:
+    """The handler sees what failed; the execution fails with the first error; the rest is skipped."""
+    async with opened(tmp_path) as app:
+        heard = {"message": "${error.step}: ${error.type}"}
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [
+                step("bad", "fail", inputs={"message": "no", "type": "mine"}),
+                step("after", "set"),
+            ],
+            "error_handler": step("handle", "log", inputs=heard),
+        })
+        view = await execute(app, "w")
+        assert view.record.status == "failed"
+        assert view.record.error is not None
+        assert (view.record.error["step"], view.record.error["type"]) == ("bad", "mine")
+        assert statuses(view) == {"bad": "failed", "after": "skipped", "handle": "completed"}
+        lines = await app.service.execution_logs(view.record.id)
+        assert [each.message for each in lines if each.step_id == "handle"] == ["bad: mine"]
+
+
+async def test_a_failed_step_is_retried_as_it_says(tmp_path: Path) -> None:
+    """Three tries of a step that fails twice: the third completes it."""
+    async with opened(tmp_path) as app:
+        count = f"n=$(cat {tmp_path}/n 2>/dev/null || echo 0); n=$((n+1)); echo $n > {tmp_path}/n; test $n -ge 3"
+        retry = {"attempts": 3, "delay": 1, "backoff": "constant"}
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [
+                step("flaky", "shell", inputs={"command": count}, on_error="retry", retry=retry)
+            ],
+        })
+        view = await execute(app, "w")
+        assert (view.record.status, view.steps[0].attempt) == ("completed", 3)
+
+
+async def test_a_timeout_ends_a_process_and_its_children(tmp_path: Path) -> None:
+    """A step over its timeout fails with type `timeout`, soon, whatever it started."""
+    async with opened(tmp_path) as app:
+        slow = step("slow", "shell", inputs={"command": "sleep 60 & sleep 60"}, timeout=50)
+        await app.service.create_workflow({"name": "w", "steps": [slow]})
+        view = await execute(app, "w")
+        assert view.record.error is not None
+        assert view.record.error["type"] == "timeout"
+        assert (view.record.duration or 0) < 5_000
+
+
+async def test_a_retry_keeps_what_completed(tmp_path: Path) -> None:
+    """`retry` of a failed execution is a new one that performs the failed step and what follows."""
+    async with opened(tmp_path) as app:
+        note = "echo {0} >> {1}/trace"
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [
+                step("first", "shell", inputs={"command": note.format("first", tmp_path)}),
+                step("gate", "shell", inputs={"command": f"test -e {tmp_path}/open"}),
+                step("last", "shell", inputs={"command": note.format("last", tmp_path)}),
+            ],
+        })
+        failed = await execute(app, "w")
+        assert failed.record.status == "failed"
+        (tmp_path / "open").touch()
+        record = await app.service.retry_execution(failed.record.id)
+        again = await app.attend(record.id)
+        assert again.record.status == "completed", again.record.error
+        assert (tmp_path / "trace").read_text().split() == ["first", "last"]
+        assert again.record.attempt_of == failed.record.id
+        whole = await app.service.retry_execution(again.record.id, from_step="first")
+        assert (await app.attend(whole.id)).record.status == "completed"
+        assert (tmp_path / "trace").read_text().split() == ["first", "last"] * 2
+
+
+async def test_cancelling_ends_what_runs(tmp_path: Path) -> None:
+    """A graceful cancel asks the process to stop; forced, it is killed; both end `cancelled`."""
+    async with opened(tmp_path) as app, working(app):
+        trap = 'trap "" TERM; echo begun; while :; do sleep 0.1; done'
+        await app.service.create_workflow({
+            "name": "deaf",
+            "steps": [step("a", "shell", inputs={"command": trap})],
+        })
+        await app.service.create_workflow({
+            "name": "soft",
+            "steps": [step("a", "shell", inputs={"command": "exec sleep 60"})],
+        })
+        for workflow, force in (("soft", False), ("deaf", True)):
+            record = await app.service.execute_workflow(workflow)
+            await _until_running(app, record.id)
+            await app.service.cancel_execution(record.id, force=force)
+            view = await app.attend(record.id)
+            assert view.record.status == "cancelled"
+            assert statuses(view) == {"a": "cancelled"}
+
+
+async def _until_running(app: App, execution_id: str) -> None:
+    views: list[ExecutionView] = []
+
+    async def look() -> None:
+        views.append(await app.service.get_workflow_status(execution_id))
+
+    def running() -> bool:
+        tasks.append(asyncio.ensure_future(look()))
+        return bool(views) and views[-1].steps[0].status == "running"
+
+    tasks: list[asyncio.Future[None]] = []
+    await eventually(running, "the step runs")
+    await asyncio.gather(*tasks)
+
+
+async def test_a_paused_execution_goes_on_when_resumed(tmp_path: Path) -> None:
+    """Paused, no new step starts, and it leaves memory; resumed, it completes."""
+    async with opened(tmp_path) as app, working(app):
+        steps = [step("wait", "wait_for_signal", inputs={"name": "go"}), step("after", "set")]
+        await app.service.create_workflow({"name": "w", "steps": steps})
+        record = await app.service.execute_workflow("w")
+        await app.service.pause_execution(record.id)
+        assert (await app.attend(record.id)).record.status == "paused"
+        await app.service.send_signal(record.id, "go", {"x": 1})
+        await app.service.resume_execution(record.id)
+        for _ in range(200):
+            view = await app.attend(record.id)
+            if view.record.status == "completed":
+                break
+        assert statuses(view) == {"wait": "completed", "after": "completed"}
+
+
+async def test_an_approval_refused_fails_its_step(tmp_path: Path) -> None:
+    """`approved: false` fails the step with type `rejected`, and says who."""
+    async with opened(tmp_path) as app, working(app):
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [step("ask", "approval", inputs={"name": "ship"})],
+        })
+        record = await app.service.execute_workflow("w")
+        await app.service.send_signal(record.id, "ship", {"approved": False, "by": "somebody"})
+        view = await app.attend(record.id)
+        assert view.record.error is not None
+        assert view.record.error["type"] == "rejected"
+
+
+async def test_an_event_starts_those_who_wait_for_it(tmp_path: Path) -> None:
+    """`emit` starts a workflow with an event trigger, once, with inputs from the event's data."""
+    async with opened(tmp_path) as app, working(app):
+        await app.service.create_workflow({
+            "name": "listener",
+            "inputs": [{"name": "file", "type": "string"}],
+            "triggers": [
+                {
+                    "type": "event",
+                    "config": {"event": "arrived", "inputs": {"file": "${event.data.name}"}},
+                }
+            ],
+            "steps": [step("a", "set", inputs={"got": "${file}"})],
+            "outputs": [{"name": "got", "source": "a.got"}],
+        })
+        data = {"event": "arrived", "data": {"name": "x.csv"}}
+        await app.service.create_workflow({"name": "w", "steps": [step("e", "emit", inputs=data)]})
+        assert (await execute(app, "w")).record.status == "completed"
+        [started] = await app.service.list_executions("listener")
+        view = await app.attend(started.id)
+        assert view.record.outputs == {"got": "x.csv"}
+
+
+async def test_a_secret_reaches_the_action_and_nothing_else(tmp_path: Path) -> None:
+    """Its value is in the process's environment, and `***` in outputs, log and database."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "TOKEN").write_text("s3cr3t-value\n")
+    async with opened(tmp_path / "state", secrets_dir=secrets) as app:
+        command = f'printf %s "$T" > {tmp_path}/seen; echo "$T"'
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [
+                step("a", "shell", inputs={"command": command, "env": {"T": "${secrets.TOKEN}"}})
+            ],
+            "outputs": [{"name": "out", "source": "a.stdout"}],
+        })
+        view = await execute(app, "w")
+        assert (tmp_path / "seen").read_text() == "s3cr3t-value"
+        assert view.record.outputs == {"out": "***\n"}
+        lines = await app.service.execution_logs(view.record.id)
+        assert [each.message for each in lines] == ["***"]
+    for file in (tmp_path / "state").glob("windlass.db*"):
+        assert b"s3cr3t-value" not in file.read_bytes()
+
+
+async def test_facts_are_the_seeds_events(tmp_path: Path) -> None:
+    """created, executed and completed are heard, in this order, by an embedding program."""
+    heard: list[Fact] = []
+    async with opened(tmp_path) as app:
+        app.service.subscribe(heard.append)
+        await app.service.create_workflow({"name": "w", "steps": [step("a", "set")]})
+        await execute(app, "w")
+    kinds = [str(each.type) for each in heard if each.type != "step"]
+    assert kinds == ["created", "executed", "completed"]
+
+
+async def test_wrong_definitions_are_refused_with_their_places(tmp_path: Path) -> None:
+    """Nothing is recorded, and each problem has a line."""
+    async with opened(tmp_path) as app:
+        text = "name: w\nsteps:\n  - id: a\n    type: action\n    action: nothing\n"
+        with pytest.raises(InvalidDefinition) as caught:
+            await app.service.create_workflow(text)
+        assert [(each.line, each.code) for each in caught.value.diagnostics] == [
+            (5, "unknown-action")
+        ]
+        with pytest.raises(NotFound):
+            await app.service.get_workflow("w")
+
+
+async def test_a_name_is_taken_once(tmp_path: Path) -> None:
+    """Creating a name again is refused; updating and deleting what one created is not."""
+    async with opened(tmp_path) as app:
+        one = {"name": "w", "steps": [step("a", "set")]}
+        first = await app.service.create_workflow(one)
+        with pytest.raises(Refused):
+            await app.service.create_workflow(one)
+        changed = await app.service.update_workflow("w", one | {"description": "other"})
+        assert changed.digest != first.digest
+        await app.service.delete_workflow("w")
+        with pytest.raises(Refused):
+            await app.service.execute_workflow("w")
+
+
+async def test_concurrency_holds(tmp_path: Path) -> None:
+    """With `max: 1` and `on_full: skip`, a second execution is refused while one has not ended."""
+    async with opened(tmp_path) as app:
+        await app.service.create_workflow({
+            "name": "w",
+            "concurrency": {"max": 1, "on_full": "skip"},
+            "steps": [step("a", "set")],
+        })
+        first = await app.service.execute_workflow("w")
+        with pytest.raises(Refused):
+            await app.service.execute_workflow("w")
+        await app.attend(first.id)
+        assert (await execute(app, "w")).record.status == "completed"
+
+
+async def test_a_long_sleep_leaves_memory_and_wakes(tmp_path: Path) -> None:
+    """Waiting longer than a minute parks the execution: no owner, and a time to wake."""
+    async with opened(tmp_path) as app, working(app):
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [step("nap", "sleep", inputs={"duration": "1h"})],
+        })
+        record = await app.service.execute_workflow("w")
+        found: list[Any] = []
+
+        def parked() -> bool:
+            found.append(asyncio.ensure_future(app.service.get_execution(record.id)))
+            done = [each for each in found if each.done()]
+            return bool(done) and done[-1].result().wake_at is not None
+
+        await eventually(parked, "parked")
+        row = await app.service.get_execution(record.id)
+        assert row.owner is None
+        await app.service.cancel_execution(record.id)
+        assert (await app.attend(record.id)).record.status == "cancelled"
