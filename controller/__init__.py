@@ -9,6 +9,7 @@ The map, in the order in which things flow (a test keeps it true):
     execute/         claims executions, decides, records, then performs: processes, sandbox, actions
     observe/         metrics, audit, health, traces: folds over the events published after a commit
 
+    authoring.py     definitions that people bring, checked against what is recorded
     admission.py     the one place where an execution is created, or refused, with the reason
     catalog.py       recorded definitions by digest, compiled once
     recording.py     definitions as rows, whoever records them
@@ -27,7 +28,7 @@ The map, in the order in which things flow (a test keeps it true):
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
 Imports go down only: `__main__ > cli > app > settings > web > service | reconcile | schedule |
-execute | observe > admission | views | history > catalog | recording > source | store | clock |
+execute | observe > authoring > admission | views | history > catalog | recording > source | store | clock |
 facts > core`. The stages side by side never import each other; they meet in the store.
 """
 

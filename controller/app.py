@@ -72,7 +72,7 @@ class App:
         scripts = Scripts(
             settings.state_dir.absolute() / "scratch",
             child_environment(),
-            Sandboxer(settings.sandbox),
+            Sandboxer(settings.sandbox, _hidden(settings)),
             settings.kill_grace,
         )
         self.scratch = scripts.scratch
@@ -366,6 +366,11 @@ class _Daemon:
             "store_commits": store.commits,
             "store_rows": store.rows,
         }
+
+
+def _hidden(settings: Settings) -> list[Path]:
+    """What nobody in a sandbox is to see."""
+    return [settings.secrets_dir] if settings.secrets_dir is not None else []
 
 
 def _on_signals(callback: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from controller.cli.session import common, guarded, note, settings_of
+from controller.cli.session import base_options, note, settings_of
 
 if TYPE_CHECKING:
     from controller.settings import Settings
@@ -15,28 +15,23 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.option("--source", help="Directory of the definitions.")
 @click.option("--http-address", help="Where to serve, as host:port.")
-@common
-def run(**flags: str | Path | None) -> int:
+@base_options
+def run(**flags: str | Path | None) -> None:
     """Watch the definitions, fire schedules and execute, until SIGTERM or Ctrl-C."""
+    from controller.app import run_main  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.observe.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    def serve() -> int:
-        from controller.app import run_main  # noqa: PLC0415  # start-up time
-        from controller.observe.logs import configure_logs  # noqa: PLC0415  # start-up time
-
-        settings = settings_of(flags)
-        configure_logs(settings.log_level, settings.log_format)
-        run_main(_serve(settings))
-        return 0
-
-    return guarded(serve)
+    settings = settings_of(flags)
+    configure_logs(settings.log_level, settings.log_format)
+    run_main(_serve(settings))
 
 
 async def _serve(settings: "Settings") -> None:
-    from controller.app import open_app  # noqa: PLC0415  # start-up time
+    from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
 
     def ready(address: str) -> None:
         if sys.stderr.isatty():
-            note(f"watching {settings.source}; http://{address}/metrics; Ctrl-C stops")
+            note(f"listening on http://{address}, watching {settings.source}; Ctrl-C stops")
 
     async with open_app(settings) as app:
         await app.serve(ready)

@@ -1,22 +1,30 @@
-"""`doctor`: whether everything needed is here and well."""
+"""`doctor`: whether everything needed is here and well; it goes on where other commands stop."""
 
+import os
 import platform
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from controller.cli.output import print_json, print_table
-from controller.cli.session import FAILED, as_format, with_app
+from controller.cli.ending import DONE, FAILED
+from controller.cli.output import local, print_json, print_table
+from controller.cli.session import base_options, format_option, settings_of
 
 if TYPE_CHECKING:
     from controller.app import App
-
+    from controller.settings import Settings
 
 LOW_DISK = 256 * 1024 * 1024
+"""Bytes below which the disk is nearly full."""
+
+OLDEST_PYTHON = (3, 11)
+
+NOT_BEFORE = 1_767_225_600_000
+"""2026-01-01: a clock that shows less was never set."""
 
 
 class Check(NamedTuple):
@@ -28,48 +36,109 @@ class Check(NamedTuple):
 
 
 @click.command("doctor")
-@as_format
-@with_app
-async def doctor(app: "App", form: str) -> int:
+@format_option("--format", "-f")
+@base_options
+def doctor(form: str, **flags: str | Path | None) -> int:
     """Check that everything needed is here and well; exit status 1 if something is not."""
-    checks = [check async for check in _checks(app)]
+    import asyncio  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    checks = asyncio.run(_examine(flags))
     if form == "json":
         print_json([check._asdict() for check in checks])
     else:
         print_table(("CHECK", "RESULT", "DETAIL"), checks, "")
-    return FAILED if any(check.result == "failed" for check in checks) else 0
+    return FAILED if any(check.result == "failed" for check in checks) else DONE
 
 
-async def _checks(app: "App") -> AsyncIterator[Check]:
-    from controller.execute.sandbox import probe  # noqa: PLC0415  # start-up time
+async def _examine(flags: dict[str, str | Path | None]) -> list[Check]:
+    from controller.core.problem import Refused  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    settings = app.settings
-    version = platform.python_version()
-    yield Check("python", "ok", f"{version} ({sys.executable})")
-    yield Check("state directory", "ok", str(settings.state_dir.absolute()))
-    free = shutil.disk_usage(settings.state_dir).free
-    low = "warning" if free < LOW_DISK else "ok"
-    yield Check("disk", low, f"{free // 1024**2:,} MiB free")
-    problems = await app.service.integrity()
-    detail = "; ".join(problems[:3]) or app.store.where
-    yield Check("database", "failed" if problems else "ok", detail)
-    lock = app.lock("doctor")
-    holder = lock.holder() if lock is not None else None
-    at_work = f"process {holder.pid} ({holder.role})" if holder else "none is at work"
-    yield Check("controller", "ok", at_work)
-    source = Path(settings.source)
-    found = source.is_dir()
-    yield Check(
-        "source",
-        "ok" if found else "failed",
-        str(source) if found else f"{source} is not a directory",
-    )
+    found = [*_machine()]
+    try:
+        settings = settings_of(flags)
+    except Refused as error:
+        return [*found, Check("settings", "failed", str(error))]
+    found.append(Check("settings", "ok", f"source {settings.source}, {settings.http_address}"))
+    found += _places(settings)
+    return found + await _inside(settings)
+
+
+def _machine() -> Iterator[Check]:
+    """What is there before any setting is read."""
+    fit = sys.version_info[:2] >= OLDEST_PYTHON
+    version = f"{platform.python_version()} ({sys.executable})"
+    yield Check("python", "ok" if fit else "failed", version)
     git = shutil.which("git")
     yield Check("git", "ok" if git else "warning", git or "not installed")
+
+
+def _places(settings: "Settings") -> Iterator[Check]:
+    """Directories, the disk below them, and what sandboxes are made of."""
+    from controller.execute.sandbox import probe  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    state, existing = settings.state_dir.absolute(), settings.state_dir.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    usable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    detail = f"{state}" if usable else f"{existing} is not a directory we may write to"
+    yield Check("state directory", "ok" if usable else "failed", detail)
+    free = shutil.disk_usage(existing).free
+    yield Check("disk", "warning" if free < LOW_DISK else "ok", f"{free // 1024**2:,} MiB free")
+    source = Path(settings.source)
+    there = source.is_dir()
+    detail = str(source.absolute()) if there else f"{source} is not a directory"
+    yield Check("source", "ok" if there else "failed", detail)
     support = probe()
-    missing = f"{support.reason}; `sandbox:` is {settings.sandbox}"
-    yield Check("sandbox", "ok" if support.bwrap else "warning", support.bwrap or missing)
-    for each in await app.service.sync_status():
-        good = each.source.phase == "ready"
-        message = each.source.message or each.source.phase
-        yield Check(f"sync {each.source.id}", "ok" if good else "warning", message)
+    lacking = f"{support.reason}; `sandbox:` is {settings.sandbox}"
+    result = "failed" if settings.sandbox == "required" else "warning"
+    yield Check("sandbox", "ok" if support.bwrap else result, support.bwrap or lacking)
+
+
+async def _inside(settings: "Settings") -> list[Check]:
+    """What only an open database can tell."""
+    from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.core.problem import Refused, Unavailable  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.observe.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    configure_logs("warning", "console")
+    try:
+        async with open_app(settings) as app:
+            return [await _database(app), _controller(app), await _clock(app), *await _sources(app)]
+    except (Refused, Unavailable) as error:
+        return [Check("database", "failed", str(error))]
+
+
+async def _database(app: "App") -> Check:
+    problems = await app.service.integrity()
+    return Check("database", "failed" if problems else "ok", "; ".join(problems) or app.store.where)
+
+
+def _controller(app: "App") -> Check:
+    lock = app.lock("doctor")
+    holder = lock.holder() if lock is not None else None
+    if holder is None:
+        return Check("controller", "ok", "none is at work on this machine")
+    since = f"process {holder.pid} ({holder.role}) since {local(holder.since)}"
+    return Check("controller", "ok", since)
+
+
+async def _sources(app: "App") -> list[Check]:
+    found = await app.service.sync_status()
+    return [
+        Check(
+            f"sync {each.source.id}",
+            "ok" if each.source.phase == "ready" else "warning",
+            each.source.message or each.source.phase,
+        )
+        for each in found
+    ]
+
+
+async def _clock(app: "App") -> Check:
+    """A clock that was set back fires schedules again late: compare it with what is recorded."""
+    now = app.clock.now()
+    newest = await app.service.list_executions(limit=1)
+    latest = max((each.created_at for each in newest), default=NOT_BEFORE)
+    if now < latest:
+        return Check("clock", "failed", f"{local(now)} is before {local(latest)}, which has passed")
+    return Check("clock", "ok", local(now))

@@ -1,9 +1,12 @@
 """How results are printed: tables for people, one JSON document for programs.
 
-In JSON, names are the columns' own, and times are ISO 8601 in UTC; in tables, times are local.
+JSON is stable: names are the columns' own; a record's times are ISO 8601 in UTC with milliseconds
+(`2026-01-01T00:00:00.000Z`), its durations are milliseconds; what users put in (inputs, outputs,
+payloads) is as they put it. In tables, times are local and durations are for people.
 """
 
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -11,23 +14,6 @@ from typing import Any
 
 import click
 
-from controller.core.duration import format_duration
-
-_TIMES = frozenset({
-    "applied_at",
-    "at",
-    "checked_at",
-    "completed_at",
-    "created_at",
-    "due_at",
-    "last_run_at",
-    "lease_until",
-    "next_run_at",
-    "started_at",
-    "timestamp",
-    "updated_at",
-    "wake_at",
-})
 _COLORS = {
     "completed": "green",
     "ready": "green",
@@ -45,26 +31,28 @@ _COLORS = {
 }
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401  # any record
+def plain(value: Any) -> Any:  # ruff: ignore[any-type]  # any record
     """A record as JSON has it."""
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: _field(each.name, getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _field(str(key), item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
 
 
-def _field(name: str, value: Any) -> Any:  # noqa: ANN401  # any record's field
-    if name in _TIMES and isinstance(value, int) and not isinstance(value, bool):
-        return iso(value)
-    return plain(value)
+def _field(name: str, value: Any) -> Any:  # ruff: ignore[any-type]  # any record's field
+    if name == "trigger" and isinstance(value, Mapping):
+        return plain(value) | {key: iso(value[key]) for key in ("due_at",) if value.get(key)}
+    is_time = name in {"at", "timestamp"} or name.endswith(("_at", "_until"))
+    return iso(value) if is_time and isinstance(value, int) else plain(value)
 
 
 def iso(moment: int) -> str:
     """Epoch milliseconds as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
+    text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def local(moment: int | None) -> str:
@@ -74,54 +62,97 @@ def local(moment: int | None) -> str:
     return datetime.fromtimestamp(moment / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
+def local_time(moment: int) -> str:
+    """Epoch milliseconds as the time of day here."""
+    return datetime.fromtimestamp(moment / 1000, UTC).astimezone().strftime("%H:%M:%S")
+
+
 def took(milliseconds: int | None) -> str:
     """A duration; empty for None."""
+    from controller.core.duration import format_duration  # ruff: ignore[import-outside-top-level]  # start-up time
+
     return "" if milliseconds is None else format_duration(milliseconds)
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401  # any record
+def as_json(value: Any) -> str:  # ruff: ignore[any-type]  # any record
+    """A record or a value as JSON on one line."""
+    import json  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def print_json(value: Any) -> None:  # ruff: ignore[any-type]  # any record
     """One document on stdout."""
-    import json  # noqa: PLC0415  # start-up time
+    import json  # ruff: ignore[import-outside-top-level]  # start-up time
 
     click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
 
 
+def print_fields(pairs: Iterable[tuple[str, str]]) -> None:
+    """A name and a value a line; what follows the first line of a value stands below it."""
+    rows = list(pairs)
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    for name, value in rows:
+        first, *rest = value.split("\n") if value else ["-"]
+        click.echo(f"{name:<{width}}{first}".rstrip())
+        for line in rest:
+            click.echo(f"{'':{width}}{line}".rstrip())
+
+
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
     """Columns as wide as they need; on a terminal the last one is cut to what is left."""
-    lines = [[str(cell) for cell in row] for row in rows]
+    lines = [[_printable(str(cell)) for cell in row] for row in rows]
     if not lines:
         click.echo(empty)
         return
-    widths = [max(len(head[i]), *(len(line[i]) for line in lines)) for i in range(len(head))]
-    width = _width()
-    click.echo(_line(head, widths, width, bold=True))
+    columns = zip(head, *lines, strict=True)
+    widths = [max(map(_width, column)) for column in columns]
+    limit = _terminal()
+    click.echo(_line(head, widths, limit, bold=True))
     for line in lines:
-        click.echo(_line(line, widths, width))
+        click.echo(_line(line, widths, limit))
 
 
-def _width() -> int | None:
+def _printable(text: str) -> str:
+    """One line, and nothing that a terminal obeys."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _width(text: str) -> int:
+    """Columns a text takes: East Asian characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(unicodedata.combining(each) > 0 for each in text)
+
+
+def _terminal() -> int | None:
     """Columns of the terminal; None: it is none."""
-    import shutil  # noqa: PLC0415  # start-up time
+    import shutil  # ruff: ignore[import-outside-top-level]  # start-up time
 
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _line(
-    cells: Sequence[str], widths: Sequence[int], width: int | None, *, bold: bool = False
+    cells: Sequence[str], widths: Sequence[int], limit: int | None, *, bold: bool = False
 ) -> str:
-    parts: list[str] = []
-    used = 0
-    for index, cell in enumerate(cells):
-        last = index == len(cells) - 1
-        text = cell.replace("\n", " ")
-        if last and width is not None and used + len(text) > width:
-            text = text[: max(width - used - 1, 1)] + "…"
-        padded = text if last else text.ljust(widths[index])
-        used += len(padded) + 2
-        color = _COLORS.get(text)
-        parts.append(
-            click.style(padded, bold=bold)
-            if bold or color is None
-            else click.style(padded, fg=color)
-        )
-    return "  ".join(parts).rstrip()
+    *leading, last = cells
+    room = None if limit is None else max(limit - sum(widths[:-1]) - 2 * len(leading), 2)
+    parts = [_styled(text, width, bold=bold) for text, width in zip(leading, widths, strict=False)]
+    return "  ".join([*parts, _styled(_cut(last, room), 0, bold=bold)]).rstrip()
+
+
+def _cut(text: str, room: int | None) -> str:
+    if room is None or _width(text) <= room:
+        return text
+    while text and _width(text) >= room:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _styled(text: str, width: int, *, bold: bool) -> str:
+    padded = text + " " * (width - _width(text))
+    color = _COLORS.get(text)
+    if bold or color is None:
+        return click.style(padded, bold=True) if bold else padded
+    return click.style(padded, fg=color)

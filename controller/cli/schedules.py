@@ -1,11 +1,12 @@
 """`workflows:schedule`, `schedule:list`, `schedule:cancel`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.output import iso, local, print_json, print_table
-from controller.cli.session import as_format, params, with_app
+from controller.cli.output import local, print_json, print_table
+from controller.cli.session import format_option, with_app
+from controller.cli.values import params_option
 
 if TYPE_CHECKING:
     from controller.app import App
@@ -16,24 +17,30 @@ if TYPE_CHECKING:
 @click.option("--cron", "-c", help="Again and again: five fields, six with seconds first, @daily.")
 @click.option("--at", "-a", help="Once, at an ISO 8601 time.")
 @click.option("--timezone", "-z", default="UTC", show_default=True, help="IANA time zone.")
-@click.option("--params", "-p", "given", help="Inputs: a JSON object, @FILE, or - for stdin.")
+@params_option
+@format_option("--format", "-f")
 @with_app
 async def schedule(
-    app: "App", workflow: str, cron: str | None, at: str | None, timezone: str, given: str | None
+    app: "App", *, workflow: str, inputs: dict[str, Any] | None, form: str, **when: str | None
 ) -> None:
-    """Schedule a workflow, once or again and again."""
+    """Schedule a workflow, once (--at) or again and again (--cron)."""
+    cron, at, timezone = when["cron"], when["at"], when["timezone"] or "UTC"
+    if (cron is None) == (at is None):
+        raise click.UsageError("Give one of --cron and --at.", click.get_current_context())
     record = await app.service.schedule_workflow(
-        workflow, cron=cron, at=at, timezone=timezone, inputs=params(given)
+        workflow, cron=cron, at=at, timezone=timezone, inputs=inputs
     )
-    fires = iso(record.next_run_at) if record.next_run_at is not None else "never"
-    click.echo(f"schedule {record.id}: {workflow}, next at {fires}")
+    if form == "json":
+        print_json(record)
+    else:
+        click.echo(f"schedule {record.id}: {workflow}, next at {local(record.next_run_at)}")
 
 
 @click.command("schedule:list")
 @click.option("--workflow", "-w", help="Only schedules of this workflow.")
-@as_format
+@format_option("--format", "-f")
 @with_app
-async def list_schedules(app: "App", workflow: str | None, form: str) -> None:
+async def list_schedules(app: "App", *, workflow: str | None, form: str) -> None:
     """List schedules that fire."""
     found = await app.service.list_schedules(workflow)
     if form == "json":
@@ -58,9 +65,9 @@ async def list_schedules(app: "App", workflow: str | None, form: str) -> None:
 
 
 @click.command("schedule:cancel")
-@click.argument("schedule_id")
+@click.argument("schedule_id", metavar="SCHEDULE")
 @with_app
-async def cancel(app: "App", schedule_id: str) -> None:
+async def cancel(app: "App", *, schedule_id: str) -> None:
     """Stop a schedule that `workflows:schedule` made."""
     await app.service.cancel_scheduled_workflow(schedule_id)
     click.echo(f"cancelled {schedule_id}")

@@ -31,9 +31,10 @@ def read_object(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise _bad(f"cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _bad("is not a file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _bad("is not a file")
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise _bad(f"is larger than {LARGEST:,} bytes")

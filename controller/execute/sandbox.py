@@ -23,7 +23,11 @@ SECONDS = 10
 
 PRIVATE = "/tmp"  # ruff: ignore[hardcoded-temp-file]  # a file system of the sandbox's own
 
-_FIRM = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", PRIVATE)
+_FIRM = (
+    *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
+    *("--ro-bind", "/proc/sys", "/proc/sys"),  # the kernel lets root write there by its uid alone
+    *("--tmpfs", PRIVATE),
+)
 _APART = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL")
 _MORTAL = ("--die-with-parent",)
 _OFFLINE = ("--unshare-net",)

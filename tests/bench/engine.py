@@ -1,20 +1,22 @@
-"""The daemon's real path for benchmarks: store, gate, worker, metrics, on uvloop, fresh each time."""
+"""The daemon's real path for benchmarks: store, gate, worker, metrics; fresh each time."""
 
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controller import __version__
 from controller.app import App, open_app, run_main
-from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
 from controller.observe.metrics import Metrics
 from controller.settings import Settings
 from tests.bench.table import Row
+
+if TYPE_CHECKING:
+    from controller.execute.worker import Worker
 
 ROUNDS = 5
 
@@ -57,7 +59,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Bench]:
+async def opened(folder: Path) -> AsyncGenerator[Bench, None]:
     """A bench on a fresh database."""
     async with open_app(Settings(state_dir=folder)) as app:
         yield Bench(app)
@@ -83,7 +85,7 @@ def row(
     return Row(what, unit, statistics.median(figures), better, target, limit, spread)  # type: ignore[arg-type]
 
 
-def steps(count: int, **more: Any) -> list[dict[str, Any]]:  # ruff: ignore[any-type]  # fields of a step
+def steps(count: int, **more: Any) -> list[dict[str, Any]]:  # fields of a step
     """`count` no-op steps, each with one value made by an expression."""
     return [
         {"id": f"s{number}", "type": "action", "action": "set", "inputs": {"value": "${n}"}, **more}

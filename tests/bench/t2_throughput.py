@@ -21,5 +21,5 @@ def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     """Durable steps a second, beside rows of one transaction."""
     figures = measure(folder, _body)
     yield row(
-        "T2 executions × 10 steps, 50 at once", "steps/s", figures, target=10_000, limit=limits.rows
+        "T2 executions x 10 steps, 50 at once", "steps/s", figures, target=10_000, limit=limits.rows
     )

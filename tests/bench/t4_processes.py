@@ -23,7 +23,7 @@ async def _body(bench: Bench) -> float:
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     """Processes a second, beside posix_spawn one at a time."""
     yield row(
-        "T4 executions × 5 processes",
+        "T4 executions x 5 processes",
         "steps/s",
         measure(folder, _body),
         target=900,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,7 +39,7 @@ CHANGES = 10
 
 
 @asynccontextmanager
-async def _reconciler(folder: Path, source: Path) -> AsyncIterator[Reconciler]:
+async def _reconciler(folder: Path, source: Path) -> AsyncGenerator[Reconciler, None]:
     settings = Settings(state_dir=folder)
     async with open_app(settings) as app:
         yield Reconciler(
@@ -75,7 +75,7 @@ async def _changes(folder: Path, source: Path) -> list[float]:
         for number in range(CHANGES):
             target = source / f"w{number}.yaml"
             applied = asyncio.Event()
-            reconciler._applied = applied.set  # ruff: ignore[private-member-access]  # the moment of the commit
+            reconciler._applied = applied.set  # the moment of the commit
             fresh = target.with_suffix(".tmp")
             fresh.write_text(target.read_text() + f"labels: {{change: c{time.time_ns()}}}\n")
             begin = time.perf_counter()

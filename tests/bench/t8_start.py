@@ -19,7 +19,7 @@ HELLO = "name: hello\nsteps:\n  - {id: a, type: action, action: log, inputs: {me
 
 def _command(folder: Path, *arguments: str) -> float:
     begin = time.perf_counter()
-    subprocess.run(  # ruff: ignore[subprocess-without-shell-equals-true]  # our own program
+    subprocess.run(  # our own program
         [sys.executable, "-m", "controller", *arguments],
         cwd=folder,
         env=environment(),

@@ -29,7 +29,7 @@ def free_port() -> int:
 def windlass(*arguments: str, cwd: Path, check: bool = True) -> "subprocess.CompletedProcess[str]":
     """Run a command line in a directory, where the state is `.windlass`."""
     command = [sys.executable, "-m", "controller", *arguments]
-    done = subprocess.run(  # ruff: ignore[subprocess-without-shell-equals-true]  # our own program
+    done = subprocess.run(  # our own program
         command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False, timeout=60
     )
     if check and done.returncode != 0:
@@ -58,7 +58,7 @@ class Daemon:
         command = [sys.executable, "-m", "controller", "run"]
         command += ["--http-address", f"127.0.0.1:{self.port}", *self._flags]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true]  # our own program
+            self._process = subprocess.Popen(  # our own program
                 command, cwd=self.cwd, env=self._environment, stdout=log, stderr=log
             )
         try:

@@ -81,7 +81,7 @@ def traces(folder: Path) -> list[tuple[str, str]]:
 def ended(folder: Path) -> bool:
     """Every execution has ended."""
     query = "SELECT count(*) FROM workflow_executions WHERE status IN ('completed', 'failed')"
-    return bool(rows(folder, query)[0][0] == EXECUTIONS)
+    return int(rows(folder, query)[0][0]) == EXECUTIONS
 
 
 @pytest.mark.timeout(120)
@@ -105,7 +105,7 @@ def test_a_killed_daemon_loses_nothing_and_repeats_nothing(tmp_path: Path) -> No
         assert daemon.stop() == 0
     done = traces(tmp_path)
     statuses = Counter(row[0] for row in rows(tmp_path, "SELECT status FROM workflow_executions"))
-    assert statuses == {"completed": EXECUTIONS}
+    assert dict(statuses) == {"completed": EXECUTIONS}
     for completed_then, length in known:
         again = [each for each in done[length:] if each in completed_then]
         assert not again, f"completed steps ran again: {again[:5]}"

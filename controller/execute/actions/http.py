@@ -1,11 +1,11 @@
 """`http`: one request, its answer bounded; what is not as expected is a failure."""
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from controller.core.duration import parse_duration
+from controller.core.expression import to_text
 from controller.execute.action import BUILT_IN, ActionFailed, Call, Result
 from controller.execute.scripts import Scripts
 
@@ -19,6 +19,9 @@ TIMEOUT = 30_000
 """Milliseconds, unless `timeout` says otherwise."""
 
 REDIRECTS = 5
+
+KEY = "Idempotency-Key"
+"""Header with the attempt's key: after a crash the same attempt is made with the same key."""
 
 
 class Http:
@@ -34,34 +37,26 @@ class Http:
 
         Fails with type `status` (with the answer as outputs), `timeout`, `tls` or `connection`.
         """
-        import aiohttp  # noqa: PLC0415  # start-up time
+        import aiohttp  # ruff: ignore[import-outside-top-level]  # start-up time
 
+        request = _request(call, inputs)
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        timeout = aiohttp.ClientTimeout(parse_duration(inputs.get("timeout") or TIMEOUT) / 1000)
-        headers = {name: str(value) for name, value in (inputs.get("headers") or {}).items()}
-        headers.setdefault("Idempotency-Key", call.key)
+        seconds = request.pop("seconds")
+        timeout = aiohttp.ClientTimeout(seconds)
         try:
-            async with self._session.request(
-                (inputs.get("method") or "GET").upper(),
-                inputs["url"],
-                headers=headers,
-                json=inputs.get("json"),
-                data=inputs.get("body"),
-                timeout=timeout,
-                max_redirects=REDIRECTS,
-            ) as answer:
+            async with self._session.request(**request, timeout=timeout) as answer:
                 return await _outputs(answer, inputs.get("expect_status"))
-        except asyncio.TimeoutError:
-            raise ActionFailed("timeout", f"no answer within {timeout.total:g} s") from None
+        except TimeoutError:
+            raise ActionFailed("timeout", f"no answer within {seconds:g} s") from None
         except aiohttp.ClientSSLError as error:
             raise ActionFailed("tls", str(error)) from None
         except aiohttp.TooManyRedirects:
             raise ActionFailed("connection", f"more than {REDIRECTS} redirects") from None
+        except (aiohttp.InvalidURL, ValueError) as error:
+            raise ActionFailed("invalid_inputs", f"cannot request this: {error}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ActionFailed("connection", str(error) or type(error).__name__) from None
-        except ValueError as error:
-            raise ActionFailed("invalid_inputs", str(error)) from None
 
     async def close(self) -> None:
         """Close what is kept open between calls."""
@@ -70,40 +65,72 @@ class Http:
             self._session = None
 
 
-async def _outputs(answer: "ClientResponse", expected: Any) -> Result:  # noqa: ANN401  # a JSON value
-    content = await answer.content.read(LARGEST_BODY + 1)
-    while 0 < len(content) <= LARGEST_BODY:
-        more = await answer.content.read(LARGEST_BODY + 1 - len(content))
-        if not more:
-            break
-        content += more
-    if len(content) > LARGEST_BODY:
-        raise ActionFailed("too_large", f"the answer is larger than {LARGEST_BODY:,} bytes")
-    body = content.decode(answer.charset or "utf-8", "replace")
-    outputs: dict[str, Any] = {
-        "status": answer.status,
-        "headers": {name.lower(): value for name, value in answer.headers.items()},
-        "body": body,
-        "json": None,
+def _request(call: Call, inputs: dict[str, Any]) -> dict[str, Any]:
+    headers = {name: to_text(value) for name, value in (inputs.get("headers") or {}).items()}
+    if KEY.lower() not in {name.lower() for name in headers}:
+        headers[KEY] = call.key
+    try:
+        milliseconds = parse_duration(inputs.get("timeout") or TIMEOUT)
+    except ValueError as error:
+        raise ActionFailed("invalid_inputs", f"`timeout`: {error}") from None
+    return {
+        "method": (inputs.get("method") or "GET").upper(),
+        "url": inputs["url"],
+        "headers": headers,
+        "json": inputs.get("json"),
+        "data": inputs.get("body"),
+        "max_redirects": REDIRECTS,
+        "seconds": milliseconds / 1000,
     }
-    if "json" in answer.content_type:
-        try:
-            outputs["json"] = from_json(content, allow_inf_nan=False)
-        except ValueError:
-            pass
-    if not _is_expected(answer.status, expected):
+
+
+async def _outputs(answer: "ClientResponse", expected: Any) -> Result:  # ruff: ignore[any-type]  # a JSON value
+    content = await _content(answer)
+    parsed = _json(content) if "json" in answer.content_type else None
+    body = _text(content, answer.charset) if parsed is None else None
+    headers: dict[str, str] = {}
+    for name, value in answer.headers.items():
+        before = headers.get(name.lower())
+        headers[name.lower()] = value if before is None else f"{before}, {value}"
+    outputs = {"status": answer.status, "headers": headers, "json": parsed, "body": body}
+    if not is_expected(answer.status, expected):
         raise ActionFailed("status", f"{answer.status} {answer.reason or ''}".strip(), outputs)
     return outputs
 
 
-def _is_expected(status: int, expected: Any) -> bool:  # noqa: ANN401  # a JSON value
+async def _content(answer: "ClientResponse") -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise ActionFailed("too_large", f"the answer is larger than {LARGEST_BODY:,} bytes")
+    return b"".join(parts)
+
+
+def _json(content: bytes) -> Any:  # ruff: ignore[any-type]  # a JSON value
+    try:
+        return from_json(content, allow_inf_nan=False)
+    except ValueError:  # it only says that it is JSON
+        return None
+
+
+def _text(content: bytes, charset: str | None) -> str:
+    try:
+        return content.decode(charset or "utf-8", "replace")
+    except LookupError:
+        return content.decode("utf-8", "replace")
+
+
+def is_expected(status: int, expected: Any) -> bool:  # ruff: ignore[any-type]  # a JSON value
     """`expect_status`: a number, text such as `2xx`, or a list of them; default: 2xx."""
     if expected is None:
         expected = "2xx"
     if isinstance(expected, list):
-        return any(_is_expected(status, each) for each in expected)
-    text = str(expected).lower()
-    return str(status) == text or (text.endswith("xx") and str(status)[0] == text[:1])
+        return any(is_expected(status, each) for each in expected)
+    text = to_text(expected).lower()
+    return str(status) == text or (text.endswith("xx") and str(status)[0] == text[:-2])
 
 
 def build(_scripts: Scripts) -> Http:

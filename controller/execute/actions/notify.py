@@ -2,14 +2,24 @@
 
 import asyncio
 import smtplib
+import ssl
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
+from functools import partial
 from typing import Any
 
+from controller.core.expression import to_text
 from controller.execute.action import BUILT_IN, ActionFailed, Call, Result
 from controller.execute.actions.http import Http
 from controller.execute.scripts import Scripts
 
 SECONDS = 30
+"""Patience with a mail server."""
+
+IMPLICIT_TLS = 465
+
+THREADS = 8
+"""Mails on their way at once."""
 
 
 class Notify:
@@ -19,6 +29,7 @@ class Notify:
 
     def __init__(self) -> None:
         self._http = Http()
+        self._threads = ThreadPoolExecutor(THREADS, "mail")
 
     async def perform(self, call: Call, inputs: dict[str, Any]) -> Result:
         """Send the message everywhere it is to go."""
@@ -32,41 +43,69 @@ class Notify:
             said = {"title": title, "message": message, "fields": fields, "key": call.key}
             await self._post(call, webhook, said)
         if slack:
-            lines = [f"*{title}*", message, *(f"{name}: {each}" for name, each in fields.items())]
-            await self._post(call, slack, {"text": "\n".join(lines)})
+            text = "\n".join([f"*{title}*", message, *_lines(fields)])
+            await self._post(call, slack, {"text": text})
         if email:
-            await asyncio.to_thread(_mail, email, title, message, fields)
+            mail = partial(_mail, email, title, message, fields)
+            await asyncio.get_running_loop().run_in_executor(self._threads, mail)
         return {}
 
     async def close(self) -> None:
         """Close what is kept open between calls."""
         await self._http.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = ThreadPoolExecutor(THREADS, "mail")
 
     async def _post(self, call: Call, url: str, said: dict[str, Any]) -> None:
         await self._http.perform(call, {"url": url, "method": "POST", "json": said})
 
 
 def _mail(email: dict[str, Any], title: str, message: str, fields: dict[str, Any]) -> None:
-    """`email`: {host, port, from, to, username, password, tls}."""
-    letter = EmailMessage()
+    """`email`: {host, port, from, to, username, password, tls}; port 465 is TLS from the start."""
+    missing = [name for name in ("host", "from", "to") if not email.get(name)]
+    if missing:
+        raise ActionFailed("invalid_inputs", f"`email` has no {', '.join(missing)}")
+    host, port = str(email["host"]), int(email.get("port") or 25)
+    letter = _letter(email, title, message, fields)
+    secure = ssl.create_default_context()
     try:
-        letter["Subject"], letter["From"] = title, email["from"]
-        to = email["to"]
-        letter["To"] = ", ".join(to) if isinstance(to, list) else to
-        host = email["host"]
-    except KeyError as error:
-        raise ActionFailed("invalid_inputs", f"`email` has no {error}") from None
-    details = "\n".join(f"{name}: {value}" for name, value in fields.items())
-    letter.set_content(f"{message}\n\n{details}" if details else message)
-    try:
-        with smtplib.SMTP(host, int(email.get("port") or 25), timeout=SECONDS) as server:
-            if email.get("tls"):
-                server.starttls()
-            if email.get("username"):
-                server.login(email["username"], email.get("password") or "")
+        with _server(host, port, secure) as server:
+            _introduce(server, email, secure)
             server.send_message(letter)
+    except ssl.SSLError as error:
+        raise ActionFailed("tls", f"{host}: {error}") from None
     except (OSError, smtplib.SMTPException) as error:
         raise ActionFailed("connection", f"{host}: {error}") from None
+
+
+def _server(host: str, port: int, secure: ssl.SSLContext) -> smtplib.SMTP:
+    if port == IMPLICIT_TLS:
+        return smtplib.SMTP_SSL(host, port, timeout=SECONDS, context=secure)
+    return smtplib.SMTP(host, port, timeout=SECONDS)
+
+
+def _introduce(server: smtplib.SMTP, email: dict[str, Any], secure: ssl.SSLContext) -> None:
+    if email.get("tls") and not isinstance(server, smtplib.SMTP_SSL):
+        server.starttls(context=secure)
+    if email.get("username"):
+        server.login(email["username"], email.get("password") or "")
+
+
+def _letter(
+    email: dict[str, Any], title: str, message: str, fields: dict[str, Any]
+) -> EmailMessage:
+    to = email["to"] if isinstance(email["to"], list) else [email["to"]]
+    details = "\n".join(_lines(fields))
+    letter = EmailMessage()
+    letter["Subject"] = " ".join(title.split())
+    letter["From"] = str(email["from"])
+    letter["To"] = ", ".join(map(str, to))
+    letter.set_content(f"{message}\n\n{details}" if details else message)
+    return letter
+
+
+def _lines(fields: dict[str, Any]) -> list[str]:
+    return [f"{name}: {to_text(value)}" for name, value in fields.items()]
 
 
 def build(_scripts: Scripts) -> Notify:

@@ -17,7 +17,7 @@ class Python:
 
     def perform(self, call: Call, inputs: dict[str, Any]) -> Coroutine[Any, Any, Result]:
         """Start it."""
-        script = Script((), {}, inputs=inputs.get("inputs") or {})
+        script = Script({}, inputs=inputs.get("inputs") or {})
         return self._scripts.python(call, inputs["script"], script)
 
 

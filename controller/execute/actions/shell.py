@@ -3,6 +3,7 @@
 from collections.abc import Coroutine
 from typing import Any
 
+from controller.core.expression import to_text
 from controller.execute.action import BUILT_IN, ActionFailed, Call, Result
 from controller.execute.scripts import Script, Scripts
 
@@ -20,8 +21,8 @@ class Shell:
         command = inputs["command"]
         if not isinstance(command, str | list):
             raise ActionFailed("invalid_inputs", "`command` is text or a list")
-        env = {name: str(value) for name, value in (inputs.get("env") or {}).items()}
-        script = Script((), env, stdin=inputs.get("stdin"), cwd=inputs.get("cwd"))
+        env = {name: to_text(value) for name, value in (inputs.get("env") or {}).items()}
+        script = Script(env, stdin=inputs.get("stdin"), cwd=inputs.get("cwd"))
         return self._scripts.shell(call, command, script)
 
 

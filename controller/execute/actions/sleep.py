@@ -22,7 +22,7 @@ class Sleep:
         return Suspended(until=until) if until > now else {}
 
 
-def wake_time(now: int, duration: Any, until: Any) -> int | None:  # noqa: ANN401  # JSON values
+def wake_time(now: int, duration: Any, until: Any) -> int | None:  # ruff: ignore[any-type]  # JSON values
     """Epoch milliseconds of a duration from now, or of an ISO 8601 time; None: neither or both."""
     try:
         if duration is not None and until is None:
@@ -31,7 +31,7 @@ def wake_time(now: int, duration: Any, until: Any) -> int | None:  # noqa: ANN40
             moment = datetime.fromisoformat(str(until))
             aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
             return round(aware.timestamp() * 1000)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ActionFailed("invalid_inputs", str(error)) from None
     return None
 

@@ -1,0 +1,107 @@
+"""How a command line ends: the one place where whatever happened becomes words and an exit status.
+
+Exit status: 0 done, 1 the execution or the check failed, 2 wrong use, 3 not found, 4 refused,
+5 unavailable, 70 a bug of ours, 130 interrupted, 141 nobody reads our output any more.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from controller.cli.commands import main
+
+DONE = 0
+FAILED = 1
+WRONG_USE = 2
+NOT_FOUND = 3
+REFUSED = 4
+UNAVAILABLE = 5
+BUG = 70
+INTERRUPTED = 130
+UNREAD = 141
+
+CHECKS = frozenset({"invalid-definition", "invalid-inputs"})
+"""Reasons of a refusal that are a check which failed."""
+
+NAMES = ("windlass", "systemprompt")
+
+
+def start(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, this process's own by default; the exit status."""
+    called = Path(sys.argv[0]).name
+    program = called if called in NAMES else NAMES[0]
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with main.make_context(program, given) as context:
+            found = main.invoke(context)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:  # ruff: ignore[blind-except]  # no traceback reaches a person
+        return _explain(_cause(error))
+    return found if isinstance(found, int) else DONE
+
+
+def complain(message: str, hint: str | None, status: int) -> int:
+    """Say what is wrong on stderr; the status."""
+    click.echo(f"windlass: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    return status
+
+
+def _cause(error: Exception) -> Exception:
+    """What happened: parts that work side by side wrap it in groups."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _explain(error: Exception) -> int:
+    """Say what happened and what to do about it; the exit status."""
+    from controller.core.problem import NotFound, Refused, Unavailable  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    match error:
+        case click.ClickException():
+            return _misused(error)
+        case Refused():
+            status = FAILED if error.reason in CHECKS else REFUSED
+            found = not isinstance(error, NotFound)
+            return complain(str(error), error.hint, status if found else NOT_FOUND)
+        case Unavailable():
+            return complain(str(error), "try again when it is back", UNAVAILABLE)
+        case OSError(errno=errno.EPIPE):
+            return _unread()
+        case OSError(errno=errno.ENOSPC):
+            return complain("no space left on the disk", None, UNAVAILABLE)
+        case _:
+            return _bug(error)
+
+
+def _bug(error: Exception) -> int:
+    if os.environ.get("WINDLASS_DEBUG"):  # ruff: ignore[banned-api]  # for us; no setting, since reading those may be what failed
+        raise error
+    message = f"internal error: {type(error).__name__}: {error}"
+    return complain(message, "set WINDLASS_DEBUG=1 to see where, and report it", BUG)
+
+
+def _misused(error: click.ClickException) -> int:
+    """Wrong use, with the command whose help would have told."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return WRONG_USE
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"see {context.command_path} --help" if context is not None else None
+    return complain(error.format_message(), hint, error.exit_code)
+
+
+def _unread() -> int:
+    """Whoever read our output has left: say no more, not even when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    return UNREAD

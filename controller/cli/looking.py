@@ -1,0 +1,203 @@
+"""What is shown of executions: `workflows:status`, `workflows:history`, `logs`."""
+
+from collections import deque
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.executions import execution_option
+from controller.cli.output import as_json, local, print_fields, print_json, print_table, took
+from controller.cli.session import format_option, with_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from controller.app import App
+    from controller.history import ExecutionView, StepView
+    from controller.store.records import LogRecord
+
+STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
+FINAL = ("completed", "failed", "cancelled")
+
+LOG_LINES = 20
+"""Lines of the log that `--detailed` shows: the last ones."""
+
+FOLLOW_SECONDS = 0.3
+"""Between two looks of `logs --follow`."""
+
+
+@click.command("workflows:status")
+@execution_option
+@click.option(
+    "--detailed", "-d", is_flag=True, help="With times, inputs, outputs and the end of the log."
+)
+@format_option("--format", "-f")
+@with_app
+async def status(app: "App", *, execution: str, detailed: bool, form: str) -> None:
+    """Show an execution and its steps."""
+    view = await app.service.get_workflow_status(execution)
+    lines: deque[LogRecord] = deque(maxlen=LOG_LINES)
+    if detailed:
+        async with aclosing(_lines(app, view.record.id, None, follow=False)) as found:
+            lines.extend([each async for each in found])
+    if form == "json":
+        shown = {"execution": view.record, "steps": view.steps}
+        print_json(shown | ({"logs": list(lines)} if detailed else {}))
+        return
+    print_fields(_heading(view))
+    click.echo()
+    _print_steps(view.steps, detailed=detailed)
+    if detailed:
+        _print_details(view)
+    if lines:
+        click.echo("\nlog")
+    for line in lines:
+        _print_line(line)
+
+
+def _heading(view: "ExecutionView") -> list[tuple[str, str]]:
+    record = view.record
+    settled, known = view.progress
+    found = [
+        ("execution", record.id),
+        ("workflow", f"{record.workflow_id} {record.workflow_version}"),
+        ("status", f"{record.status} ({settled} of {known} steps)"),
+        ("trigger", str(record.trigger.get("type", ""))),
+        ("created", local(record.created_at)),
+        ("started", local(record.started_at)),
+        ("completed", local(record.completed_at)),
+        ("duration", took(record.duration)),
+    ]
+    if record.attempt_of is not None:
+        found.append(("retries", record.attempt_of))
+    if record.error is not None:
+        found.append(("error", f"{record.error.get('type')}: {record.error.get('message')}"))
+    return found
+
+
+def _print_steps(steps: "tuple[StepView, ...]", *, detailed: bool) -> None:
+    head = ["STEP", "STATUS", "ATTEMPT", "TOOK", "REASON"]
+    rows = [
+        [
+            "  " * step.depth + step.key,
+            step.status,
+            str(step.attempt or ""),
+            "" if step.started_at is None or step.completed_at is None
+            else took(step.completed_at - step.started_at),
+            _reason(step),
+        ]
+        for step in steps
+    ]  # fmt: skip
+    if detailed:
+        head.insert(3, "STARTED")
+        for row, step in zip(rows, steps, strict=True):
+            row.insert(3, local(step.started_at))
+    print_table(head, rows, "no steps")
+
+
+def _reason(step: "StepView") -> str:
+    said = f"{step.error['type']}: {step.error['message']}" if step.error else None
+    return ", ".join(part for part in (step.reason, said) if part)
+
+
+def _print_details(view: "ExecutionView") -> None:
+    outputs = [(step.key, as_json(step.outputs)) for step in view.steps if step.outputs]
+    given = list(view.record.inputs.items())
+    made = list((view.record.outputs or {}).items())
+    for title, pairs in (
+        ("inputs", [(name, as_json(value)) for name, value in given]),
+        ("outputs of steps", outputs),
+        ("outputs", [(name, as_json(value)) for name, value in made]),
+    ):
+        if pairs:
+            click.echo(f"\n{title}")
+            print_fields((f"  {name}", text) for name, text in pairs)
+
+
+@click.command("workflows:history")
+@click.option("--workflow", "-w", help="Only executions of this workflow.")
+@click.option("--status", "-s", type=click.Choice(STATUSES), help="Only those with this status.")
+@click.option(
+    "--limit",
+    "-l",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="The newest so many.",
+)
+@format_option("--format", "-f")
+@with_app
+async def history(
+    app: "App", *, workflow: str | None, status: str | None, limit: int, form: str
+) -> None:
+    """List executions, newest first, with a summary by status below."""
+    found = await app.service.list_executions(workflow, status, limit=limit)
+    counts = await app.service.count_executions(workflow)
+    if form == "json":
+        print_json({"executions": found, "summary": counts})
+        return
+    print_table(
+        ("EXECUTION", "WORKFLOW", "STATUS", "CREATED", "TOOK", "TRIGGER"),
+        [
+            (
+                each.id,
+                each.workflow_id,
+                each.status,
+                local(each.created_at),
+                took(each.duration),
+                str(each.trigger.get("type", "")),
+            )
+            for each in found
+        ],
+        "no executions",
+    )
+    if counts:
+        total = ", ".join(f"{counts[name]} {name}" for name in STATUSES if counts.get(name))
+        click.echo(f"\n{sum(counts.values())} in all: {total}")
+
+
+@click.command("logs")
+@click.argument("execution")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the execution has ended.")
+@click.option("--step", "-s", help="Only this step.")
+@format_option("--format")
+@with_app
+async def logs(app: "App", *, execution: str, follow: bool, step: str | None, form: str) -> None:
+    """Show the log of an execution.
+
+    As JSON it is one list; with --follow, one object a line.
+    """
+    record = await app.service.get_execution(execution)
+    async with aclosing(_lines(app, record.id, step, follow=follow)) as lines:
+        if form == "json" and not follow:
+            print_json([each async for each in lines])
+            return
+        async for line in lines:
+            if form == "json":
+                click.echo(as_json(line))
+            else:
+                _print_line(line)
+
+
+async def _lines(
+    app: "App", execution: str, step: str | None, *, follow: bool
+) -> "AsyncGenerator[LogRecord]":
+    """The log from its beginning; with `follow`, until the execution has ended."""
+    last = 0
+    while True:
+        # looked at before the lines: what is written until an execution ends is seen
+        ended = (await app.service.get_execution(execution)).status in FINAL
+        while lines := await app.service.execution_logs(execution, last, step=step):
+            for line in lines:
+                yield line
+            last = lines[-1].id
+        if ended or not follow:
+            return
+        await app.clock.sleep(FOLLOW_SECONDS)
+
+
+def _print_line(line: "LogRecord") -> None:
+    where = f"{line.step_id} " if line.step_id else ""
+    level = "" if line.level == "info" else f"{line.level}: "
+    click.echo(f"{local(line.timestamp)} {where}{level}{line.message}")

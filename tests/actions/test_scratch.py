@@ -1,0 +1,178 @@
+"""What a controller leaves running when it is killed, and who ends it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.execute.scratch import Home, end_orphans
+from tests.actions.stage import Stage, is_alive
+from tests.eventually import wait_until
+from tests.sources import ROOT
+
+CONTROLLER = """
+import asyncio, sys
+from pathlib import Path
+from tests.actions.stage import Stage
+
+async def main(scratch, command):
+    stage = Stage(Path(scratch))
+    home = stage.scripts._home
+    home.open()
+    print(home._guard[0], flush=True)
+    await stage.perform("shell", command=command)
+    print("ended", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+"""A controller with one step, in a process of its own."""
+
+
+@dataclass
+class Killable:
+    """That controller."""
+
+    scratch: Path
+    process: "subprocess.Popen[str]"
+    guard: int
+
+    def pid(self, name: str = "pid") -> int:
+        """A process id that its step left in a file beside the scratch directory."""
+        path = self.scratch.parent / name
+        return int(wait_until(lambda: path.exists() and path.read_text().strip(), "its step runs"))
+
+    def kill(self, *, guarded: bool) -> None:
+        """`kill -9`, of its guard too where it is not guarded."""
+        if not guarded:
+            os.kill(self.guard, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def controller(tmp_path: Path, command: str) -> Generator[Killable]:
+    """One that performs this shell text."""
+    scratch = tmp_path / "scratch"
+    argv = [sys.executable, "-c", CONTROLLER, str(scratch), command.format(here=tmp_path)]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Killable(scratch, process, int(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+def test_the_guard_ends_what_a_killed_controller_ran(tmp_path: Path) -> None:
+    """Nobody starts again, and the step of a killed controller ends within moments all the same."""
+    with controller(tmp_path, "echo $$ > {here}/pid; exec sleep 100") as killed:
+        pid = killed.pid()
+        killed.kill(guarded=True)
+        wait_until(lambda: not is_alive(pid), "the step has ended")
+        wait_until(lambda: not list(killed.scratch.iterdir()), "its directory is gone")
+
+
+def test_the_next_controller_ends_what_a_killed_one_ran(tmp_path: Path) -> None:
+    """Without a guard the orphan, its children, and one that hid its environment are ended."""
+    text = """
+    sleep 100 & echo $! > {here}/child
+    env -i sleep 100 & echo $! > {here}/other
+    echo $$ > {here}/pid; exec env -i sleep 100
+    """
+    with controller(tmp_path, text) as killed:
+        pids = [killed.pid(name) for name in ("child", "other", "pid")]
+        killed.kill(guarded=False)
+        assert all(map(is_alive, pids))
+        assert end_orphans(killed.scratch) == 3
+        assert not any(map(is_alive, pids))
+        assert not list(killed.scratch.iterdir())
+        assert end_orphans(killed.scratch) == 0
+
+
+def test_an_orphan_that_forks_all_the_time_is_ended(tmp_path: Path) -> None:
+    """What is started while orphans are ended is found too."""
+    text = "echo $$ > {here}/pid; while :; do sleep 0.001 & setsid sleep 60 & wait %1; done"
+    with controller(tmp_path, text) as killed:
+        pid = killed.pid()
+        killed.kill(guarded=False)
+        assert end_orphans(killed.scratch) > 1
+        assert not is_alive(pid)
+        marked = [
+            path
+            for path in Path("/proc").glob("[0-9]*/environ")
+            if str(killed.scratch).encode() in _environment(path)
+        ]
+        assert marked == []
+
+
+def _environment(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_what_a_step_detached_on_purpose_lives_on(tmp_path: Path) -> None:
+    """A step that has ended may have started a server: the end of the controller is not its."""
+    text = (
+        "setsid sh -c 'echo $$ > {here}/pid; exec sleep 100' <&- >&- 2>&- &"
+        "until test -s {here}/pid; do :; done"
+    )
+    with controller(tmp_path, text) as killed:
+        pid = killed.pid()
+        assert killed.process.stdout is not None
+        assert killed.process.stdout.readline() == "ended\n"
+        killed.kill(guarded=False)
+        try:
+            assert end_orphans(killed.scratch) == 0
+            assert is_alive(pid)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_living_controller_is_left_alone(tmp_path: Path) -> None:
+    """Two may share a scratch directory, as they do on PostgreSQL: the steps of one go on."""
+    with controller(tmp_path, "echo $$ > {here}/pid; exec sleep 100") as living:
+        pid = living.pid()
+        assert end_orphans(living.scratch) == 0
+        assert is_alive(pid)
+        living.kill(guarded=True)
+        wait_until(lambda: not is_alive(pid), "the step has ended")
+
+
+def test_a_controller_that_ends_well_leaves_no_guard_and_no_directory(tmp_path: Path) -> None:
+    """Closed, a home is gone; opened again, it is another one."""
+    home = Home(tmp_path / "scratch")
+    first = home.open()
+    assert home.open() == first
+    assert home._guard is not None
+    guard = home._guard[0]
+    assert is_alive(guard)
+    home.close()
+    home.close()
+    assert not is_alive(guard)
+    assert not list((tmp_path / "scratch").iterdir())
+    assert home.open() != first
+    home.close()
+
+
+async def test_a_scratch_directory_that_somebody_removed_is_made_again(stage: Stage) -> None:
+    """Tidying up by hand costs no step."""
+    await stage.outputs("shell", command="true")
+    [home] = stage.scratch.iterdir()
+    (home / "lock").unlink()
+    home.rmdir()
+    assert (await stage.outputs("shell", command="echo still here"))["stdout"] == "still here\n"
+
+
+async def test_an_attempt_leaves_nothing(stage: Stage) -> None:
+    """Whatever a script writes to its directory is gone afterwards, be it deep or read-only."""
+    await stage.outputs(
+        "shell", command="mkdir -p a/b; echo x > a/b/c; chmod 500 a/b; ln -s / root"
+    )
+    [home] = stage.scratch.iterdir()
+    assert [path.name for path in home.iterdir()] == ["lock"]

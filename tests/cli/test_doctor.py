@@ -1,0 +1,40 @@
+"""`doctor` goes on where other commands stop, and says what is wrong."""
+
+from tests.cli.place import Place
+
+
+def _results(here: Place, status: int, *flags: str) -> dict[str, str]:
+    said = here("doctor", "--format", "json", *flags)
+    assert said.status == status, said
+    return {each["name"]: each["result"] for each in said.data}
+
+
+def test_a_healthy_place_is_healthy(here: Place) -> None:
+    """Everything that is needed is looked at, and nothing has failed."""
+    here.write("definitions/.keep", "")
+    found = _results(here, 0)
+    looked_at = {"python", "git", "settings", "state directory", "disk", "source", "sandbox"}
+    assert looked_at | {"database", "controller", "clock"} == found.keys()
+    assert set(found.values()) <= {"ok", "warning"}
+
+
+def test_a_broken_database_is_told_beside_the_rest(here: Place) -> None:
+    """A file that is no database fails its own check only."""
+    here.write("definitions/.keep", "")
+    here.write(".windlass/windlass.db", "this is not a database, it is a text of some length" * 9)
+    failed = {name for name, result in _results(here, 1).items() if result == "failed"}
+    assert failed == {"database"}
+
+
+def test_wrong_settings_are_a_finding(here: Place) -> None:
+    """What cannot be read is said, and the machine was looked at all the same."""
+    found = _results(here, 1, "--config", "nowhere.yaml")
+    assert found["settings"] == "failed"
+    assert found["python"] == "ok"
+
+
+def test_a_place_that_cannot_be_written_is_a_finding(here: Place) -> None:
+    """A state directory that is a file, and a source that is not there."""
+    here.write("file", "")
+    found = _results(here, 1, "--state-dir", "file")
+    assert (found["state directory"], found["source"]) == ("failed", "failed")

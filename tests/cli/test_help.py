@@ -1,0 +1,47 @@
+"""Help is cheap: it imports nothing of what a command works with."""
+
+import subprocess
+import sys
+import time
+
+from controller.cli import COMMANDS
+
+HEAVY = {"aiohttp", "alembic", "asyncio", "pydantic", "rich", "sqlalchemy", "structlog", "uvloop"}
+
+ASK = """
+import sys
+from controller.cli import start
+for line in [["--help"], *([name, "--help"] for name in sys.argv[1:])]:
+    assert start(line) == 0, line
+print(*sys.modules, file=sys.stderr)
+"""
+
+RATIO = 12
+"""How many times a bare interpreter's start `--help` may take; it is about five."""
+
+TRIES = 3
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Neither the help of all commands nor that of any one of them loads what does the work."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, *COMMANDS], capture_output=True, text=True, check=True
+    )
+    assert set(done.stderr.split()) & HEAVY == set()
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_help_costs_little_more_than_the_interpreter() -> None:
+    """Measured beside a bare start, so that a slow machine is no failure."""
+    bare = _fastest("-c", "pass")
+    assert _fastest("-m", "controller", "--help") < bare * RATIO
+
+
+def _fastest(*arguments: str) -> float:
+    """Seconds of the fastest of some tries."""
+    found = []
+    for _ in range(TRIES):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        found.append(time.perf_counter() - begin)
+    return min(found)

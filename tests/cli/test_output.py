@@ -1,0 +1,177 @@
+"""What is printed: one JSON document that is stable, and tables that stay tables."""
+
+import json
+import operator
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.cli.output import iso, plain, print_fields, print_table
+from tests.cli.place import GREETING, Place
+
+TIMES = """\
+name: times
+inputs:
+  - {name: created_at, type: integer, default: 5}
+  - {name: trigger, type: object, default: {due_at: 6}}
+outputs:
+  - {name: timestamp, type: integer, source: echo.timestamp}
+steps:
+  - {id: echo, type: action, action: set, inputs: {timestamp: '${created_at}'}}
+"""
+
+
+@pytest.fixture
+def _in_india() -> Iterator[None]:
+    """Tables show the time of the machine's zone; here it is India's."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def test_json_has_the_columns_names_and_utc_times(here: Place) -> None:
+    """Keys are the seed's columns; times are ISO 8601 in UTC, durations milliseconds."""
+    here.create(GREETING)
+    (workflow,) = here.fine("workflows:list", "--format", "json").data
+    seed = "id name description version status triggers inputs outputs steps error_handler metadata"
+    assert set(seed.split()) <= workflow.keys()
+    assert workflow["created_at"].endswith("Z")
+    execution = here.fine("workflows:execute", "--id", "greeting", "-f", "json").data["execution"]
+    seed = (
+        "id workflow_id workflow_version status inputs outputs error duration current_step context"
+    )
+    assert set(seed.split()) <= execution.keys()
+    assert isinstance(execution["duration"], int)
+    assert execution["started_at"][10] == "T"
+
+
+def test_what_users_put_in_is_printed_as_they_put_it(here: Place) -> None:
+    """A number of theirs is not taken for one of our times, whatever it is called."""
+    here.create(TIMES)
+    shown = here.fine("workflows:execute", "--id", "times", "--format", "json").data
+    assert shown["execution"]["inputs"] == {"created_at": 5, "trigger": {"due_at": 6}}
+    assert shown["execution"]["outputs"] == {"timestamp": 5}
+    assert shown["steps"][0]["outputs"]["timestamp"] == 5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["workflows:list"],
+        ["workflows:history"],
+        ["schedule:list"],
+        ["sync:status"],
+        ["workflows:validate", "--file", "0.yaml"],
+        ["sync:plan", "--source", "."],
+        ["doctor"],
+        ["logs", "EXECUTION"],
+        ["workflows:status", "-d", "-e", "EXECUTION"],
+        ["workflows:retry", "--from", "measure", "--async", "-e", "EXECUTION"],
+        ["workflows:schedule", "--id", "greeting", "--cron", "@daily"],
+    ],
+    ids=operator.itemgetter(0),
+)
+def test_every_listing_is_one_json_document(here: Place, line: list[str]) -> None:
+    """`--format json` prints one document on stdout, whatever else is said on stderr."""
+    here.create(GREETING)
+    here.fine("workflows:execute", "--id", "greeting")
+    (execution,) = here.fine("workflows:history", "-f", "json").data["executions"]
+    said = here(*(each.replace("EXECUTION", execution["id"]) for each in line), "--format", "json")
+    assert json.loads(said.out) is not None
+
+
+@pytest.mark.usefixtures("_in_india")
+def test_history_is_a_table_with_a_summary(here: Place) -> None:
+    """Local times with their zone, newest first, and how many of each status there are."""
+    here.create(GREETING)
+    for _ in range(2):
+        here.fine("workflows:execute", "--id", "greeting")
+    here.fine("workflows:execute", "--id", "greeting", "--async")
+    lines = here.fine("workflows:history", "--limit", "2").out.splitlines()
+    assert lines[0].split() == ["EXECUTION", "WORKFLOW", "STATUS", "CREATED", "TOOK", "TRIGGER"]
+    assert [line.split()[2] for line in lines[1:3]] == ["pending", "completed"]
+    assert " IST " in lines[1]
+    assert lines[3:] == ["", "3 in all: 1 pending, 2 completed"]
+
+
+def test_detailed_status_tells_everything(here: Place) -> None:
+    """Steps with their times, inputs, outputs of the steps and of the execution, the log's end."""
+    here.create(GREETING)
+    here.fine("workflows:execute", "--id", "greeting", "--params", '{"who": "Ada"}')
+    (execution,) = here.fine("workflows:history", "-f", "json").data["executions"]
+    said = here.fine("workflows:status", "--execution", execution["id"][:20], "--detailed").out
+    parts = ["status     completed (2 of 2 steps)", "STARTED", 'who  "Ada"', "length  3"]
+    assert [part for part in [*parts, "hello hello, Ada"] if part not in said] == []
+
+
+def test_only_the_last_lines_of_a_long_log_are_shown(here: Place) -> None:
+    """`--detailed` shows the end of a log that is longer than one reading of it."""
+    here.create("""\
+name: talking
+steps:
+  - {id: talk, type: action, action: shell, inputs: {command: 'seq 1 2500'}}
+""")
+    here.fine("workflows:execute", "--id", "talking")
+    (execution,) = here.fine("workflows:history", "-f", "json").data["executions"]
+    shown = here.fine("workflows:status", "-e", execution["id"], "-d").out
+    assert [line.split()[-1] for line in shown.splitlines()[-20:]] == [
+        str(number) for number in range(2481, 2501)
+    ]
+
+
+def test_a_directory_is_validated_with_carets(here: Place) -> None:
+    """Problems stand on stderr with their place; a directory without any says what is defined."""
+    here.write("good/greeting.yaml", GREETING)
+    said = here.fine("workflows:validate", "--file", "good")
+    assert said.out == "good: valid (workflow greeting)\n"
+    here.write("bad/greeting.yaml", GREETING.replace("action: log", "action: lgo"))
+    said = here("workflows:validate", "--file", "bad")
+    assert (said.status, said.out) == (1, "")
+    assert "greeting.yaml:8:" in said.err
+    assert "^" in said.err
+    assert said.err.endswith("bad: 1 problem\n")
+
+
+def test_an_export_takes_the_place_of_a_file_whole(here: Place) -> None:
+    """The file keeps its mode and its links, nothing is left beside it, and it is valid again."""
+    here.create(GREETING)
+    file = here.write("kept/greeting.yaml", "old")
+    file.chmod(0o640)
+    (here.path / "link.yaml").symlink_to(file)
+    here.fine("workflows:export", "--id", "greeting", "--output", "link.yaml")
+    assert (here.path / "link.yaml").is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert list(file.parent.iterdir()) == [file]
+    assert file.read_text() == here.fine("workflows:export", "--id", "greeting").out
+    here.fine("workflows:validate", "--file", file)
+
+
+def test_cells_cannot_break_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Line ends and escape sequences become spaces; wide characters count as two columns."""
+    rows = [("日本", "a\nb\x1b[31m"), ("ab", "c")]
+    print_table(("NAME", "WHAT"), rows, "none")
+    assert capsys.readouterr().out == "NAME  WHAT\n日本  a b [31m\nab    c\n"
+
+
+def test_a_value_of_many_lines_stays_beside_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """What follows the first line of a value stands below it; no value is a dash."""
+    print_fields([("text", "one\ntwo"), ("longer", "")])
+    assert capsys.readouterr().out == "text    one\n        two\nlonger  -\n"
+
+
+@given(st.integers(0, 253_402_300_799_999))
+def test_a_printed_time_has_the_milliseconds_it_came_from(moment: int) -> None:
+    """ISO text sorts as the times do and always has the same length."""
+    assert len(iso(moment)) == len("2026-01-01T00:00:00.000Z")
+    assert iso(moment) <= iso(min(moment + 1, 253_402_300_799_999))
+
+
+@given(st.recursive(st.integers() | st.text(), lambda each: st.dictionaries(st.text(), each)))
+def test_plain_data_is_printed_unchanged(value: object) -> None:
+    """What is not a record of ours is not touched."""
+    assert plain(value) == value

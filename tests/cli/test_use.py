@@ -1,0 +1,164 @@
+"""Wrong use and failures: what is said, where, and the exit status."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from controller.cli import COMMANDS, ending
+from controller.core.problem import Refused, Unavailable
+from tests.cli.place import FAILING, GREETING, WAITING, Place
+
+EXECUTE = ("workflows:execute", "--id", "greeting")
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        (["workflows:lst"], "Did you mean 'workflows:list'?"),
+        (["workflows", "lst"], "Did you mean 'workflows:list'?"),
+        (["export"], "Did you mean 'workflows:export'?"),
+        (["workflows"], "There are workflows:list,"),
+        (["workflows:execute", "--idd", "x"], "Did you mean '--id'?"),
+        (["workflows:history", "--status", "done"], "'pending', 'running', 'completed'"),
+        (["workflows:execute"], "Missing option '--id' / '-i'"),
+        (["workflows:schedule", "--id", "greeting"], "Give one of --cron and --at."),
+    ],
+)
+def test_wrong_use_is_answered_with_what_was_meant(
+    here: Place, line: list[str], meant: str
+) -> None:
+    """Exit status 2, one message and one hint on stderr, nothing on stdout."""
+    said = here(*line)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("windlass: ")
+    assert meant in said.err
+    assert "\nhint: see windlass" in said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('{"who": Ada}', 'expected value at line 1 column 9\n    {"who": Ada}\n            ^\n'),
+        ('{"é": 1, x}', 'at line 1 column 10\n    {"é": 1, x}\n             ^\n'),
+        ("{\n  1\n}", "at line 2 column 3\n      1\n      ^\n"),
+        ("[1]", "must be a JSON object"),
+        ("@nowhere.json", "cannot read nowhere.json: No such file"),
+        ("", "not JSON"),
+    ],
+)
+def test_params_that_are_no_object_are_shown_with_the_place(
+    here: Place, text: str, wrong: str
+) -> None:
+    """A caret stands below the character; the database is not even opened."""
+    said = here(*EXECUTE, "--params", text)
+    assert said.status == 2
+    assert "Invalid value for '--params' / '-p': " in said.err
+    assert wrong in said.err
+    assert not (here.path / ".windlass").exists()
+
+
+def test_params_come_from_a_file_or_from_stdin(here: Place) -> None:
+    """`@FILE` and `-` are read instead of the text."""
+    here.create(GREETING)
+    here.write("who.json", '{"who": "Grace"}')
+    assert here.fine(*EXECUTE, "--params", "@who.json").out == "length  5\n"
+    assert here.apart(*EXECUTE, "--params", "-", stdin='{"who": "Jo"}').out == "length  2\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (["workflows:execute", "--id", "nobody"], ending.NOT_FOUND),
+        (["workflows:status", "--execution", "nothing"], ending.NOT_FOUND),
+        (["workflows:export", "--id", "nobody"], ending.NOT_FOUND),
+        (["workflows:validate", "--file", "nowhere.yaml"], ending.NOT_FOUND),
+        (["schedule:cancel", "none"], ending.NOT_FOUND),
+        (["workflows:execute", "--id", "greeting", "-p", '{"whoo": 1}'], ending.FAILED),
+        (["workflows:execute", "--id", "failing"], ending.FAILED),
+        (["workflows:create", "--file", "0.yaml"], ending.REFUSED),
+        (["workflows:export", "--id", "greeting", "-o", "no/where"], ending.REFUSED),
+        (["run", "--http-address", "nowhere"], ending.REFUSED),
+        (["version", "--config", "x"], ending.WRONG_USE),
+        (["sync:plan", "--source", "nowhere"], ending.UNAVAILABLE),
+    ],
+)
+def test_the_exit_status_says_what_happens_next(here: Place, line: list[str], status: int) -> None:
+    """1 failed, 2 wrong use, 3 not found, 4 refused, 5 unavailable; the reason is on stderr."""
+    here.create(GREETING, FAILING)
+    said = here(*line)
+    assert said.status == status, said
+    assert said.err.splitlines()[-2 if "hint: " in said.err else -1].startswith("windlass: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ExceptionGroup("", [ExceptionGroup("", [Unavailable("gone")])]), ending.UNAVAILABLE),
+        (ExceptionGroup("", [Refused("no")]), ending.REFUSED),
+        (OSError(28, "No space left on device"), ending.UNAVAILABLE),
+        (ZeroDivisionError("a bug"), ending.BUG),
+    ],
+)
+def test_whatever_is_raised_becomes_one_message(
+    here: Place, error: Exception, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are unwrapped, and a bug says that it is one: no traceback reaches a person."""
+
+    @click.command()
+    def broken() -> None:
+        raise error
+
+    monkeypatch.setattr("controller.cli.about.version", broken)
+    said = here("version")
+    assert said.status == status
+    assert said.err.startswith(
+        "windlass: internal error: " if status == ending.BUG else "windlass: "
+    )
+    assert "Traceback" not in said.err
+
+
+def test_two_words_are_one_command(here: Place) -> None:
+    """`workflows list` is `workflows:list`, and `workflows:logs` is `logs`."""
+    assert here.fine("workflows", "list").out == "no workflows\n"
+    assert here("workflows", "logs", "nothing").status == ending.NOT_FOUND
+
+
+def test_every_command_explains_itself(here: Place) -> None:
+    """Each command of the table is there, has a text, and every option of it has one."""
+    for name in COMMANDS:
+        said = here.fine(name, "--help")
+        assert said.out.startswith(f"Usage: windlass {name}")
+        lines = said.out.partition("Options:\n")[2].splitlines()
+        bare = [each for each in lines if each.startswith("  -") and "  " not in each.strip()]
+        # a text too long for its line stands on the next
+        assert all(lines[lines.index(each) + 1].startswith("     ") for each in bare), bare
+
+
+def test_nobody_reading_is_no_failure_of_ours(here: Place) -> None:
+    """A closed pipe ends the command quietly, with the status a shell gives that."""
+    with here.beside("schema") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(20) == ending.UNREAD
+        assert not process.stderr.read()
+
+
+def test_a_flag_is_stronger_than_the_environment(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--state-dir` decides where things are kept, whatever the variable says."""
+    monkeypatch.setenv("WINDLASS_STATE_DIR", "elsewhere")
+    here.fine("workflows:list", "--state-dir", "chosen")
+    assert Path("chosen/windlass.db").exists()
+    assert not Path("elsewhere").exists()
+
+
+def test_signal_takes_any_json(here: Place) -> None:
+    """A payload need not be an object; without a controller the command says that nothing moves."""
+    here.create(WAITING)
+    execution = here.fine("workflows:execute", "--id", "waiting", "--async").out.strip()
+    said = here.fine("workflows:signal", "-e", execution[:30], "-n", "go", "-p", '"yes"')
+    assert said.out == f"sent go to {execution}\n"
+    assert "no controller is at work" in said.err
