@@ -92,7 +92,11 @@ async def cancel(app: "App", *, execution: str, force: bool) -> None:
     if _nobody_executes(app):
         await app.attend(record.id)
     record = await app.service.get_execution(record.id)
-    click.echo(f"{'cancelled' if record.status == 'cancelled' else 'cancelling'} {record.id}")
+    if record.status == "cancelled":
+        click.echo(f"cancelled {record.id}")
+        return
+    click.echo(f"cancelling {record.id}")
+    _say_if_nobody_executes(app)
 
 
 @click.command("workflows:pause")

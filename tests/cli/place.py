@@ -73,7 +73,7 @@ class Said(NamedTuple):
     err: str
 
     @property
-    def data(self) -> Any:  # ruff: ignore[any-type]  # any document
+    def data(self) -> Any:
         """The one document on stdout."""
         return json.loads(self.out)
 

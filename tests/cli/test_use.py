@@ -80,7 +80,7 @@ def test_params_come_from_a_file_or_from_stdin(here: Place) -> None:
         (["workflows:export", "--id", "greeting", "-o", "no/where"], ending.REFUSED),
         (["run", "--http-address", "nowhere"], ending.REFUSED),
         (["version", "--config", "x"], ending.WRONG_USE),
-        (["sync:plan", "--source", "nowhere"], ending.UNAVAILABLE),
+        (["sync:plan", "--source", "nowhere"], ending.NOT_FOUND),
     ],
 )
 def test_the_exit_status_says_what_happens_next(here: Place, line: list[str], status: int) -> None:

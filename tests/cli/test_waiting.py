@@ -141,8 +141,8 @@ def test_a_log_is_followed_to_its_end(here: Place, daemon: Daemon) -> None:
     assert process.returncode == 0
 
 
-def test_a_paused_execution_says_how_to_go_on_and_can_be_cancelled(here: Place) -> None:
-    """Paused is not completed: exit status 1; cancelling needs no controller at work."""
+def test_a_paused_execution_says_how_to_go_on(here: Place) -> None:
+    """Paused is not completed: exit status 1, and the command that resumes it."""
     here.create(WAITING)
     with here.beside("workflows:execute", "--id", "waiting") as process:
         wait_until(lambda: _step_waits(here), "the step waits", within=PATIENCE)
@@ -151,7 +151,9 @@ def test_a_paused_execution_says_how_to_go_on_and_can_be_cancelled(here: Place) 
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == ending.FAILED
     assert f"paused; go on with: windlass workflows:resume --execution {execution}" in err
-    assert here.fine("workflows:cancel", "-e", execution).out == f"cancelled {execution}\n"
+    said = here.fine("workflows:resume", "--execution", execution)
+    assert said.out == f"resuming {execution}\n"
+    assert "no controller is at work" in said.err
 
 
 def test_a_large_execution_fits_on_the_screen() -> None:
