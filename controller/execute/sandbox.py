@@ -28,9 +28,11 @@ _FIRM = (
     *("--ro-bind", "/proc/sys", "/proc/sys"),  # the kernel lets root write there by its uid alone
     *("--tmpfs", PRIVATE),
 )
-_APART = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL")
-_MORTAL = ("--die-with-parent",)
-_OFFLINE = ("--unshare-net",)
+_APART = (
+    *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+    *("--cap-drop", "ALL", "--die-with-parent"),
+)
+_OFFLINE = ("--unshare-net", "--tmpfs", "/run")  # where services have their sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def probe() -> Support:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         return Support(None, prlimit, "bubblewrap (bwrap) is not installed")
-    command = [bwrap, *_FIRM, *_APART, *_MORTAL, *_OFFLINE, "true"]
+    command = [bwrap, *_FIRM, *_OFFLINE, *_APART, "true"]
     try:
         subprocess.run(command, capture_output=True, check=True, timeout=SECONDS)  # ruff: ignore[subprocess-without-shell-equals-true]  # a fixed command
     except subprocess.CalledProcessError as error:
@@ -99,11 +101,9 @@ class Sandboxer:
         if support.bwrap is None:
             self._missing(f"{support.reason}", call)
             return Wrapped(argv, inside=False)
-        network = () if sandbox.network else _OFFLINE
-        places = self._places(directory)
-        return Wrapped(
-            [support.bwrap, *_FIRM, *places, *_APART, *network, "--", *argv], inside=True
-        )
+        firm = _FIRM if sandbox.network else (*_FIRM, *_OFFLINE)
+        front = (support.bwrap, *firm, *self._places(directory), *_APART, "--")
+        return Wrapped([*front, *argv], inside=True)
 
     def _places(self, directory: Path) -> Iterator[str]:
         for path in (sys.prefix, sys.base_prefix, str(Path(__file__).parent)):

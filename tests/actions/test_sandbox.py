@@ -41,17 +41,25 @@ async def shell(stage: Stage, text: str, **limits: Any) -> str:
     return stdout.strip()
 
 
+async def everything_in(directory: Path) -> set[str]:
+    """The names in a directory of the machine."""
+    return await asyncio.to_thread(lambda: {path.name for path in directory.iterdir()})
+
+
 @needs_bwrap
 async def test_only_the_scratch_directory_can_be_written(inside: Stage, tmp_path: Path) -> None:
     """Files of the machine can be read and not changed; the script's own directory is its own."""
     (tmp_path / "file").write_text("as it was")
     text = f"""
     echo '{{"written": true}}' > "$WINDLASS_OUTPUTS"
-    for path in {tmp_path}/file {tmp_path}/x /etc/x /usr/x /sys/kernel/profiling; do
-        if (: > $path) 2> /dev/null; then echo $path; fi
+    echo changed > {tmp_path}/file || true
+    for path in {__file__} /etc/passwd /sys/kernel/profiling; do
+        if (: >> $path) 2> /dev/null; then echo $path; fi
     done
     """
-    assert not await shell(inside, text)
+    result = await inside.outputs(defined({"shell": text}, sandbox={}))
+    assert result == {"stdout": "", "exit_code": 0, "written": True}
+    assert (tmp_path / "file").read_text() == "as it was"
     assert "root:" in await shell(inside, "cat /etc/passwd")
 
 
@@ -78,7 +86,7 @@ async def test_tmp_is_private(inside: Stage) -> None:
         mine = Path(said.splitlines()[-1])
         assert Path(ours.name).name not in said
         assert mine.parent == Path(PRIVATE)
-        assert mine.name not in os.listdir(PRIVATE)
+        assert mine.name not in await everything_in(Path(PRIVATE))
 
 
 @needs_bwrap
@@ -122,6 +130,12 @@ async def test_without_network_there_is_none(inside: Stage, network: bool) -> No
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         assert await inside.outputs(action, port=port) == {"reached": network}
+
+
+@needs_bwrap
+async def test_without_network_there_are_no_sockets_of_services(inside: Stage) -> None:
+    """A socket is a file, and would be a way out: there are none where services have theirs."""
+    assert not await shell(inside, "ls -A /run/", network=False)
 
 
 @needs_bwrap
