@@ -28,7 +28,7 @@ from controller.facts import Bus
 from controller.store import Store, ledger
 from controller.store.records import Batch, CheckpointRecord, ExecutionRecord, Outcome, SignalRecord
 
-POLL = 1_000
+POLL = 2_000
 """Milliseconds after which the worker looks without having been woken."""
 
 CLAIM = 100
