@@ -53,7 +53,7 @@ class Http:
             raise ActionFailed("tls", str(error)) from None
         except aiohttp.TooManyRedirects:
             raise ActionFailed("connection", f"more than {REDIRECTS} redirects") from None
-        except (aiohttp.InvalidURL, ValueError) as error:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError) as error:
             raise ActionFailed("invalid_inputs", f"cannot request this: {error}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ActionFailed("connection", str(error) or type(error).__name__) from None

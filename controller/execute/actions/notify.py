@@ -16,6 +16,7 @@ from controller.execute.scripts import Scripts
 SECONDS = 30
 """Patience with a mail server."""
 
+SMTP = 25
 IMPLICIT_TLS = 465
 
 THREADS = 8
@@ -65,8 +66,11 @@ def _mail(email: dict[str, Any], title: str, message: str, fields: dict[str, Any
     missing = [name for name in ("host", "from", "to") if not email.get(name)]
     if missing:
         raise ActionFailed("invalid_inputs", f"`email` has no {', '.join(missing)}")
-    host, port = str(email["host"]), int(email.get("port") or 25)
-    letter = _letter(email, title, message, fields)
+    try:
+        host, port = str(email["host"]), int(email.get("port") or SMTP)
+        letter = _letter(email, title, message, fields)
+    except (ValueError, TypeError) as error:
+        raise ActionFailed("invalid_inputs", f"`email`: {error}") from None
     secure = ssl.create_default_context()
     try:
         with _server(host, port, secure) as server:

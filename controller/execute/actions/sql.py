@@ -49,7 +49,8 @@ class Sql:
         parameters = inputs.get("parameters") or {}
         if not isinstance(parameters, dict | list):
             raise ActionFailed("invalid_inputs", "`parameters` is an object or a list")
-        limit = inputs.get("max_rows") or MOST_ROWS
+        asked = inputs.get("max_rows")
+        limit = MOST_ROWS if asked is None else asked
         if not 1 <= limit <= MOST_ROWS:
             raise ActionFailed("invalid_inputs", f"`max_rows` is from 1 to {MOST_ROWS}")
         statement = _statement(inputs["url"])

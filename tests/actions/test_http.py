@@ -1,0 +1,286 @@
+"""`http` and `notify` against a real server."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.execute.action import ActionFailed
+from controller.execute.actions.http import is_expected
+from tests.actions.mail import receiving
+from tests.actions.server import Server, listening
+from tests.actions.stage import Stage
+from tests.eventually import eventually
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server on the loopback interface."""
+    with listening() as server:
+        yield server
+
+
+@asynccontextmanager
+async def client(stage: Stage) -> AsyncGenerator[Stage]:
+    """The stage, whose connections are closed at the end."""
+    try:
+        yield stage
+    finally:
+        await stage.performer.close()
+
+
+async def get(stage: Stage, url: str, **inputs: Any) -> dict[str, Any]:
+    """The outputs of a request."""
+    async with client(stage):
+        return await stage.outputs("http", url=url, **inputs)
+
+
+async def refused(stage: Stage, url: str, **inputs: Any) -> ActionFailed:
+    """How a request fails."""
+    async with client(stage):
+        return await stage.failure("http", url=url, **inputs)
+
+
+@pytest.mark.usefixtures("loop_kind")
+async def test_an_answer_of_json_is_parsed(stage: Stage, server: Server) -> None:
+    """`json` is the value, `body` is null, and headers have lower-case names."""
+    answer = await get(stage, f"{server.url}/json")
+    assert answer["status"] == 200
+    assert answer["json"] == {"ok": [1, 2.5, None, "é"]}
+    assert answer["body"] is None
+    assert answer["headers"]["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/text", "café"),
+        ("/odd", "qaplaé"),
+        ("/broken", '{"ok": '),
+        ("/binary", "\N{REPLACEMENT CHARACTER}\0"),
+        ("/none", ""),
+    ],
+)
+async def test_any_other_answer_is_text(stage: Stage, server: Server, path: str, body: str) -> None:
+    """In the encoding it names, whatever cannot be read replaced."""
+    answer = await get(stage, f"{server.url}{path}")
+    assert (answer["json"], answer["body"]) == (None, body)
+
+
+async def test_a_request_is_sent_as_it_is_given(stage: Stage, server: Server) -> None:
+    """Method, headers and body arrive, with the attempt's key so that a repetition can be told."""
+    headers = {"X-Number": 3, "Authorization": "Bearer t"}
+    await get(stage, f"{server.url}/a?b=c", method="post", headers=headers, json={"é": [1]})
+    await get(stage, f"{server.url}/", method="PUT", body="plain é")
+    posted, put = server.received
+    assert (posted.method, posted.path, posted.json) == ("POST", "/a?b=c", {"é": [1]})
+    assert posted.headers["x-number"] == "3"
+    assert posted.headers["authorization"] == "Bearer t"
+    assert posted.headers["idempotency-key"] == "x1/a/1"
+    assert (put.method, put.body.decode()) == ("PUT", "plain é")
+    assert put.headers["content-type"].startswith("text/plain")
+
+
+async def test_an_author_may_have_a_key_of_their_own(stage: Stage, server: Server) -> None:
+    """Whatever the case of the header's name, there is one."""
+    await get(stage, f"{server.url}/", headers={"idempotency-key": "mine"})
+    assert server.received[0].headers["idempotency-key"] == "mine"
+
+
+async def test_headers_that_come_twice_are_joined(stage: Stage, server: Server) -> None:
+    """No value is lost."""
+    answer = await get(stage, f"{server.url}/cookies")
+    assert answer["headers"]["set-cookie"] == "a=1, b=2"
+
+
+async def test_cookies_of_one_step_are_not_those_of_another(stage: Stage, server: Server) -> None:
+    """Nothing of an answer goes into another request."""
+    async with client(stage):
+        await stage.outputs("http", url=f"{server.url}/cookies")
+        await stage.outputs("http", url=f"{server.url}/")
+    assert "cookie" not in server.received[1].headers
+
+
+async def test_an_unexpected_status_is_a_failure_with_the_answer(
+    stage: Stage, server: Server
+) -> None:
+    """Type `status`; what came is in the outputs all the same."""
+    error = await refused(stage, f"{server.url}/problem")
+    assert (error.type, error.message) == ("status", "400 Bad Request")
+    assert error.outputs["status"] == 400
+    assert error.outputs["json"] == {"title": "no"}
+
+
+@pytest.mark.parametrize("expected", [404, "404", "4xx", "4XX", [200, 404], ["2xx", "4xx"]])
+async def test_what_is_expected_is_no_failure(
+    stage: Stage, server: Server, expected: object
+) -> None:
+    """A number, a class, or a list of them."""
+    answer = await get(stage, f"{server.url}/missing", expect_status=expected)
+    assert (answer["status"], answer["body"]) == (404, "nothing here")
+
+
+@given(status=st.integers(100, 599))
+def test_two_hundreds_are_expected_by_default(status: int) -> None:
+    """200 to 299, and nothing else."""
+    assert is_expected(status, None) == (200 <= status <= 299)
+    assert is_expected(status, status)
+    assert is_expected(status, f"{status // 100}xx")
+    assert not is_expected(status, [])
+    assert not is_expected(status, "xx")
+
+
+async def test_a_redirect_is_followed_but_not_in_circles(stage: Stage, server: Server) -> None:
+    """Five at most."""
+    assert (await get(stage, f"{server.url}/moved"))["json"] is not None
+    error = await refused(stage, f"{server.url}/circle")
+    assert (error.type, error.message) == ("connection", "more than 5 redirects")
+
+
+async def test_an_answer_that_does_not_come_is_a_timeout(stage: Stage, server: Server) -> None:
+    """Type `timeout`, after the time the author gave it."""
+    error = await refused(stage, f"{server.url}/slow", timeout="50ms")
+    assert (error.type, error.message) == ("timeout", "no answer within 0.05 s")
+
+
+async def test_a_request_can_be_cancelled(stage: Stage, server: Server) -> None:
+    """A cancellation goes through, and the next request works."""
+    async with client(stage):
+        running = asyncio.ensure_future(stage.perform("http", url=f"{server.url}/slow"))
+        await eventually(lambda: server.received, "the request has arrived")
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (await stage.outputs("http", url=f"{server.url}/json"))["status"] == 200
+
+
+async def test_nobody_there_is_a_failed_connection(stage: Stage) -> None:
+    """A refused connection, an unknown name and a cut one are of type `connection`."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    assert (await refused(stage, f"http://127.0.0.1:{port}/")).type == "connection"
+    assert (await refused(stage, "http://name.invalid/")).type == "connection"
+
+
+async def test_a_cut_connection_is_a_failure(stage: Stage, server: Server) -> None:
+    """An answer that ends before it begins is of type `connection`."""
+    assert (await refused(stage, f"{server.url}/cut", method="POST")).type == "connection"
+
+
+async def test_a_large_answer_is_refused(stage: Stage, server: Server) -> None:
+    """Bodies above 4 MiB are not read to the end."""
+    assert (await refused(stage, f"{server.url}/large")).type == "too_large"
+
+
+async def test_no_tls_is_a_failure_of_its_own_type(stage: Stage, server: Server) -> None:
+    """A server that does not speak TLS, asked for it, is of type `tls`."""
+    error = await refused(stage, server.url.replace("http:", "https:"))
+    assert error.type in {"tls", "connection"}
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"url": "nowhere"},
+        {"url": "ftp://127.0.0.1/"},
+        {"url": "http://127.0.0.1:99999/"},
+        {"url": "http://127.0.0.1/", "json": 1, "body": "x"},
+        {"url": "http://127.0.0.1/", "method": "GET / HTTP/1.1\r\nEvil: 1"},
+        {"url": "http://127.0.0.1/", "timeout": "soon"},
+    ],
+)
+async def test_what_is_no_request_is_refused(stage: Stage, inputs: dict[str, Any]) -> None:
+    """It fails as `invalid_inputs`, before anything is sent."""
+    assert (await refused(stage, **inputs)).type == "invalid_inputs"
+
+
+async def test_no_header_hides_in_another(stage: Stage, server: Server) -> None:
+    """A value with a line end is refused, and nothing is sent."""
+    error = await refused(stage, f"{server.url}/", headers={"X": "a\r\nEvil: 1"})
+    assert error.type == "invalid_inputs"
+    assert server.received == []
+
+
+async def test_notify_posts_to_a_webhook_and_to_slack(stage: Stage, server: Server) -> None:
+    """A webhook gets everything as JSON; Slack gets text."""
+    async with client(stage):
+        await stage.outputs(
+            "notify",
+            message="Disk is full",
+            title="Alarm",
+            fields={"host": "a", "free": 0.5},
+            webhook=f"{server.url}/hook",
+            slack=f"{server.url}/slack",
+        )
+    hook, slack = server.received
+    assert hook.json == {
+        "title": "Alarm",
+        "message": "Disk is full",
+        "fields": {"host": "a", "free": 0.5},
+        "key": "x1/a/1",
+    }
+    assert slack.json == {"text": "*Alarm*\nDisk is full\nhost: a\nfree: 0.5"}
+
+
+async def test_notify_that_reaches_nobody_has_failed(stage: Stage, server: Server) -> None:
+    """A refusal of the other end is the step's failure, and so is having nowhere to send it."""
+    async with client(stage):
+        assert (await stage.failure("notify", message="x")).type == "invalid_inputs"
+        error = await stage.failure("notify", message="x", webhook=f"{server.url}/down")
+        assert (error.type, error.message) == ("status", "503 Service Unavailable")
+
+
+async def test_notify_sends_mail(stage: Stage) -> None:
+    """A letter with subject, addresses, text and fields arrives; no line ends in its headers."""
+    with receiving() as post:
+        email = {
+            "host": "127.0.0.1",
+            "port": post.port,
+            "from": "w@x.example",
+            "to": ["a@x.example", "b@x.example"],
+        }
+        async with client(stage):
+            await stage.outputs(
+                "notify",
+                message="Größe\n.\nend",
+                title="Two\r\nBcc: evil@x.example",
+                fields={"n": 1},
+                email=email,
+            )
+    [letter] = post.letters
+    assert letter.sender == "w@x.example"
+    assert letter.to == ["a@x.example", "b@x.example"]
+    assert letter.message["Subject"] == "Two Bcc: evil@x.example"
+    assert letter.message["Bcc"] is None
+    assert letter.message.get_content().replace("\r\n", "\n") == "Größe\n.\nend\n\nn: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("email", "kind"),
+    [
+        ({"host": "127.0.0.1", "from": "a@x.example"}, "invalid_inputs"),
+        (
+            {"host": "127.0.0.1", "port": 1, "from": "a@x.example", "to": "b@x.example"},
+            "connection",
+        ),
+        (
+            {"host": "127.0.0.1", "port": "x", "from": "a@x.example", "to": "b@x.example"},
+            "invalid_inputs",
+        ),
+        (
+            {"host": "127.0.0.1", "port": 1, "from": "a@x.example\r\nBcc: e@x.example", "to": "b"},
+            "invalid_inputs",
+        ),
+    ],
+)
+async def test_mail_that_cannot_be_sent_is_a_failure(
+    stage: Stage, email: dict[str, Any], kind: str
+) -> None:
+    """What is missing or wrong is named, an absent server is of type `connection`."""
+    async with client(stage):
+        assert (await stage.failure("notify", message="x", email=email)).type == kind
