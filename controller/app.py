@@ -9,7 +9,7 @@ A command that waits for an execution becomes its controller for as long as no d
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +127,7 @@ class App:
         execution_id: str,
         on_view: Callable[[ExecutionView], None] | None = None,
         *,
+        until: Collection[str] = SETTLED,
         every: float = LOOK,
     ) -> ExecutionView:
         """Wait until an execution goes no further by itself.
@@ -137,6 +138,7 @@ class App:
         Args:
             execution_id: The execution.
             on_view: Called with each new look at it.
+            until: The statuses that are waited for.
             every: Seconds between looks.
         """
         lock = self.lock("execute")
@@ -145,29 +147,29 @@ class App:
             while True:
                 held = lock is not None and lock.try_acquire(self.clock.now())
                 if held or lock is None:
-                    return await self._attend_here(record.root_id, record.id, on_view, every)
+                    async with self._working(record.root_id):
+                        return await self._watch(record.id, on_view, until, every)
                 view = await self._look(record.id, on_view)
-                if view.record.status in SETTLED:
+                if view.record.status in until:
                     return view
                 await self.clock.sleep(every)
         finally:
             if lock is not None:
                 lock.release()
 
-    async def _attend_here(
+    async def _watch(
         self,
-        root: str,
         execution_id: str,
         on_view: Callable[[ExecutionView], None] | None,
+        until: Collection[str],
         every: float,
     ) -> ExecutionView:
-        """Execute one tree until the execution has settled."""
-        async with self._working(root):
-            while True:
-                view = await self._look(execution_id, on_view)
-                if view.record.status in SETTLED:
-                    return view
-                await self.clock.sleep(min(every, QUICK) if on_view is None else every)
+        """Look until the execution, which this process executes, has one of the statuses."""
+        while True:
+            view = await self._look(execution_id, on_view)
+            if view.record.status in until:
+                return view
+            await self.clock.sleep(min(every, QUICK) if on_view is None else every)
 
     @asynccontextmanager
     async def _working(self, root: str) -> AsyncGenerator[None]:

@@ -73,6 +73,7 @@ def schedule_record(
     timetable, _ = compile_timetable(config, workflow=workflow, now=now)
     if timetable is None:
         raise ValueError("only a valid schedule is recorded")
+    upcoming = None if config.paused else first_run(timetable, now)
     policy = {
         "overlap": config.overlap,
         "catchup": config.catchup,
@@ -87,14 +88,14 @@ def schedule_record(
         cron_expression=config.cron,
         at=timetable.once,
         timezone=config.timezone,
-        next_run_at=None if config.paused else first_run(timetable, now),
+        next_run_at=upcoming,
         last_run_at=None,
         inputs=dict(config.inputs),
         metadata={},
         policy=policy,
         origin=origin,
-        active=not config.paused,
-        reason="paused" if config.paused else None,
+        active=upcoming is not None,
+        reason="paused" if config.paused else "ended" if upcoming is None else None,
         created_at=now,
         updated_at=now,
     )

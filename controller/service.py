@@ -296,8 +296,10 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
     ) -> ScheduleRecord:
         """Execute a workflow at a time (`at`, ISO 8601), or again and again (`cron`).
 
+        A time that has passed is recorded and never fires: its `next_run_at` is None.
+
         Raises:
-            Refused: Neither or both are given, the text is wrong, or it never fires.
+            Refused: Neither or both are given, the text is wrong, or it can never fire.
         """
         startable(await self._store.read(ledger.head, workflow_id), workflow_id)
         if (cron is None) == (at is None):
@@ -308,10 +310,6 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         timetable, problems = compile_timetable(config, workflow=workflow_id, now=now)
         if timetable is None:
             raise Refused(problems[0].message, reason=problems[0].code, hint=problems[0].hint)
-        if timetable.next_after(now) is None:
-            raise Refused(
-                f"{at or cron} has passed", reason="never-fires", hint="give a time to come"
-            )
         probe = Wish("", workflow_id, config.inputs, {}, now)
         await self._gate.check(probe)
         record = schedule_record(workflow_id, config, ORIGIN, now, schedule_id=new_id(now))

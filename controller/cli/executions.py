@@ -90,7 +90,7 @@ async def cancel(app: "App", *, execution: str, force: bool) -> None:
     record = await app.service.get_execution(execution)
     await app.service.cancel_execution(record.id, force=force)
     if _nobody_executes(app):
-        await app.attend(record.id)
+        await app.attend(record.id, until=("completed", "failed", "cancelled"))
     record = await app.service.get_execution(record.id)
     if record.status == "cancelled":
         click.echo(f"cancelled {record.id}")

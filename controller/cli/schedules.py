@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controller.cli.output import local, print_json, print_table
-from controller.cli.session import format_option, with_app
+from controller.cli.session import format_option, note, with_app
 from controller.cli.values import params_option
 
 if TYPE_CHECKING:
@@ -30,8 +30,12 @@ async def schedule(
     record = await app.service.schedule_workflow(
         workflow, cron=cron, at=at, timezone=timezone, inputs=inputs
     )
+    if record.next_run_at is None:
+        note(f"{at or cron} has passed: it will not fire")
     if form == "json":
         print_json(record)
+    elif record.next_run_at is None:
+        click.echo(f"schedule {record.id}: {workflow}, never")
     else:
         click.echo(f"schedule {record.id}: {workflow}, next at {local(record.next_run_at)}")
 

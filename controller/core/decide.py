@@ -41,7 +41,6 @@ from controller.core.execution import (
     Frame,
     Identity,
     Launch,
-    Names,
     Perform,
     Reason,
     Scope,
@@ -52,6 +51,7 @@ from controller.core.execution import (
 )
 from controller.core.expression import ExpressionError
 from controller.core.inputs import fits
+from controller.core.names import Names
 from controller.core.plan import Block, OutputPlan, Plan
 from controller.core.retry import delay_before, may_retry
 
@@ -311,7 +311,7 @@ class _Transition:
             self.settled(step)
         elif self.will_retry(step, error["type"]) and not self.stopped(step.frame):
             policy = step.plan.retry
-            assert policy is not None  # noqa: S101  # will_retry says so
+            assert policy is not None  # ruff: ignore[assert]  # will_retry says so
             seed = f"{self.state.identity.id}/{step.key}/{step.attempt}"
             step.due = self.at + delay_before(policy, step.tries, seed)
             self.change(step, Status.WAITING, Reason.RETRY)
@@ -532,10 +532,9 @@ class _Transition:
             self.end_inside(step, Reason.BRANCH_WON)
             self.completed(step, {"branch": frame.index})
             return
-        if step.failure is None and not self.state.cancelling and _more_branches(step):
-            if not self.stopped(step.frame):
-                self.next_branch(step)
-                return
+        if step.failure is None and _more_branches(step) and not self.stopped(step.frame):
+            self.next_branch(step)
+            return
         if step.open_frames == 0 and not self.gave_up(step, frame):
             self.completed(step, {})
 
@@ -698,7 +697,7 @@ def _on_signal(move: _Transition, event: Event) -> None:
     move.state.signals.setdefault(name, []).append(payload)
 
 
-def _answer(move: _Transition, step: StepState, payload: Any) -> None:  # noqa: ANN401  # a JSON value
+def _answer(move: _Transition, step: StepState, payload: Any) -> None:  # ruff: ignore[any-type]  # a JSON value
     refused = isinstance(payload, Mapping) and payload.get("approved") is False
     if step.wait.get("approval") and refused:
         by = payload.get("by") or "somebody"
@@ -810,10 +809,10 @@ def _gave(step: StepState, frame: Frame) -> dict[str, Any]:
     """What one iteration gives for each of the loop's `outputs`."""
     last = frame.steps[frame.block.steps[-1].id].outputs
     names = frame.scope.names
-    return {name: names[name] if name in names else last for name in step.plan.binds}
+    return {name: names.get(name, last) for name in step.plan.binds}
 
 
-def _items(value: Any) -> list[Any]:  # noqa: ANN401  # a value of the language
+def _items(value: Any) -> list[Any]:  # ruff: ignore[any-type]  # a value of the language
     """A list as it is; an object as its entries, `{key, value}`."""
     if isinstance(value, list):
         return value
@@ -823,7 +822,7 @@ def _items(value: Any) -> list[Any]:  # noqa: ANN401  # a value of the language
     raise ExpressionError(f"over: a list or an object is needed, not {kind}")
 
 
-def _output(state: ExecutionState, output: OutputPlan, names: Names) -> Any:  # noqa: ANN401  # a value
+def _output(state: ExecutionState, output: OutputPlan, names: Names) -> Any:  # ruff: ignore[any-type]  # a value
     if output.step is not None:
         source = state.steps.get(output.step)
         if source is None or source.status is not Status.COMPLETED:
@@ -839,7 +838,7 @@ def _more_branches(step: StepState) -> bool:
 
 
 def _stop(step: StepState, *, force: bool) -> Iterator[Stop]:
-    """Containers hold nothing themselves, and who waits for a timer or signal has nothing to end."""
+    """Containers hold nothing themselves; who waits for a timer or signal has nothing to end."""
     busy = step.status is Status.RUNNING or step.reason == Reason.SUBFLOW
     if busy and not step.plan.nested:
         yield Stop(step.key, step.attempt, force)

@@ -1,7 +1,7 @@
 """The order of one list of steps: `depends_on`, its default, its mistakes."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from controller.core.definition import Step
 from controller.core.problem import Path, Problem
@@ -39,7 +39,8 @@ class Graph:
         ancestors = [0] * len(self.steps)
         open_needs = [len(needs) for needs in self.needs]
         front = [position for position, count in enumerate(open_needs) if count == 0]
-        for position in front:
+        while front:
+            position = front.pop()
             before = ancestors[position] | (1 << position)
             for name in self.dependents[position]:
                 below = self.index[name]
@@ -84,3 +85,18 @@ class Graph:
             if step in way:
                 return tuple(self.steps[one].id for one in [*way[way.index(step) :], step])
             way.append(step)
+
+
+def way_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """A way from a node back to itself along edges; empty when there is none."""
+    seen: set[str] = set()
+    front: list[tuple[str, ...]] = [(start,)]
+    while front:
+        way = front.pop()
+        for target in edges.get(way[-1], ()):
+            if target == start:
+                return (*way, start)
+            if target not in seen:
+                seen.add(target)
+                front.append((*way, target))
+    return ()

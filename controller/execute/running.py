@@ -29,13 +29,13 @@ from controller.core.execution import (
     ExecutionState,
     Finish,
     Launch,
-    Names,
     Perform,
     Reason,
     Status,
     StepState,
     Stop,
 )
+from controller.core.names import Names
 from controller.core.plan import Plan
 from controller.core.problem import Unavailable
 from controller.execute.action import ActionFailed

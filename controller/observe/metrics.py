@@ -6,7 +6,14 @@ scrape stays small with thousands of workflows.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -17,6 +24,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 _ENDED = {FactType.COMPLETED, FactType.FAILED, FactType.CANCELLED}
 _STEP_ENDED = {"completed", "failed", "skipped", "cancelled"}
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody asks for
 
 Levels = Callable[[], Mapping[str, float]]
 """Current values of gauges by name; see `_LEVELS`."""
@@ -79,6 +88,11 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._of_definitions(registry)
+        registry.register(_Parts(levels))
+
+    def _of_definitions(self, registry: CollectorRegistry) -> None:
+        """What is counted of schedules and sources."""
         self._fires = Counter(
             "windlass_schedule_fires", "Fires of schedules", ["result"], registry=registry
         )
@@ -94,7 +108,6 @@ class Metrics:
             ["source"],
             registry=registry,
         )
-        registry.register(_Parts(levels))
 
     def observe(self, fact: Fact) -> None:
         """Fold one fact."""

@@ -14,6 +14,7 @@ from typing import Any
 from controller.core.compile import check_action, check_triggers, compile_plan
 from controller.core.content import action_signature, content_of
 from controller.core.definition import Action, Output, Parameter, Workflow
+from controller.core.graph import way_back
 from controller.core.plan import Policy, Signature, digest_of
 from controller.core.problem import Problem
 from controller.source.directory import Found, Stat
@@ -285,7 +286,7 @@ class Examiner:
                     edges[name] = self._calls[id(document)][1]
                     owners[name] = (opened, document)
         for name, (opened, document) in owners.items():
-            way = _way_back(name, edges)
+            way = way_back(name, edges)
             if way:
                 message = f"these workflows start each other: {' → '.join(way)}"
                 opened.report(document, [Problem("subflow-cycle", message, ("steps",))])
@@ -391,18 +392,3 @@ def face_signature(name: str, face: Json) -> Signature:
         tuple(Parameter.model_validate(each) for each in face["inputs"]),
         tuple(Output.model_validate(each) for each in face["outputs"]),
     )
-
-
-def _way_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """A way from a workflow to itself through its subflows; empty when there is none."""
-    seen: set[str] = set()
-    front: list[tuple[str, ...]] = [(start,)]
-    while front:
-        way = front.pop()
-        for target in edges.get(way[-1], ()):
-            if target == start:
-                return (*way, start)
-            if target not in seen:
-                seen.add(target)
-                front.append((*way, target))
-    return ()

@@ -82,7 +82,7 @@ def row(
     """The median of some figures with its spread; times are better when less, rates when more."""
     better = "more" if unit.endswith("/s") else "less"
     spread = (min(figures), max(figures))
-    return Row(what, unit, statistics.median(figures), better, target, limit, spread)  # type: ignore[arg-type]
+    return Row(what, unit, statistics.median(figures), better, target, limit, spread)  # type: ignore[arg-type]  # one of two words
 
 
 def steps(count: int, **more: Any) -> list[dict[str, Any]]:  # fields of a step

@@ -12,7 +12,7 @@ LINES = {
     'systemprompt workflows:execute --id greeting --params \'{"who": "Ada"}\'': (0, "length  3"),
     "systemprompt workflows:execute --id greeting --params '{}' --async": (0, "no controller"),
     'systemprompt workflows:schedule --id greeting --at "2044-01-01T10:00:00Z"': (0, "2044-01-01"),
-    'systemprompt workflows:schedule --id greeting --at "2024-01-01T10:00:00Z"': (4, "has passed"),
+    'systemprompt workflows:schedule --id greeting --at "2024-01-01T10:00:00Z"': (0, "has passed"),
     'systemprompt workflows:schedule --id greeting --cron "0 10 * * *"': (0, "next at"),
     "systemprompt workflows:status --execution {ended} --detailed": (0, "luck: no luck"),
     "systemprompt workflows:history --workflow failing --status failed --limit 5": (0, "1 failed"),

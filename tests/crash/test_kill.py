@@ -97,7 +97,7 @@ def test_a_killed_daemon_loses_nothing_and_repeats_nothing(tmp_path: Path) -> No
         asyncio.run(create(tmp_path))
         for kill in range(KILLS):
             aim = EXECUTIONS * len(SHELL) * (kill + dice.random()) / (KILLS + 1)
-            wait_until(lambda aim=aim: len(traces(tmp_path)) >= aim, "some steps", within=30)  # type: ignore[misc]
+            wait_until(lambda aim=aim: len(traces(tmp_path)) >= aim, "some steps", within=30)  # type: ignore[misc]  # mypy cannot infer the default
             daemon.kill()
             known.append((completed(tmp_path), len(traces(tmp_path))))
             daemon.start()

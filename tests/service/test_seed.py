@@ -59,9 +59,7 @@ def test_every_command_of_the_seed_works_as_printed(place: Path) -> None:
         windlass("workflows:export", "--id", "example-workflow", "--output", str(out), cwd=place)
         windlass("workflows:validate", "--file", str(out), cwd=place)
         wait_until(
-            lambda: (
-                "scheduled" in {dict(each["trigger"])["type"] for each in history(place, "renamed")}
-            ),  # type: ignore[call-overload]
+            lambda: any("scheduled" in str(each["trigger"]) for each in history(place, "renamed")),
             "the schedule fires",
             within=15,
         )
