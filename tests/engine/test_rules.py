@@ -1,0 +1,302 @@
+"""The rules of LANGUAGE, "Steps", one by one, on the state machine alone."""
+
+from controller.core.execution import EventType
+from tests.engine.machine import FAIL, Machine, act, flow
+
+
+def only(step: str, answer: dict[str, object], times: int = 10**6) -> object:
+    """An answer for one step, so many times; all else succeeds."""
+    left = {"n": times}
+
+    def choose(key: str, _attempt: int) -> dict[str, object]:
+        if key == step and left["n"] > 0:
+            left["n"] -= 1
+            return answer
+        return {}
+
+    return choose
+
+
+def test_a_plain_list_goes_top_to_bottom() -> None:
+    """Without `depends_on`, each step waits for the one above."""
+    machine = Machine(flow(act("a"), act("b"), act("c"))).finish()
+    assert machine.performed == [("a", 1), ("b", 1), ("c", 1)]
+
+
+def test_depends_on_makes_a_graph() -> None:
+    """`[]` starts at once; a step with two dependencies waits for both."""
+    machine = Machine(flow(act("a"), act("b", depends_on=[]), act("c", depends_on=["a", "b"])))
+    assert list(machine.todo) == ["a", "b"]
+    machine.answer("b")
+    assert "c" not in machine.todo
+    machine.answer("a")
+    assert list(machine.todo) == ["c"]
+
+
+def test_a_false_when_skips_the_step_alone() -> None:
+    """What depends on it still runs, and its variables are null."""
+    machine = Machine(
+        flow(act("a", "give", when=False), act("b", inputs={"x": "${given}"}), act("c"))
+    ).finish()
+    assert machine.statuses() == {"a": "skipped", "b": "completed", "c": "completed"}
+    assert machine.state.steps["a"].reason == "when-false"
+
+
+def test_fail_lets_what_runs_finish_and_starts_nothing() -> None:
+    """The step beside the failed one finishes; what has not started is skipped, with the reason."""
+    machine = Machine(flow(act("a"), act("b", depends_on=[]), act("c", depends_on=["b"]), act("d")))
+    machine.answer("a", FAIL)
+    assert machine.state.status == "running"
+    machine.answer("b")
+    assert machine.state.status == "failed"
+    assert machine.statuses() == {"a": "failed", "b": "completed", "c": "skipped", "d": "skipped"}
+    assert machine.state.steps["c"].reason == "failed-before"
+
+
+def test_continue_goes_on() -> None:
+    """The step is failed, the execution completes."""
+    machine = Machine(flow(act("a", on_error="continue"), act("b"))).finish(only("a", FAIL))  # type: ignore[arg-type]  # a chooser
+    assert machine.statuses() == {"a": "failed", "b": "completed"}
+    assert machine.state.status == "completed"
+
+
+def test_retry_counts_all_tries_and_waits_between() -> None:
+    """Three attempts, exponential: delays of 10 and 20; then it fails."""
+    retry = {"attempts": 3, "delay": 10, "backoff": "exponential"}
+    machine = Machine(flow(act("a", on_error="retry", retry=retry)))
+    for attempt, wait in ((1, 10), (2, 20)):
+        machine.answer("a", FAIL)
+        assert machine.state.steps["a"].due == machine.now + wait
+        machine.fire()
+        assert machine.todo == {"a": attempt + 1}
+    machine.answer("a", FAIL)
+    assert machine.state.status == "failed"
+
+
+def test_retry_on_names_the_types_worth_it() -> None:
+    """An error of another type is not tried again."""
+    retry = {"attempts": 5, "delay": 1, "on": ["timeout"]}
+    machine = Machine(flow(act("a", on_error="retry", retry=retry)))
+    machine.answer("a", FAIL)
+    assert machine.state.status == "failed"
+
+
+def test_goto_forward_skips_what_is_between() -> None:
+    """Unstarted steps that are neither the target nor below it are skipped."""
+    machine = Machine(
+        flow(act("a", on_error="goto", goto="d"), act("b"), act("c"), act("d"), act("e"))
+    ).finish(only("a", FAIL))  # type: ignore[arg-type]  # a chooser
+    assert machine.statuses() == {
+        "a": "failed",
+        "b": "skipped",
+        "c": "skipped",
+        "d": "completed",
+        "e": "completed",
+    }
+    assert machine.state.steps["b"].reason == "goto"
+
+
+def test_goto_backward_does_it_again_so_often() -> None:
+    """The target and all below it run again; after max_gotos the execution fails."""
+    steps = (act("a"), act("b", on_error="goto", goto="a"), act("c"))
+    machine = Machine(flow(*steps)).finish(only("b", FAIL, 2))  # type: ignore[arg-type]  # a chooser
+    assert [step for step, _ in machine.performed] == ["a", "b", "a", "b", "a", "b", "c"]
+    assert machine.state.status == "completed"
+    machine = Machine(flow(*steps)).finish(only("b", FAIL))  # type: ignore[arg-type]  # a chooser
+    assert machine.state.error is not None
+    assert machine.state.error["type"] == "goto_limit"
+
+
+def test_the_error_handler_runs_once() -> None:
+    """After the failure and before the end; its own failure is told beside the first."""
+    handler = act("h", inputs={"what": "${error.type}"})
+    machine = Machine(flow(act("a"), error_handler=handler))
+    machine.answer("a", FAIL)
+    assert machine.todo == {"h": 1}
+    machine.answer("h", {"error": ("worse", "again")})
+    assert machine.finished == ["failed"]
+    assert machine.state.error is not None
+    assert (machine.state.error["type"], machine.state.error["handler"]["type"]) == (
+        "boom",
+        "worse",
+    )
+
+
+def test_a_condition_takes_one_branch() -> None:
+    """The other branch is not met at all; both kinds of empty branches complete."""
+    body = {"expression": "${n > 1}", "then_steps": [act("t")], "else_steps": []}
+    inputs = [{"name": "n", "type": "integer"}]
+    document = flow({"id": "c", "type": "condition", "condition": body}, act("z"), inputs=inputs)
+    assert Machine(document, {"n": 2}).finish().statuses() == {
+        "c": "completed",
+        "t": "completed",
+        "z": "completed",
+    }
+    assert "t" not in Machine(document, {"n": 1}).finish().statuses()
+
+
+def test_parallel_waits_for_all_or_takes_the_first() -> None:
+    """`wait_all: false`: the first branch to complete wins, the others are stopped."""
+    branches = [[act("a1"), act("a2")], [act("b1")]]
+    wait = {"id": "p", "type": "parallel", "parallel": {"branches": branches}}
+    machine = Machine(flow(wait, act("z")))
+    assert list(machine.todo) == ["a1", "b1"]
+    machine.answer("b1")
+    assert "z" not in machine.todo
+    race = {"id": "p", "type": "parallel", "parallel": {"branches": branches, "wait_all": False}}
+    machine = Machine(flow(race, act("z")))
+    machine.answer("b1")
+    assert machine.stopped == [("a1", 1)]
+    assert "z" in machine.todo
+    assert machine.statuses()["a1"] == "cancelled"
+
+
+def test_a_race_fails_when_all_branches_did() -> None:
+    """One failed branch leaves the others their chance."""
+    race = {
+        "id": "p",
+        "type": "parallel",
+        "parallel": {"branches": [[act("a")], [act("b")]], "wait_all": False},
+    }
+    machine = Machine(flow(race))
+    machine.answer("a", FAIL)
+    assert machine.state.status == "running"
+    machine.answer("b", FAIL)
+    assert machine.state.status == "failed"
+
+
+def test_max_parallel_bounds_the_branches() -> None:
+    """With 1, the second branch begins when the first has ended."""
+    body = {"branches": [[act("a")], [act("b")]], "max_parallel": 1}
+    machine = Machine(flow({"id": "p", "type": "parallel", "parallel": body}))
+    assert list(machine.todo) == ["a"]
+    machine.answer("a")
+    assert list(machine.todo) == ["b"]
+
+
+def test_a_loop_gives_lists() -> None:
+    """Items one after another, index and item visible, outputs as a list in order."""
+    body = {"over": [5, 6], "as": "n", "steps": [act("s", "give", inputs={"v": "${n + n_index}"})]}
+    machine = Machine(flow({"id": "l", "type": "loop", "loop": body, "outputs": ["given"]}))
+    assert list(machine.todo) == ["l[0].s"]
+    machine.answer("l[0].s", {"outputs": {"given": 1}})
+    machine.answer("l[1].s", {"outputs": {"given": 2}})
+    assert machine.state.frame.scope.names["given"] == [1, 2]
+
+
+def test_too_many_items_fail_before_the_first() -> None:
+    """`max_iterations` is a bound, not a cut."""
+    body = {"over": [1, 2, 3], "max_iterations": 2, "steps": [act("s")]}
+    machine = Machine(flow({"id": "l", "type": "loop", "loop": body}))
+    assert machine.performed == []
+    assert machine.state.failure is not None
+    assert machine.state.failure["type"] == "max_iterations"
+
+
+def test_while_looks_after_each_iteration() -> None:
+    """It goes on as long as the condition holds on what the iteration made."""
+    body = {"while": "${given < 3}", "steps": [act("s", "give")]}
+    machine = Machine(flow({"id": "l", "type": "loop", "loop": body}))
+    for number in (1, 2, 3):
+        machine.answer(f"l[{number - 1}].s", {"outputs": {"given": number}})
+    assert machine.state.status == "completed"
+    assert len(machine.performed) == 3
+
+
+def test_a_container_may_answer_a_failure_inside_it() -> None:
+    """`on_error: continue` on a loop: the failure stops the loop and not the execution."""
+    body = {"over": [1, 2], "steps": [act("s")]}
+    loop = {"id": "l", "type": "loop", "loop": body, "on_error": "continue"}
+    machine = Machine(flow(loop, act("z")))
+    machine.answer("l[0].s", FAIL)
+    assert list(machine.todo) == ["z"]
+    assert machine.statuses()["l"] == "failed"
+
+
+def test_a_container_is_retried_as_a_whole() -> None:
+    """Its steps run again, with attempts that go on counting."""
+    body = {"branches": [[act("a"), act("b")]]}
+    retry = {"attempts": 2, "delay": 1}
+    step = {"id": "p", "type": "parallel", "parallel": body, "on_error": "retry", "retry": retry}
+    machine = Machine(flow(step)).finish(only("b", FAIL, 1))  # type: ignore[arg-type]  # a chooser
+    assert machine.performed == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    assert machine.state.status == "completed"
+
+
+def test_the_deadline_ends_an_execution() -> None:
+    """What runs is stopped, the execution fails with type `timeout`, the handler still runs."""
+    machine = Machine(flow(act("a"), timeout=100, error_handler=act("h")))
+    machine.fire()
+    assert machine.stopped == [("a", 1)]
+    machine.answer("a", {"error": ("cancelled", "stopped")})
+    assert machine.todo == {"h": 1}
+    machine.answer("h")
+    assert machine.state.error is not None
+    assert machine.state.error["type"] == "timeout"
+
+
+def test_a_cancel_waits_for_what_runs() -> None:
+    """Graceful: asked to stop, then `cancelled` when it has; nothing new starts."""
+    machine = Machine(flow(act("a"), act("b")))
+    machine.wish(EventType.CANCEL, force=False)
+    assert machine.stopped == [("a", 1)]
+    assert machine.state.status == "running"
+    machine.answer("a")
+    assert machine.finished == ["cancelled"]
+    assert machine.statuses() == {"a": "completed", "b": "skipped"}
+
+
+def test_a_forced_cancel_waits_for_nothing() -> None:
+    """The execution has ended at once."""
+    machine = Machine(flow(act("a"), act("b")))
+    machine.wish(EventType.CANCEL, force=True)
+    assert machine.finished == ["cancelled"]
+
+
+def test_a_pause_holds_what_would_start() -> None:
+    """What runs finishes; what follows starts on resume; the deadline moves by the pause."""
+    machine = Machine(flow(act("a"), act("b"), timeout=1_000))
+    before = machine.state.deadline
+    machine.wish(EventType.PAUSE)
+    machine.answer("a")
+    assert (machine.state.status, machine.todo) == ("paused", {})
+    machine.now += 500
+    machine.wish(EventType.RESUME)
+    assert machine.todo == {"b": 1}
+    assert machine.state.deadline >= before + 500
+
+
+def test_a_signal_may_come_first() -> None:
+    """One sent before the step waits is not lost."""
+    machine = Machine(flow(act("a"), act("b", "give")))
+    machine.wish(EventType.SIGNAL, name="go", payload=7)
+    machine.answer("a", {"suspend": {"signal": "go"}})
+    assert machine.statuses()["a"] == "completed"
+    assert machine.todo == {"b": 1}
+
+
+def test_outputs_bind_as_the_language_says() -> None:
+    """Named keys; one absent name binds the whole result; several must all be there."""
+    machine = Machine(
+        flow(act("a", outputs=["x", "y"]), act("b", outputs=["all"]), act("c", "give"))
+    )
+    machine.answer("a", {"outputs": {"x": 1, "y": 2}})
+    machine.answer("b", {"outputs": {"p": 1}})
+    machine.answer("c", {"outputs": {"given": 3}})
+    assert machine.state.frame.scope.names == {"x": 1, "y": 2, "all": {"p": 1}, "given": 3}
+    machine = Machine(flow(act("a", outputs=["x", "y"])))
+    machine.answer("a", {"outputs": {"x": 1}})
+    assert machine.state.failure is not None
+    assert machine.state.failure["type"] == "missing_output"
+
+
+def test_a_subflow_waits_for_its_child() -> None:
+    """Its outputs become variables, its failure is the step's."""
+    call = {"id": "s", "type": "subflow", "subflow": "child"}
+    machine = Machine(flow(call, act("z", inputs={"x": "${born}"})))
+    assert machine.statuses() == {"s": "waiting", "z": "pending"}
+    machine.answer("s", {"outputs": {"born": 1}})
+    assert machine.todo == {"z": 1}
+    machine = Machine(flow(call))
+    machine.answer("s", FAIL)
+    assert machine.state.status == "failed"
