@@ -233,6 +233,7 @@ class _Transition:
     def begin(self, step: StepState) -> None:
         """Start a step whose dependencies have settled, unless something forbids or skips it."""
         if self.stopped(step.frame):
+            self.quiet.append(step.frame)  # it may have been held back while its list was doomed
             return
         if self.state.paused_at is not None:
             self.state.held.append(step)

@@ -300,3 +300,14 @@ def test_a_subflow_waits_for_its_child() -> None:
     machine = Machine(flow(call))
     machine.answer("s", FAIL)
     assert machine.state.status == "failed"
+
+
+def test_a_list_held_by_a_pause_closes_when_the_rest_failed() -> None:
+    """A loop's next iteration is held, its neighbour fails the execution: resumed, it ends."""
+    body = {"over": [0, 1], "steps": [act("s")]}
+    machine = Machine(flow(act("a"), {"id": "l", "type": "loop", "loop": body, "depends_on": []}))
+    machine.wish(EventType.PAUSE)
+    machine.answer("l[0].s")
+    machine.answer("a", FAIL)
+    machine.wish(EventType.RESUME)
+    assert machine.finished == ["failed"]
