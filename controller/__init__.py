@@ -28,8 +28,8 @@ The map, in the order in which things flow (a test keeps it true):
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
 Imports go down only: `__main__ > cli > app > settings > web > service | reconcile | schedule |
-execute | observe > authoring > admission | views | history > catalog | recording > source | store | clock |
-facts > core`. The stages side by side never import each other; they meet in the store.
+execute | observe > authoring > admission | views | history > catalog | recording > source | store |
+clock | facts > core`. The stages side by side never import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

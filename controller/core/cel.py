@@ -91,25 +91,25 @@ class Cel:
             )
         try:
             self._expression = _environment(declared).compile(text)
-        except Exception as error:  # noqa: BLE001  # the library raises RuntimeError and others
+        except Exception as error:  # ruff: ignore[blind-except]  # the library raises RuntimeError and others
             raise _translated(str(error), text) from None
         name = str(self._expression.return_type())
         kind: Type = _GIVEN.get(name, "any")
-        if name.startswith("MAP") or name.startswith("LIST"):  # noqa: PIE810  # two kinds
+        if name.startswith("MAP") or name.startswith("LIST"):  # ruff: ignore[multiple-starts-ends-with]  # two kinds
             kind = "object" if name.startswith("MAP") else "array"
         self.type: Type = kind
 
-    def evaluate(self, data: Mapping[str, Any]) -> Any:  # noqa: ANN401  # a value of the language
+    def evaluate(self, data: Mapping[str, Any]) -> Any:  # ruff: ignore[any-type]  # a value of the language
         """The result, as plain JSON-like data; raises `CelError`."""
         if self._macros:
             for name, value in data.items():
                 if _longest(value) > LONGEST_LIST:
                     raise CelError(
-                        f"`{name}` holds more than {LONGEST_LIST} items, too many for a macro; use a step"
+                        f"`{name}` holds more than {LONGEST_LIST} items, too many for a macro"
                     )
         try:
             result = self._expression.eval(data=data)
-        except Exception as error:  # noqa: BLE001  # a value it cannot take
+        except Exception as error:  # ruff: ignore[blind-except]  # a value it cannot take
             raise CelError(str(error)) from None
         if result.type() == cel.Type.ERROR:
             raise CelError(str(result.value()).partition(": ")[2] or str(result.value()))
@@ -129,7 +129,7 @@ def compile_cel(text: str, declared: tuple[tuple[str, Type], ...]) -> Cel | CelE
 
 
 @lru_cache(maxsize=1024)
-def _environment(declared: tuple[tuple[str, Type], ...]) -> Any:  # noqa: ANN401  # untyped library
+def _environment(declared: tuple[tuple[str, Type], ...]) -> Any:  # ruff: ignore[any-type]  # untyped library
     return cel.NewEnv(variables={name: _DECLARED[kind] for name, kind in declared})
 
 
@@ -179,9 +179,9 @@ def _macro_calls(text: str) -> Iterator[str]:
     """The variable that each macro binds."""
     tokens = list(_TOKEN.finditer(text))
     for position, token in enumerate(tokens):
-        if token.group() in _MACROS and _after_dot(tokens, position):
-            if _is(tokens, position + 1, "(") and position + 2 < len(tokens):
-                yield tokens[position + 2].group()
+        called = _after_dot(tokens, position) and _is(tokens, position + 1, "(")
+        if token.group() in _MACROS and called and position + 2 < len(tokens):
+            yield tokens[position + 2].group()
 
 
 def _translated(message: str, text: str) -> CelError:
@@ -196,7 +196,7 @@ def _translated(message: str, text: str) -> CelError:
     return CelError(what, min(before + max(column - 1, 0), len(text)))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # a value of the library → one of the language
+def _plain(value: Any) -> Any:  # ruff: ignore[any-type]  # a value of the library → one of the language
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -210,9 +210,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # a value of the library → one
     raise CelError(f"the result holds a {type(value).__name__}, which is no JSON value")
 
 
-def _longest(value: Any, depth: int = 0) -> int:  # noqa: ANN401  # a value of the language
+def _longest(value: Any, depth: int = 0) -> int:  # ruff: ignore[any-type]  # a value of the language
     """The number of items of its longest list or object, looked for a few levels deep."""
-    if depth > 3 or not isinstance(value, list | dict):  # noqa: PLR2004  # enough to find a trap
+    if depth > 3 or not isinstance(value, list | dict):  # ruff: ignore[magic-value-comparison]  # enough to find a trap
         return 0
     if len(value) > LONGEST_LIST:
         return len(value)
@@ -220,7 +220,7 @@ def _longest(value: Any, depth: int = 0) -> int:  # noqa: ANN401  # a value of t
     return max([len(value), *(_longest(item, depth + 1) for item in inner)])
 
 
-def _size(value: Any) -> int:  # noqa: ANN401  # a value of the language
+def _size(value: Any) -> int:  # ruff: ignore[any-type]  # a value of the language
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):

@@ -5,8 +5,8 @@ exist, inputs that an action does not take, schedules that never fire. Reports a
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from controller.core.definition import (
     Action,
@@ -20,7 +20,6 @@ from controller.core.expression import (
     ALWAYS_THERE,
     Scope,
     Template,
-    Type,
     compile_condition,
     compile_template,
 )
@@ -40,6 +39,9 @@ from controller.core.retry import RetryPolicy
 from controller.core.shelltext import compile_shell
 from controller.core.timetable import compile_timetable
 from controller.core.visible import Visible, produced
+
+if TYPE_CHECKING:
+    from controller.core.cel import Type
 
 RESERVED = frozenset(ALWAYS_THERE)
 
@@ -73,7 +75,7 @@ def suggestion(name: str, known: Iterable[str]) -> str | None:
     return f"did you mean `{close[0]}`?" if close else None
 
 
-class _Compiler:
+class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing to compile
     """One workflow being compiled; collects problems as it goes."""
 
     def __init__(
@@ -352,7 +354,7 @@ class _Compiler:
 
     def template(
         self,
-        value: Any,  # noqa: ANN401  # a JSON value of the document
+        value: Any,  # ruff: ignore[any-type]  # a JSON value of the document
         path: Path,
         visible: Visible,
         *,
@@ -364,7 +366,7 @@ class _Compiler:
         self.found(problems, template.references, path, visible, secrets=secrets)
         return template
 
-    def condition(self, value: str | bool, path: Path, visible: Visible) -> Template:  # noqa: FBT001  # a document's value
+    def condition(self, value: str | bool, path: Path, visible: Visible) -> Template:  # ruff: ignore[boolean-type-hint-positional-argument]  # a document's value
         """Compile a boolean and account for every name in it."""
         template, problems = compile_condition(value, visible.scope(), path)
         self.found(problems, template.references, path, visible, secrets=False)
@@ -455,7 +457,7 @@ def check_action(action: Action, built_in: Mapping[str, Signature]) -> list[Prob
     return compile_template(given, scope, path, literal=literal)[1]
 
 
-def _may_fit(value: Any, parameter: Parameter) -> bool:  # noqa: ANN401  # a JSON value
+def _may_fit(value: Any, parameter: Parameter) -> bool:  # ruff: ignore[any-type]  # a JSON value
     """A constant must have the type; what is computed is checked when it is known."""
     if value is None or (isinstance(value, str) and "${" in value):
         return True

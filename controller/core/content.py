@@ -37,7 +37,8 @@ def workflow_in(content: Mapping[str, Any]) -> Workflow:
     """The workflow of a recorded content, which was valid when it was recorded."""
     definition, problems = load_document(content["workflow"])
     if not isinstance(definition, Workflow):
-        raise ValueError(f"a recorded definition does not load any more: {problems}")
+        message = f"a recorded definition does not load any more: {problems}"
+        raise ValueError(message)  # ruff: ignore[type-check-without-type-error]  # the data is wrong
     return definition
 
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from controller.core.cel import LONGEST_TEXT, CelError, compile_cel, references
-from controller.core.cel import Type as Type
+from controller.core.cel import LONGEST_TEXT, CelError, Type, compile_cel, references
 from controller.core.paths import Missing, kind_of, parse_path, walk
 from controller.core.problem import Path, Problem
 from controller.core.scan import Piece, Unterminated, split
@@ -69,18 +68,18 @@ class Template:
         self.references = used
         self.is_constant = constant
 
-    def render(self, names: Names) -> Any:  # noqa: ANN401  # a value of the language
+    def render(self, names: Names) -> Any:  # ruff: ignore[any-type]  # a value of the language
         """The value; raises `ExpressionError`."""
         return self._render(names)
 
 
-def constant(value: Any) -> Template:  # noqa: ANN401  # a JSON value
+def constant(value: Any) -> Template:  # ruff: ignore[any-type]  # a JSON value
     """A template without expressions."""
     return Template(lambda _: value, type_of(value), frozenset(), constant=True)
 
 
 def compile_template(
-    value: Any,  # noqa: ANN401  # a JSON value of the document
+    value: Any,  # ruff: ignore[any-type]  # a JSON value of the document
     scope: Scope,
     path: Path,
     *,
@@ -105,7 +104,7 @@ def compile_template(
 
 
 def compile_condition(
-    value: str | bool,  # noqa: FBT001  # a JSON value of the document
+    value: str | bool,  # ruff: ignore[boolean-type-hint-positional-argument]  # a JSON value of the document
     scope: Scope,
     path: Path,
 ) -> tuple[Template, list[Problem]]:
@@ -135,7 +134,7 @@ def compile_condition(
     return Template(boolean, "boolean", checked.references, constant=False), compiler.problems
 
 
-def type_of(value: Any) -> Type:  # noqa: ANN401  # a JSON value
+def type_of(value: Any) -> Type:  # ruff: ignore[any-type]  # a JSON value
     """The language's type of a value; null has none."""
     if isinstance(value, bool):
         return "boolean"
@@ -150,13 +149,13 @@ def type_of(value: Any) -> Type:  # noqa: ANN401  # a JSON value
     return "object" if isinstance(value, dict) else "any"
 
 
-def to_text(value: Any) -> str:  # noqa: ANN401  # a value of the language
+def to_text(value: Any) -> str:  # ruff: ignore[any-type]  # a value of the language
     """A value inside longer text."""
     if isinstance(value, str):
         return value
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:  # noqa: PLR2004  # exact
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:  # ruff: ignore[magic-value-comparison]  # exact
         return str(int(value))
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -183,7 +182,7 @@ class _Compiler:
         self.scope = scope
         self.problems: list[Problem] = []
 
-    def value(self, value: Any, path: Path) -> Template:  # noqa: ANN401  # a JSON value
+    def value(self, value: Any, path: Path) -> Template:  # ruff: ignore[any-type]  # a JSON value
         """Any JSON value."""
         if isinstance(value, str):
             return self.text(value, path) if "${" in value else constant(value)
@@ -256,7 +255,7 @@ class _Compiler:
         else:
             kind = self.member(root, steps[1], len(steps), path, offset)
 
-        def render(names: Names) -> Any:  # noqa: ANN401  # a value of the language
+        def render(names: Names) -> Any:  # ruff: ignore[any-type]  # a value of the language
             try:
                 return walk(names, steps)
             except Missing as error:
@@ -284,7 +283,7 @@ class _Compiler:
             hint = suggestion(name, members)
             self.problems.append(Problem("unknown-name", message, path, hint, offset=offset))
             return "any"
-        return members[name] if depth == 2 else "any"  # noqa: PLR2004  # root.name and no more
+        return members[name] if depth == 2 else "any"  # ruff: ignore[magic-value-comparison]  # root.name and no more
 
     def cel(self, text: str, path: Path, offset: int) -> Template:
         """Anything more than a path."""
@@ -292,16 +291,8 @@ class _Compiler:
             message = f"an expression has at most {LONGEST_TEXT} characters"
             self.problems.append(Problem("bad-expression", message, path, offset=offset))
             return constant(None)
-        used: dict[tuple[str, ...], None] = {}
-        unknown = False
-        for chain, place in references(text):
-            used[chain] = None
-            if chain[0] not in self.scope.names:
-                unknown = True
-                self.problems.append(unknown_name(chain[0], self.scope, path, offset + place))
-            elif len(chain) > 1 and chain[0] in self.scope.members:
-                self.member(chain[0], chain[1], 3, path, offset + place)
-        if unknown:
+        used = self.names_of(text, path, offset)
+        if used is None:
             return constant(None)
         roots = sorted({chain[0] for chain in used})
         compiled = compile_cel(text, tuple((root, self.scope.names[root]) for root in roots))
@@ -311,7 +302,7 @@ class _Compiler:
             return constant(None)
         chains = tuple(used)
 
-        def render(names: Names) -> Any:  # noqa: ANN401  # a value of the language
+        def render(names: Names) -> Any:  # ruff: ignore[any-type]  # a value of the language
             try:
                 return compiled.evaluate(_activation(names, chains))
             except CelError as error:
@@ -319,23 +310,38 @@ class _Compiler:
 
         return Template(render, compiled.type, frozenset(used), constant=False)
 
+    def names_of(self, text: str, path: Path, offset: int) -> dict[tuple[str, ...], None] | None:
+        """The names an expression uses; None when one of them is not there."""
+        used: dict[tuple[str, ...], None] = {}
+        unknown = False
+        for chain, place in references(text):
+            used[chain] = None
+            if chain[0] not in self.scope.names:
+                unknown = True
+                self.problems.append(unknown_name(chain[0], self.scope, path, offset + place))
+            elif len(chain) > 1 and chain[0] in self.scope.members:
+                self.member(chain[0], chain[1], 3, path, offset + place)
+        return None if unknown else used
+
 
 def _activation(names: Names, chains: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     """The values CEL needs: of `steps` and `secrets`, only what is named."""
     found: dict[str, Any] = {}
     for chain in chains:
-        root = chain[0]
         try:
-            value = names[root]
+            value = names[chain[0]]
             if isinstance(value, dict | list) or not isinstance(value, Mapping):
-                found[root] = value
-            elif len(chain) > 1:
-                found.setdefault(root, {})[chain[1]] = value[chain[1]]
+                found[chain[0]] = value
             else:
-                found[root] = dict(value)
+                found[chain[0]] = found.get(chain[0], {}) | _part(value, chain[1:2])
         except KeyError as error:
             raise ExpressionError(f"there is no `{error.args[0]}`") from None
     return found
+
+
+def _part(value: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The named members of a lazy mapping, or all of it when none is named."""
+    return {name: value[name] for name in names} if names else dict(value)
 
 
 def _is_one(text: str) -> bool:

@@ -32,7 +32,7 @@ def parse_path(text: str) -> tuple[Step, ...] | None:
     return tuple(steps)
 
 
-def walk(names: Mapping[str, Any], steps: tuple[Step, ...]) -> Any:  # noqa: ANN401  # a value of the language
+def walk(names: Mapping[str, Any], steps: tuple[Step, ...]) -> Any:  # ruff: ignore[any-type]  # a value of the language
     """The value at the end of a path; raises `Missing`."""
     try:
         value = names[steps[0]]  # type: ignore[index]  # the first step of a path is a name
@@ -58,7 +58,7 @@ def show(steps: tuple[Step, ...]) -> str:
     return text
 
 
-def _why(value: Any, so_far: tuple[Step, ...], step: Step) -> str:  # noqa: ANN401  # a value of the language
+def _why(value: Any, so_far: tuple[Step, ...], step: Step) -> str:  # ruff: ignore[any-type]  # a value of the language
     where = show(so_far)
     if value is None:
         return f"`{where}` is null, so it has no `{step}`"
@@ -71,7 +71,7 @@ def _why(value: Any, so_far: tuple[Step, ...], step: Step) -> str:  # noqa: ANN4
     return f"`{where}` is {kind_of(value)}, so it has no `{step}`"
 
 
-def kind_of(value: Any) -> str:  # noqa: ANN401  # a value of the language
+def kind_of(value: Any) -> str:  # ruff: ignore[any-type]  # a value of the language
     """A value's kind with its article, for messages."""
     if value is None:
         return "null"

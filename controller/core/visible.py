@@ -7,8 +7,9 @@ to come before it: those it depends on, in its own list and in the lists around 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from controller.core.cel import Type
 from controller.core.definition import Step
-from controller.core.expression import ALWAYS_THERE, Scope, Type
+from controller.core.expression import ALWAYS_THERE, Scope
 from controller.core.graph import Graph
 from controller.core.plan import Signature
 from controller.core.problem import Path, Problem

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json, to_json
 
 from controller.core.definition import Action, Parameter
-from controller.core.expression import ExpressionError, Scope, Template, Type, compile_template
+from controller.core.expression import ExpressionError, Scope, Template, compile_template
 from controller.core.inputs import check_inputs, fits
 from controller.core.plan import StepPlan
 from controller.core.problem import Refused
@@ -18,6 +18,7 @@ from controller.execute.action import ActionFailed, Call, Registry, Result, Susp
 from controller.execute.scripts import Script, Scripts
 
 if TYPE_CHECKING:
+    from controller.core.cel import Type
     from controller.core.problem import Problem
 
 KEPT = 1_024

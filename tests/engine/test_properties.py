@@ -57,7 +57,7 @@ def steps(draw: st.DrawFn, ids: Any, above: list[str], depth: int) -> dict[str, 
             step["parallel"] = {"branches": branches, "wait_all": draw(st.booleans())}
             if draw(st.booleans()):
                 step["parallel"]["max_parallel"] = draw(st.integers(1, 2))
-        case "loop":
+        case _:
             step["loop"] = {
                 "over": list(range(draw(st.integers(0, 3)))),
                 "steps": draw(lists(ids, depth - 1)),
@@ -138,10 +138,12 @@ def picture(state: ExecutionState) -> dict[str, Any]:
 
 def frames(state: ExecutionState) -> list[Frame]:
     """Every open list of steps."""
-    found = [state.frame]
-    for frame in found:
+    found, front = [], [state.frame]
+    while front:
+        frame = front.pop()
+        found.append(frame)
         for step in frame.steps.values():
-            found += [inner for inner in step.frames.values() if not inner.closed]
+            front += [inner for inner in step.frames.values() if not inner.closed]
     return found
 
 

@@ -10,7 +10,7 @@ from controller.core.definition import Parameter, ValueType
 from controller.core.inputs import FORMATS, check_inputs
 
 
-def _one(value: object, **fields: Any) -> tuple[Any, list[str]]:  # ruff: ignore[any-type]  # a parameter's
+def _one(value: object, **fields: Any) -> tuple[Any, list[str]]:
     parameter = Parameter(name="x", **fields)
     values, problems = check_inputs((parameter,), {"x": value})
     return values["x"], [problem.code for problem in problems]

@@ -396,7 +396,7 @@ def _mutated(content: bytes, chance: random.Random) -> bytes:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_no_mutation_of_a_sample_raises(path: Path) -> None:
     """Five hundred slips and breakages, over the samples: a document or a problem, always."""
-    chance = random.Random(path.name)  # ruff: ignore[suspicious-non-cryptographic-random-usage]  # repeatable slips
+    chance = random.Random(path.name)
     for _ in range(-(-500 // len(SAMPLES))):
         content = path.read_bytes()
         for _ in range(chance.randrange(1, 4)):

@@ -39,7 +39,7 @@ def test_the_schema_is_one() -> None:
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-def test_the_schema_accepts_the_samples(path: Any) -> None:  # ruff: ignore[any-type]  # a path
+def test_the_schema_accepts_the_samples(path: Any) -> None:
     """No editor complains about a sample."""
     for document in parse(path.name, path.read_bytes()).documents:
         assert [error.message for error in VALIDATOR.iter_errors(document.data)] == []

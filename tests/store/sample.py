@@ -26,7 +26,7 @@ NOW = 1_767_225_600_000
 """2026-01-01T00:00:00Z."""
 
 
-def version(digest: str = "d", workflow_id: str = "w", **given: Any) -> VersionRecord:  # ruff: ignore[any-type]  # any field
+def version(digest: str = "d", workflow_id: str = "w", **given: Any) -> VersionRecord:
     """A definition."""
     values: dict[str, Any] = {
         "version": "1.0.0",
@@ -37,7 +37,7 @@ def version(digest: str = "d", workflow_id: str = "w", **given: Any) -> VersionR
     return VersionRecord(digest=digest, workflow_id=workflow_id, **values)
 
 
-def workflow(name: str = "w", **given: Any) -> WorkflowRecord:  # ruff: ignore[any-type]  # any field
+def workflow(name: str = "w", **given: Any) -> WorkflowRecord:
     """An active workflow whose definition is `d`."""
     values: dict[str, Any] = {
         "description": "",
@@ -59,13 +59,13 @@ def workflow(name: str = "w", **given: Any) -> WorkflowRecord:  # ruff: ignore[a
     return WorkflowRecord(id=name, name=name, **(values | given))
 
 
-def new(execution_id: str = "e", created_at: int = NOW, **given: Any) -> NewExecution:  # ruff: ignore[any-type]  # any field
+def new(execution_id: str = "e", created_at: int = NOW, **given: Any) -> NewExecution:
     """A pending execution of `w`."""
     values: dict[str, Any] = {"workflow_id": "w", "workflow_version": "1.0.0", "digest": "d"}
     return NewExecution(id=execution_id, created_at=created_at, **(values | given))
 
 
-def schedule(schedule_id: str = "s", **given: Any) -> ScheduleRecord:  # ruff: ignore[any-type]  # any field
+def schedule(schedule_id: str = "s", **given: Any) -> ScheduleRecord:
     """An hourly schedule of `w`, next due in a second."""
     values: dict[str, Any] = {
         "workflow_id": "w",
@@ -87,7 +87,7 @@ def schedule(schedule_id: str = "s", **given: Any) -> ScheduleRecord:  # ruff: i
     return ScheduleRecord(id=schedule_id, **(values | given))
 
 
-def signal(signal_id: str = "g", execution_id: str = "e", **given: Any) -> SignalRecord:  # ruff: ignore[any-type]  # any field
+def signal(signal_id: str = "g", execution_id: str = "e", **given: Any) -> SignalRecord:
     """A wish to cancel `e`."""
     values: dict[str, Any] = {"type": "cancel", "payload": {}, "created_at": NOW}
     return SignalRecord(id=signal_id, execution_id=execution_id, **(values | given))
@@ -98,7 +98,7 @@ def event(seq: int, *, payload: bytes | str = b"{}") -> CheckpointRow:
     return (seq, "completed", "a", 1, payload, NOW + seq)
 
 
-def batch(execution_id: str, *seqs: int, **given: Any) -> Batch:  # ruff: ignore[any-type]  # any field
+def batch(execution_id: str, *seqs: int, **given: Any) -> Batch:
     """Events of one execution."""
     return Batch(execution_id, [event(seq) for seq in seqs], **given)
 
