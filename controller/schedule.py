@@ -135,7 +135,7 @@ class Scheduler:
         while not self._stopping:
             self._woken.clear()
             try:
-                until = await self._turn()
+                until = await self.turn()
             except Unavailable as error:
                 log.warning("database unavailable; trying again", error=str(error))
                 until = self._clock.now() + 1_000
@@ -143,7 +143,7 @@ class Scheduler:
             await self._woken.wait()
             timer.cancel()
 
-    async def _turn(self) -> int:
+    async def turn(self) -> int:
         """Do all that is due; when to look again."""
         now = self._clock.now()
         while due := await self._store.read(ledger.due, now, AT_ONCE):

@@ -1,0 +1,211 @@
+"""The database is made equal to a directory, and nothing else is."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from controller.app import App
+from controller.core.drift import Fate
+from controller.core.problem import Refused
+from controller.reconcile import Outcome, Reconciler
+from controller.settings import Settings, load_settings
+from controller.store import Store
+from tests.fake_clock import FakeClock
+
+FLOW = "name: {name}\ndescription: {text}\nsteps:\n  - {{id: a, type: action, action: {action}}}\n"
+ACTION = "kind: action\nname: {name}\nrun:\n  shell: echo {text}\n"
+
+
+class Place:
+    """A directory of definitions and a database."""
+
+    def __init__(self, app: App, clock: FakeClock, root: Path) -> None:
+        self.app = app
+        self.root = root
+        self.clock = clock
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file, a moment later than the last one."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+    async def reconcile(self) -> Outcome:
+        """As a daemon that has just started does."""
+        app = self.app
+        reconciler = Reconciler(
+            root=self.root,
+            store=app.store,
+            clock=self.clock,
+            bus=app.bus,
+            built_in=app.catalog.built_in,
+            policy=app.settings.policy,
+            limits=app.settings.limits,
+            resync=30_000,
+            applied=lambda: None,
+        )
+        return await reconciler.reconcile()
+
+    async def names(self) -> list[str]:
+        """Workflows that are not archived."""
+        return [each.name for each in await self.app.service.list_workflows()]
+
+
+@asynccontextmanager
+async def opened(folder: Path, clock: FakeClock) -> AsyncGenerator[Place]:
+    """A place of the test's own."""
+    settings = Settings(state_dir=folder / "state")
+    settings.state_dir.mkdir()
+    root = folder / "definitions"
+    root.mkdir()
+    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
+        yield Place(App(settings, store, clock), clock, root)
+
+
+async def test_files_become_workflows_and_go_again(tmp_path: Path, clock: FakeClock) -> None:
+    """Created, updated, unchanged, pruned: each as the directory says, and only that."""
+    async with opened(tmp_path, clock) as place:
+        place.write("a.yaml", FLOW.format(name="a", text="one", action="set"))
+        place.write("sub/b.yml", FLOW.format(name="b", text="one", action="set"))
+        place.write(".hidden/c.yaml", FLOW.format(name="c", text="one", action="set"))
+        outcome = await place.reconcile()
+        assert outcome.drift.of(Fate.CREATED) == ["a", "b"]
+        place.write("a.yaml", FLOW.format(name="a", text="two", action="set"))
+        (place.root / "sub" / "b.yml").unlink()
+        outcome = await place.reconcile()
+        assert outcome.drift.of(Fate.UPDATED) == ["a"]
+        assert outcome.drift.of(Fate.PRUNED) == ["b"]
+        assert await place.names() == ["a"]
+        assert (await place.reconcile()).drift.changes is False
+
+
+async def test_an_execution_keeps_the_version_it_started_with(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """The file changes, its digest changes; an execution from before is pinned to the old one."""
+    async with opened(tmp_path, clock) as place:
+        place.write("a.yaml", FLOW.format(name="a", text="one", action="set"))
+        await place.reconcile()
+        before = await place.app.service.execute_workflow("a")
+        place.write("a.yaml", FLOW.format(name="a", text="two", action="set"))
+        await place.reconcile()
+        after = await place.app.service.execute_workflow("a")
+        assert before.digest != after.digest
+        assert (await place.app.service.get_execution(before.id)).digest == before.digest
+
+
+async def test_a_changed_action_changes_who_calls_it(tmp_path: Path, clock: FakeClock) -> None:
+    """The action's file alone changes: the workflow's digest does, the workflow's file is as it was."""
+    async with opened(tmp_path, clock) as place:
+        place.write("act.yaml", ACTION.format(name="greet", text="one"))
+        place.write("a.yaml", FLOW.format(name="a", text="x", action="greet"))
+        place.write("b.yaml", FLOW.format(name="b", text="x", action="set"))
+        await place.reconcile()
+        place.write("act.yaml", ACTION.format(name="greet", text="two"))
+        outcome = await place.reconcile()
+        assert outcome.drift.of(Fate.UPDATED) == ["a"]
+
+
+async def test_what_is_missing_may_come_later(tmp_path: Path, clock: FakeClock) -> None:
+    """A workflow that calls nobody's action is invalid until somebody defines it."""
+    async with opened(tmp_path, clock) as place:
+        place.write("a.yaml", FLOW.format(name="a", text="x", action="greet"))
+        assert (await place.reconcile()).invalid == ("a.yaml",)
+        place.write("act.yaml", ACTION.format(name="greet", text="one"))
+        outcome = await place.reconcile()
+        assert (outcome.invalid, outcome.drift.of(Fate.CREATED)) == ((), ["a"])
+
+
+async def test_a_broken_file_neither_changes_nor_prunes(tmp_path: Path, clock: FakeClock) -> None:
+    """The last good version stays active, and the file's status says what is wrong."""
+    async with opened(tmp_path, clock) as place:
+        place.write("a.yaml", FLOW.format(name="a", text="one", action="set"))
+        await place.reconcile()
+        digest = (await place.app.service.get_workflow("a")).digest
+        place.write("a.yaml", "name: a\nsteps: [\n")
+        assert (await place.reconcile()).drift.of(Fate.INVALID) == ["a"]
+        assert (await place.app.service.get_workflow("a")).digest == digest
+        [status] = await place.app.service.sync_status()
+        assert status.source.phase == "degraded"
+        assert status.files[0].problems[0]["code"] == "yaml-syntax"
+
+
+async def test_two_files_with_one_name_are_both_invalid(tmp_path: Path, clock: FakeClock) -> None:
+    """The recorded version stays; when one of them goes, the other is good again."""
+    async with opened(tmp_path, clock) as place:
+        place.write("a.yaml", FLOW.format(name="a", text="one", action="set"))
+        await place.reconcile()
+        place.write("b.yaml", FLOW.format(name="a", text="two", action="set"))
+        assert (await place.reconcile()).invalid == ("a.yaml", "b.yaml")
+        assert (await place.app.service.get_workflow("a")).description == "one"
+        (place.root / "a.yaml").unlink()
+        assert (await place.reconcile()).invalid == ()
+        assert (await place.app.service.get_workflow("a")).description == "two"
+
+
+async def test_what_others_own_is_left_alone(tmp_path: Path, clock: FakeClock) -> None:
+    """A source does not take an API workflow; the API does not change a source's."""
+    async with opened(tmp_path, clock) as place:
+        own = {"name": "mine", "steps": [{"id": "a", "type": "action", "action": "set"}]}
+        await place.app.service.create_workflow(own)
+        place.write("mine.yaml", FLOW.format(name="mine", text="theirs", action="set"))
+        place.write("a.yaml", FLOW.format(name="a", text="one", action="set"))
+        outcome = await place.reconcile()
+        assert outcome.drift.owner == {"mine": "api"}
+        assert (await place.app.service.get_workflow("mine")).description == ""
+        with pytest.raises(Refused, match="belongs to the source"):
+            await place.app.service.delete_workflow("a")
+
+
+async def test_a_plan_is_what_a_reconcile_would_do(tmp_path: Path, clock: FakeClock) -> None:
+    """Exit status 2 with changes, 0 without, 1 with problems; nothing is written."""
+    async with opened(tmp_path, clock) as place:
+        place.write("a.yaml", FLOW.format(name="a", text="one", action="set"))
+        plan = await place.app.service.plan(place.root)
+        assert ([(each.kind, each.name) for each in plan.changes], plan.exit_status) == (
+            [("created", "a")],
+            2,
+        )
+        assert await place.names() == []
+        await place.reconcile()
+        assert (await place.app.service.plan(place.root)).exit_status == 0
+        place.write("b.yaml", "name: b\n")
+        assert (await place.app.service.plan(place.root)).exit_status == 1
+
+
+def test_settings_come_from_the_nearest_source(tmp_path: Path) -> None:
+    """Flag over variable over file over default; the seed's `config:` keys are taken."""
+    file = tmp_path / "windlass.yaml"
+    file.write_text(
+        "source: from-file\nconfig:\n  maxConcurrentWorkflows: 7\n  defaultTimeout: 2h\n"
+        "  retryAttempts: 5\n  retryDelay: 100\n  checkpointInterval: 10000\n"
+    )
+    environ = {"WINDLASS_SOURCE": "from-environment", "WINDLASS_LOG_LEVEL": "debug"}
+    settings = load_settings({"source": "from-flag", "state_dir": None}, file, environ)
+    assert settings.source == "from-flag"
+    assert settings.log_level == "debug"
+    assert settings.max_concurrent_workflows == 7
+    assert settings.policy.timeout == 7_200_000
+    assert (settings.policy.retry_attempts, settings.policy.retry_delay) == (5, 100)
+    assert load_settings({}, file, environ).source == "from-environment"
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "says"),
+    [
+        ("sorce: x\n", {}, "sorce"),
+        ("retry_attempts: many\n", {}, "retry_attempts"),
+        ("a: [\n", {}, "windlass.yaml"),
+        ("", {"WINDLASS_HTTP_ADDRESS": "8228"}, "WINDLASS_HTTP_ADDRESS"),
+    ],
+)
+def test_a_wrong_setting_says_where_it_is(
+    tmp_path: Path, text: str, environ: dict[str, str], says: str
+) -> None:
+    """One message that names the value and the file or variable it came from."""
+    file = tmp_path / "windlass.yaml"
+    file.write_text(text)
+    with pytest.raises(Refused, match=says):
+        load_settings({}, file, environ)
