@@ -1,16 +1,18 @@
 """`kill -9`, for real: fifty executions of twenty steps, and the daemon killed among them."""
 
 import asyncio
+import json
 import random
 import sqlite3
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller.app import open_app
 from controller.settings import Settings
-from tests.crash.daemon import Daemon
+from tests.crash.daemon import Daemon, windlass
 from tests.eventually import wait_until
 
 EXECUTIONS = 50
@@ -55,7 +57,7 @@ async def create(folder: Path) -> None:
             await app.service.execute_workflow("twenty", inputs)
 
 
-def rows(folder: Path, query: str) -> list[tuple[str, ...]]:
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
     """What the database says."""
     with sqlite3.connect(folder / ".windlass" / "windlass.db") as database:
         found = database.execute(query).fetchall()
@@ -115,3 +117,59 @@ def test_a_killed_daemon_loses_nothing_and_repeats_nothing(tmp_path: Path) -> No
     must = {f"s{number}" for number in SHELL - ONCE}
     executions = {row[0] for row in rows(tmp_path, "SELECT id FROM workflow_executions")}
     assert {(one, step) for one in executions for step in must} <= set(done)
+
+
+STOP = """name: stop
+inputs:
+  - {name: trace, type: string, required: true}
+steps:
+  - id: quick
+    type: action
+    action: shell
+    inputs: {command: 'echo quick >> "${trace}"; sleep 1; echo done >> "${trace}"'}
+  - id: once
+    type: action
+    action: shell
+    idempotent: false
+    inputs: {command: 'echo once >> "${trace}"'}
+---
+name: slow
+inputs:
+  - {name: trace, type: string, required: true}
+steps:
+  - id: slow
+    type: action
+    action: shell
+    inputs: {command: 'echo slow >> "${trace}"; test -e "${trace}.second" || sleep 60'}
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_graceful_stop_loses_nothing(tmp_path: Path) -> None:
+    """What ends within the grace is recorded, nothing new starts, the rest goes on later."""
+    (tmp_path / "definitions").mkdir()
+    (tmp_path / "definitions" / "stop.yaml").write_text(STOP)
+    trace = tmp_path / "trace"
+    params = json.dumps({"trace": str(trace)})
+    with Daemon(tmp_path, extra={"WINDLASS_STOP_GRACE": "3000"}) as daemon:
+        for workflow in ("slow", "stop"):
+            windlass("workflows:execute", "-i", workflow, "-p", params, "-a", cwd=tmp_path)
+        wait_until(
+            lambda: trace.exists() and {"quick", "slow"} <= set(trace.read_text().split()),
+            "both have begun",
+        )
+        assert daemon.stop() == 0
+        words = trace.read_text().split()
+        assert sorted(words) == ["done", "quick", "slow"], "nothing new starts while stopping"
+        (tmp_path / "trace.second").touch()
+        daemon.start()
+        wait_until(
+            lambda: (
+                rows(tmp_path, "SELECT count(*) FROM workflow_executions WHERE status='completed'")
+                == [(2,)]
+            ),
+            "both complete",
+            within=15,
+        )
+        daemon.stop()
+    assert sorted(trace.read_text().split()) == ["done", "once", "quick", "slow", "slow"]

@@ -97,7 +97,7 @@ async def test_an_execution_keeps_the_version_it_started_with(
 
 
 async def test_a_changed_action_changes_who_calls_it(tmp_path: Path, clock: FakeClock) -> None:
-    """The action's file alone changes: the workflow's digest does, the workflow's file is as it was."""
+    """The action's file alone changes: the workflow's digest changes with it."""
     async with opened(tmp_path, clock) as place:
         place.write("act.yaml", ACTION.format(name="greet", text="one"))
         place.write("a.yaml", FLOW.format(name="a", text="x", action="greet"))
@@ -154,7 +154,7 @@ async def test_what_others_own_is_left_alone(tmp_path: Path, clock: FakeClock) -
         place.write("a.yaml", FLOW.format(name="a", text="one", action="set"))
         outcome = await place.reconcile()
         assert outcome.drift.owner == {"mine": "api"}
-        assert (await place.app.service.get_workflow("mine")).description == ""
+        assert (await place.app.service.get_workflow("mine")).origin == "api"
         with pytest.raises(Refused, match="belongs to the source"):
             await place.app.service.delete_workflow("a")
 
