@@ -88,6 +88,8 @@ def test_variables_in_documents_are_settings() -> None:
     _needs("controller.settings")
     fields = importlib.import_module("controller.settings").Settings.model_fields
     there = {f"WINDLASS_{field.upper()}" for field in fields}
+    # what scripts are given is not set by anybody
+    there |= set(re.findall(r"\bWINDLASS_[A-Z]+", text(ROOT / "controller/execute/scripts.py")))
     said = {
         (name(path), variable)
         for path in (*_documents(), *(ROOT / "deploy").iterdir())
@@ -102,6 +104,18 @@ def test_the_readme_lists_every_command_and_no_other() -> None:
     listed = reference.between(text(README), "commands") or ""
     pattern = r"(?m)^\| `(windlass [\w: -]+)`"
     assert set(re.findall(pattern, listed)) == set(re.findall(pattern, reference.commands()))
+
+
+def test_every_code_is_documented() -> None:
+    """Each code a problem is made with in the code stands in docs/diagnostics.md, and no other."""
+    made: set[str] = set()
+    makers = r"(?:Problem|report|_refuse|Flaw|of_file|_flaw|_at)"
+    call = makers + r'\(\s*(?:[\w.]+,\s*)*"([a-z]+(?:-[a-z0-9]+)+|cycle)"'
+    for path in (*python("controller/core"), *python("controller/source")):
+        made |= set(re.findall(call, text(path)))
+    made |= set(re.findall(r'"code": "([a-z-]+)"', text(ROOT / "controller/reconcile.py")))
+    said = set(re.findall(r"(?m)^\| `([a-z0-9-]+)` \|", text(ROOT / "docs/diagnostics.md")))
+    assert made - said == set()
 
 
 def test_metrics_in_documents_exist() -> None:
