@@ -248,8 +248,14 @@ class Running:
         self._carry_out()
 
     def _let_go(self, error: BaseException) -> None:
-        """Another owner has it, or the batch is impossible: touch it no more."""
+        """Another owner has it, or the batch is impossible: touch it no more.
+
+        Should the row still say that it is ours — a commit that was reported as failed and had
+        happened — it is given up, so that it is claimed and folded again.
+        """
         self._gone = True
+        parting = self._host.store.append(self._parting(None))
+        parting.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._cancel_timers()
         self.interrupt()
         if not isinstance(error, Fenced):
@@ -345,21 +351,18 @@ class Running:
         """Nothing is being done, and nothing is on its way to the database."""
         return not (self._gone or self._flight or self.busy or self._host.stopping)
 
-    def _consider_parking(self) -> None:
-        """Leave memory when nothing is to be done for a while."""
+    def _consider_parking(self, *, idle: bool = False) -> None:
+        """Leave memory when nothing is to be done for a while, or (`idle`) has been for a while."""
+        self._idle = None if idle else self._idle
         if not self._resting:
             return
         now = self._host.clock.now()
-        if self.state.paused_at is not None or min(self._dues(), default=0) > now + PARK_AFTER:
+        due = min(self._dues(), default=NEVER if idle else 0)
+        if self.state.paused_at is not None or due > now + (AGAIN_AFTER if idle else PARK_AFTER):
             self._park()
-        elif self._idle is None:
-            self._idle = self._host.clock.call_at(now + PARK_AFTER, self._been_idle)
-
-    def _been_idle(self) -> None:
-        self._idle = None
-        now = self._host.clock.now()
-        if self._resting and min(self._dues(), default=NEVER) > now + AGAIN_AFTER:
-            self._park()
+        elif self._idle is None and not idle:
+            again = now + PARK_AFTER
+            self._idle = self._host.clock.call_at(again, lambda: self._consider_parking(idle=True))
 
     def _dues(self) -> list[int]:
         return [step.due for step in self.state.active_steps() if step.due is not None]

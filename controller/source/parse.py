@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -66,10 +67,10 @@ def parse(path: str, content: bytes, limits: Limits = DEFAULT) -> ParsedFile:
         return ParsedFile(path, [], [problem])
     place = _Place(path, text)
     found = ParsedFile(path, [], [])
-    for root, data, flaws in _read(place, limits, found.problems):
+    for index, (data, flaws) in enumerate(_read(place, limits, found.problems)):
         if data is None and not flaws:
             continue
-        document = _document(place, root, data, flaws)
+        document = _document(place, place.locator(index, limits), data, flaws)
         found.documents.append(document)
         found.problems.extend(document.problems)
     found.problems.sort(key=lambda each: (each.line, each.column))
@@ -88,8 +89,8 @@ def read_data(path: str, content: bytes, limits: Limits = DEFAULT) -> tuple[Any,
     problems: list[Diagnostic] = []
     place = _Place(path, text)
     read = list(_read(place, limits, problems))
-    problems.extend(place.flaw(flaw) for _, _, flaws in read for flaw in flaws)
-    return (read[0][1] if read and not problems else None), problems
+    problems.extend(place.flaw(flaw) for _, flaws in read for flaw in flaws)
+    return (read[0][0] if read and not problems else None), problems
 
 
 def _decode(path: str, content: bytes, limits: Limits) -> tuple[str, Diagnostic | None]:
@@ -120,13 +121,13 @@ def _joined(pair: re.Match[str]) -> str:
 
 def _read(
     place: "_Place", limits: Limits, problems: list[Diagnostic]
-) -> Iterator[tuple[Node, Any, list[Flaw]]]:
-    """Root nodes with their values and what is wrong in them; what ends the file is a problem."""
+) -> Iterator[tuple[Any, list[Flaw]]]:
+    """Documents' values and what is wrong in them; what ends the file is a problem."""
     constructor = Constructor(limits)
     try:
         for root in compose(place.text, limits):
             constructor.flaws = []
-            yield root, constructor.construct(root), constructor.flaws
+            yield constructor.construct(root), constructor.flaws
     except Exhausted as error:
         problems.extend(place.flaw(each) for each in (*constructor.flaws, error.flaw))
     except yaml.YAMLError as error:
@@ -136,10 +137,14 @@ def _read(
         problems.append(Diagnostic.of_file(place.path, "yaml-syntax", message))
 
 
-def _document(place: "_Place", root: Node, data: Any, flaws: list[Flaw]) -> Document:  # ruff: ignore[any-type]  # whatever a file says
+def _document(
+    place: "_Place",
+    locate: Callable[[Problem], Diagnostic],
+    data: Any,  # ruff: ignore[any-type]  # whatever a file says
+    flaws: list[Flaw],
+) -> Document:
     """A document and its problems; what follows from a flaw of the YAML is left out."""
     definition, problems = load_document(data)
-    locate = place.locator(root)
     located = [locate(each) for each in problems]
     if flaws:
         definition = None
@@ -202,11 +207,18 @@ class _Place:
             hint = "indent with spaces; YAML takes no tabs"
         return self._at(line, column, Problem("yaml-syntax", f"not YAML: {what}", hint=hint))
 
-    def locator(self, root: Node) -> Callable[[Problem], Diagnostic]:
-        """What turns problems of the document at `root` into diagnostics."""
+    def locator(self, index: int, limits: Limits) -> Callable[[Problem], Diagnostic]:
+        """What turns problems of a document, counted from 0, into diagnostics.
+
+        Most documents have none, and their nodes are many small objects: they are not kept, but
+        made again for the first problem.
+        """
+        roots: list[Node] = []
 
         def locate(problem: Problem) -> Diagnostic:
-            node = node_at(root, problem.path, at_key=problem.at_key)
+            if not roots:
+                roots.extend(islice(compose(self.text, limits), index, index + 1))
+            node = node_at(roots[0], problem.path, at_key=problem.at_key)
             line, column = node.start_mark.line, node.start_mark.column
             if problem.offset and isinstance(node, ScalarNode):
                 line, column = self._inside(node, problem.offset)

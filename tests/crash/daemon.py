@@ -39,7 +39,8 @@ def windlass(*arguments: str, cwd: Path, check: bool = True) -> "subprocess.Comp
 
 def environment() -> dict[str, str]:
     """The test's environment without settings of its own."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
+    left_out = ("WINDLASS_", "PYTHONDONTWRITEBYTECODE")  # users' interpreters do cache
+    return {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
 
 
 class Daemon:
