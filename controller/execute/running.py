@@ -248,11 +248,7 @@ class Running:
         self._carry_out()
 
     def _let_go(self, error: BaseException) -> None:
-        """Another owner has it, or the batch is impossible: touch it no more.
-
-        Should the row still say that it is ours — a commit that was reported as failed and had
-        happened — it is given up, so that it is claimed and folded again.
-        """
+        """Another owner has it, or a commit reported as failed had happened: fold it again."""
         self._gone = True
         parting = self._host.store.append(self._parting(None))
         parting.add_done_callback(lambda done: done.cancelled() or done.exception())

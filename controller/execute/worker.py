@@ -149,6 +149,8 @@ class Worker:
         held = list(self._running.values())
         for running in held:
             running.interrupt()
+        while self.busy:  # a process may take its kill grace
+            await self.clock.sleep(0.02)
         self.logs.flush()
         for running in held:
             await running.release()
