@@ -48,7 +48,7 @@ def test_every_command_of_the_seed_works_as_printed(place: Path) -> None:
         execution = str(done["id"])
         assert done["status"] == "completed"
         windlass("workflows:execute", "--id", "renamed", "--async", cwd=place)
-        soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+        soon = (datetime.now(UTC) + timedelta(seconds=6)).isoformat()
         windlass("workflows:schedule", "--id", "renamed", "--at", soon, cwd=place)
         windlass("workflows:schedule", "--id", "renamed", "--cron", "0 10 * * *", cwd=place)
         windlass("workflows:status", "--execution", execution, "--detailed", cwd=place)
@@ -61,7 +61,7 @@ def test_every_command_of_the_seed_works_as_printed(place: Path) -> None:
         wait_until(
             lambda: any("scheduled" in str(each["trigger"]) for each in history(place, "renamed")),
             "the schedule fires",
-            within=15,
+            within=30,
         )
 
 
