@@ -126,9 +126,9 @@ class Gate:
             for index, trigger in enumerate(version.workflow.triggers):
                 if not isinstance(trigger, EventTrigger) or trigger.config.event != event:
                     continue
-                inputs = event_inputs(trigger, {"name": event, "data": dict(data), "key": key})
-                if inputs is None:
+                if not wanted_event(trigger, event, data):
                     continue
+                inputs = event_inputs(trigger.config.inputs, event, data)
                 wish = Wish(
                     id=derived_id("event", key, name, str(index)),
                     workflow=name,
@@ -167,21 +167,32 @@ class Gate:
         return Admission(new, workflow.concurrency)
 
 
-def event_inputs(trigger: EventTrigger, event: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The inputs an event gives, by the trigger's expressions over `event`; None: not wanted."""
-    scope = Scope(names={"event": "object"}, members={})
-    names = {"event": event}
+def wanted_event(trigger: EventTrigger, event: str, data: Any) -> bool:  # ruff: ignore[any-type]  # a JSON value
+    """What a trigger's `when` says of an event."""
+    if trigger.config.when is None:
+        return True
+    condition, _ = compile_condition(trigger.config.when, _OF_EVENTS, ())
     try:
-        if trigger.config.when is not None:
-            condition, _ = compile_condition(trigger.config.when, scope, ())
-            if not condition.render(names):
-                return None
-        template, _ = compile_template(trigger.config.inputs, scope, ())
-        inputs: dict[str, Any] = template.render(names)
+        return bool(condition.render(_event(event, data)))
     except ExpressionError as error:
-        message = f"event {event['name']!r}: {error}"
-        raise Refused(message, reason="event-inputs") from None
-    return inputs
+        raise Refused(f"event {event!r}: when: {error}", reason="event-inputs") from None
+
+
+def event_inputs(inputs: Mapping[str, Any], event: str, data: Any) -> dict[str, Any]:  # ruff: ignore[any-type]  # a JSON value
+    """The inputs an event or a request gives, by a trigger's expressions over `event`."""
+    template, _ = compile_template(dict(inputs), _OF_EVENTS, ())
+    try:
+        found: dict[str, Any] = template.render(_event(event, data))
+    except ExpressionError as error:
+        raise Refused(f"event {event!r}: inputs: {error}", reason="event-inputs") from None
+    return found
+
+
+_OF_EVENTS = Scope(names={"event": "object"}, members={})
+
+
+def _event(name: str, data: Any) -> dict[str, Any]:  # ruff: ignore[any-type]  # a JSON value
+    return {"event": {"name": name, "data": data}}
 
 
 def startable(head: WorkflowHead | None, name: str) -> WorkflowHead:

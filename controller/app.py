@@ -92,6 +92,7 @@ class App:
             bus=self.bus,
             catalog=self.catalog,
             gate=self.gate,
+            secrets=self.secrets,
             author=Author(store, self.catalog.built_in, settings.policy, settings.limits),
             ring=self.ring,
         )
@@ -277,6 +278,7 @@ class _Daemon:
                 content_type=CONTENT_TYPE,
                 report=self.health.report,
                 ready=lambda: self.health.ready,
+                hook=app.service.receive_webhook,
             )
             _on_signals(self._stop_asked)
             async with asyncio.TaskGroup() as tasks:

@@ -4,15 +4,29 @@ Each verb decides, records, and rings at whoever executes; none of them executes
 command line, HTTP and embedding programs all come through here.
 """
 
+import hashlib
+import hmac
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from controller.admission import Admission, Admitted, Gate, Wish, admit, cancel, startable
+from pydantic_core import from_json
+
+from controller.admission import (
+    Admission,
+    Admitted,
+    Gate,
+    Wish,
+    admit,
+    cancel,
+    derived_id,
+    event_inputs,
+    startable,
+)
 from controller.authoring import Author, read_file
 from controller.catalog import Catalog, policy_from_json
 from controller.clock import Clock
-from controller.core.definition import Schedule
+from controller.core.definition import Schedule, WebhookTrigger
 from controller.core.problem import NotFound, Refused
 from controller.core.timetable import compile_timetable
 from controller.facts import Bus, Fact, FactType
@@ -46,6 +60,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
     """Verbs over one store.
 
     Args:
+        secrets: What requests may be signed with.
         ring: Tells whoever executes and schedules to look again.
         by: Who asks, for the audit log.
     """
@@ -59,6 +74,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         catalog: Catalog,
         gate: Gate,
         author: Author,
+        secrets: Mapping[str, str],
         ring: Callable[[], None],
         by: str = "local",
     ) -> None:
@@ -68,6 +84,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         self._catalog = catalog
         self._gate = gate
         self._author = author
+        self._secrets = secrets
         self._ring = ring
         self._by = by
 
@@ -176,6 +193,39 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         await self._audit("execute", wish.workflow, {"execution": wish.id})
         self._ring()
         return await self.get_execution(wish.id)
+
+    async def receive_webhook(
+        self, workflow_id: str, body: bytes, *, signature: str | None, delivery: str | None
+    ) -> ExecutionRecord:
+        """Execute a workflow with a trigger of type `webhook`, for a request.
+
+        Args:
+            workflow_id: Its name.
+            body: The request's, JSON; what the trigger's inputs see as `event.data`.
+            signature: `sha256=` and the HMAC-SHA256 of the body in hexadecimal, where the trigger
+                names a secret (GitHub's `X-Hub-Signature-256`).
+            delivery: The sender's own name of the request: sent twice, it executes once.
+
+        Raises:
+            NotFound: There is no such workflow, or it has no such trigger.
+            Refused: The signature is wrong, the body is not JSON, the inputs do not fit.
+        """
+        head = startable(await self._store.read(ledger.head, workflow_id), workflow_id)
+        version = await self._catalog.version(head.digest)
+        triggers = [each for each in version.workflow.triggers if isinstance(each, WebhookTrigger)]
+        if not triggers:
+            raise NotFound(f"workflow {workflow_id!r} has no webhook trigger")
+        config = triggers[0].config
+        if config.secret is not None:
+            check_signature(self._secrets.get(config.secret), body, signature)
+        try:
+            data = from_json(body or b"null", allow_inf_nan=False)
+        except ValueError as error:
+            raise Refused(f"the request is not JSON: {error}", reason="not-json") from None
+        now = self._clock.now()
+        known = derived_id("webhook", workflow_id, delivery) if delivery else new_id(now)
+        inputs = event_inputs(config.inputs, "webhook", data)
+        return await self._admit(Wish(known, workflow_id, inputs, {"type": "webhook"}, now))
 
     async def get_execution(self, execution_id: str) -> ExecutionRecord:
         """An execution by its id, or by the beginning of it; raises `NotFound` or `Refused`."""
@@ -459,3 +509,11 @@ def _refuse_foreign(name: str, origin: str) -> None:
             reason="owned-elsewhere",
             hint="change its file there",
         )
+
+
+def check_signature(secret: str | None, body: bytes, signature: str | None) -> None:
+    """Raise `Refused` unless the body is signed with the secret; a missing secret signs nothing."""
+    given = (signature or "").removeprefix("sha256=")
+    due = hmac.new((secret or "").encode(), body, hashlib.sha256).hexdigest()
+    if not secret or not hmac.compare_digest(given.encode(), due.encode()):
+        raise Refused("the request is not signed as the trigger asks", reason="signature")

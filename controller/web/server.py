@@ -1,9 +1,9 @@
-"""The HTTP port: `/metrics`, `/healthz`, `/readyz`."""
+"""The HTTP port: `/metrics`, `/healthz`, `/readyz`, and `/hooks/WORKFLOW` for webhook triggers."""
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any
 
 import uvicorn
@@ -12,9 +12,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from controller.core.problem import Refused
+from controller.core.problem import Refused, Unavailable
+from controller.store.records import ExecutionRecord
 
 GRACE_SECONDS = 2
+
+LARGEST_BODY = 1_048_576
+"""Bytes of a request."""
+
+Hook = Callable[..., Awaitable[ExecutionRecord]]
+"""`WorkflowService.receive_webhook`."""
 
 
 class Server(uvicorn.Server):
@@ -51,6 +58,7 @@ def server(
     content_type: str,
     report: Callable[[], Mapping[str, Any]],
     ready: Callable[[], bool],
+    hook: Hook,
 ) -> Server:
     """The server; run it with `serve(sockets=[bind(…)])`."""
 
@@ -69,6 +77,7 @@ def server(
             Route("/metrics", show_metrics),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/hooks/{workflow:path}", receiver(hook), methods=["POST"]),
         ]
     )
     config = uvicorn.Config(
@@ -81,3 +90,33 @@ def server(
         ws="none",
     )
     return Server(config)
+
+
+def receiver(hook: Hook) -> Callable[[Request], Awaitable[Response]]:
+    """What answers `POST /hooks/WORKFLOW`."""
+
+    async def receive(request: Request) -> Response:
+        body = await request.body()
+        if len(body) > LARGEST_BODY:
+            return JSONResponse({"error": "the request is too large"}, status_code=413)
+        try:
+            record = await hook(
+                request.path_params["workflow"],
+                body,
+                signature=request.headers.get("x-hub-signature-256"),
+                delivery=request.headers.get("x-github-delivery")
+                or request.headers.get("idempotency-key"),
+            )
+        except (Refused, Unavailable) as error:
+            return JSONResponse({"error": str(error)}, status_code=_status(error))
+        return JSONResponse({"execution": record.id}, status_code=202)
+
+    return receive
+
+
+def _status(error: Refused | Unavailable) -> int:
+    """The HTTP status of an error."""
+    if isinstance(error, Unavailable):
+        return 503
+    known = {"not-found": 404, "signature": 401, "not-json": 400, "invalid-inputs": 422}
+    return known.get(error.reason, 409)

@@ -1,9 +1,12 @@
 """Whatever is wrong around the daemon gets one clear message, and loses nothing."""
 
+import json
 import shutil
 import socket
 import sqlite3
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -80,6 +83,26 @@ def _metrics(daemon: Daemon, invalid: float) -> str:
     lines = daemon.get("/metrics").decode().splitlines()
     wanted = f'windlass_source_invalid_files{{source="definitions"}} {invalid}'
     return "\n".join(line for line in lines if line == wanted)
+
+
+def test_a_webhook_starts_an_execution(tmp_path: Path) -> None:
+    """A POST to `/hooks/NAME` is answered with the execution's id; one to another name is not."""
+    definitions = place(tmp_path)
+    text = GOOD.format("hooked", 1) + "triggers:\n  - {type: webhook}\n"
+    (definitions / "hooked.yaml").write_text(text)
+    with Daemon(tmp_path) as daemon:
+        address = f"http://127.0.0.1:{daemon.port}/hooks/"
+        with urllib.request.urlopen(address + "hooked", data=b"{}", timeout=5) as answer:
+            execution = json.loads(answer.read())["execution"]
+        wait_until(
+            lambda: (
+                "completed" in windlass("workflows:status", "-e", execution, cwd=tmp_path).stdout
+            ),
+            "the execution completes",
+            within=10,
+        )
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(address + "good", data=b"{}", timeout=5)
 
 
 def test_a_second_daemon_is_refused(tmp_path: Path) -> None:

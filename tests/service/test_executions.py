@@ -1,6 +1,8 @@
 """Executions from wish to end, through the service, on a real database with real actions."""
 
 import asyncio
+import hashlib
+import hmac
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -377,3 +379,29 @@ async def test_a_long_sleep_leaves_memory_and_wakes(tmp_path: Path) -> None:
         assert row.owner is None
         await app.service.cancel_execution(record.id)
         assert (await app.attend(record.id)).record.status == "cancelled"
+
+
+async def test_a_webhook_executes_once_for_each_signed_delivery(tmp_path: Path) -> None:
+    """A wrong signature is refused; the same delivery twice is one execution, with its data."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "HOOK").write_text("shared")
+    async with opened(tmp_path / "state", secrets_dir=secrets) as app:
+        config = {"secret": "HOOK", "inputs": {"ref": "${event.data.ref}"}}
+        await app.service.create_workflow({
+            "name": "deploy",
+            "inputs": [{"name": "ref", "type": "string"}],
+            "triggers": [{"type": "webhook", "config": config}],
+            "steps": [step("a", "set", inputs={"got": "${ref}"})],
+            "outputs": [{"name": "got", "source": "a.got"}],
+        })
+        body = b'{"ref": "main"}'
+        good = "sha256=" + hmac.new(b"shared", body, hashlib.sha256).hexdigest()
+        receive = app.service.receive_webhook
+        for wrong in (None, "sha256=00", good[:-1]):
+            with pytest.raises(Refused, match="signed"):
+                await receive("deploy", body, signature=wrong, delivery="1")
+        first = await receive("deploy", body, signature=good, delivery="1")
+        again = await receive("deploy", body, signature=good, delivery="1")
+        assert first.id == again.id
+        assert (await app.attend(first.id)).record.outputs == {"got": "main"}
