@@ -288,7 +288,7 @@ class _Daemon:
                     self._say_ready(on_ready)
                     await self.stop.wait()
                 await self._wind_down(loops)
-                web.should_exit = True
+                web.leave()
                 await http
             await app.performer.close()
 

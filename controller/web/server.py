@@ -25,7 +25,20 @@ Hook = Callable[..., Awaitable[ExecutionRecord]]
 
 
 class Server(uvicorn.Server):
-    """uvicorn in a loop of ours: signals are the daemon's business."""
+    """uvicorn in a loop of ours: signals are the daemon's business, and nothing ticks when idle."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._left = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Wait to be told to leave; uvicorn's own looks ten times a second."""
+        await self._left.wait()
+
+    def leave(self) -> None:
+        """Finish what is being answered, and end."""
+        self.should_exit = True
+        self._left.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -86,6 +99,7 @@ def server(
         access_log=False,
         lifespan="off",
         server_header=False,
+        date_header=False,  # it would have to be renewed every second
         timeout_graceful_shutdown=GRACE_SECONDS,
         ws="none",
     )
