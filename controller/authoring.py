@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from controller.core.content import face_signature
 from controller.core.definition import Workflow
 from controller.core.plan import Policy, Signature
 from controller.core.problem import NotFound, Refused
@@ -18,7 +19,7 @@ from controller.recording import faces
 from controller.source.directory import Found, Stat, snapshot
 from controller.source.export import to_yaml
 from controller.source.parse import Diagnostic, Limits, parse
-from controller.source.revision import CompiledWorkflow, Examiner, Revision, face_signature
+from controller.source.revision import CompiledWorkflow, Examiner, Revision
 from controller.store import Store, ledger
 from controller.views import Validation
 
@@ -78,7 +79,7 @@ class Author:
         """A directory, or a single file, as a snapshot of its own."""
         if place.is_dir():  # ruff: ignore[blocking-path-method-in-async-function]  # one look
             found = snapshot(place, {}, largest=self._limits.file_bytes)
-            return await self._examine(found, _Known(), now)
+            return await self._examine(found, _Known(), now, whole=True)
         content = read_file(place)
         return await self._examine(
             [self._found(str(place), content)], self._beside(place, now), now
@@ -109,7 +110,9 @@ class Author:
             raise InvalidDefinition(validation.diagnostics)
         return next(iter(revision.workflows.values()))
 
-    async def _examine(self, found: list[Found], known: _Known, now: int) -> Revision:
+    async def _examine(
+        self, found: list[Found], known: _Known, now: int, *, whole: bool = False
+    ) -> Revision:
         heads = await self._store.read(ledger.catalog)
         names = [name for name, head in heads.items() if head.status != "archived"]
         known.workflows = await faces(self._store, names) | known.workflows
@@ -117,9 +120,9 @@ class Author:
             for file in (await self._store.read(ledger.source_files, source.id)).values():
                 for each in file.definitions:
                     known.add(each)
-        return self._examiner(known, now).examine(found, {})
+        return self._examiner(known, now, whole=whole).examine(found, {})
 
-    def _examiner(self, known: _Known, now: int) -> Examiner:
+    def _examiner(self, known: _Known, now: int, *, whole: bool = False) -> Examiner:
         return Examiner(
             built_in=self._built_in,
             elsewhere=known.workflows,
@@ -128,6 +131,7 @@ class Author:
             limits=self._limits,
             read=lambda _: None,
             now=now,
+            whole=whole,
         )
 
     def _beside(self, file: Path, now: int) -> _Known:

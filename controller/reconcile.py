@@ -148,6 +148,7 @@ class Reconciler:
             limits=self._limits,
             read=self._read,
             now=now,
+            whole=True,
         )
         revision = await asyncio.to_thread(examiner.examine, found, known)
         return await self._apply(revision, heads, known, now)

@@ -56,14 +56,23 @@ def recompile(
         definition, _ = load_document(document)
         if isinstance(definition, Action):
             actions[definition.name] = action_signature(definition)
-    subflows = {name: _face(name, face) for name, face in content["subflows"].items()}
+    subflows = {name: face_signature(name, face) for name, face in content["subflows"].items()}
     plan, _ = compile_plan(workflow_in(content), actions, subflows, policy, digest)
     return plan
 
 
-def _face(name: str, face: Mapping[str, Iterable[Any]]) -> Signature:
+def face_signature(name: str, face: Mapping[str, Iterable[Any]]) -> Signature:
+    """What subflow steps must know of a workflow, from its declared inputs and outputs."""
     return Signature(
         name,
         tuple(Parameter.model_validate(item) for item in face["inputs"]),
         tuple(Output.model_validate(item) for item in face["outputs"]),
     )
+
+
+def face_of(signature: Signature) -> dict[str, Any]:
+    """Declared inputs and outputs as a document has them."""
+    return {
+        "inputs": [each.model_dump(mode="json", exclude_unset=True) for each in signature.inputs],
+        "outputs": [each.model_dump(mode="json", exclude_unset=True) for each in signature.outputs],
+    }

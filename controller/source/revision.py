@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.core.compile import check_action, check_triggers, compile_plan
-from controller.core.content import action_signature, content_of
-from controller.core.definition import Action, Output, Parameter, Workflow
+from controller.core.content import action_signature, content_of, face_of, face_signature
+from controller.core.definition import Action, Workflow
 from controller.core.graph import way_back
 from controller.core.plan import Policy, Signature, digest_of
 from controller.core.problem import Problem
@@ -97,6 +97,7 @@ class Examiner:
         actions: Documents of actions defined elsewhere that may be called.
         read: Content of a file that did not change, by path; None: it is gone.
         now: Epoch milliseconds; what "never fires" is measured from.
+        whole: These are all the files there are, so an action nobody calls here is called nowhere.
     """
 
     def __init__(  # ruff: ignore[too-many-arguments]  # all it goes by, by keyword
@@ -109,7 +110,9 @@ class Examiner:
         limits: Limits,
         read: Callable[[str], bytes | None],
         now: int,
+        whole: bool = False,
     ) -> None:
+        self._whole = whole
         self._built_in = built_in
         self._elsewhere = elsewhere
         self._defined_elsewhere = actions or {}
@@ -160,9 +163,7 @@ class Examiner:
         for opened in self._open.values():
             touched |= {_name(each) for each in opened.documents if each.definition is not None}
         for path, file in list(self._calm.items()):
-            if file.status == "invalid" or any(
-                _reached(each, touched) for each in file.definitions
-            ):
+            if file.problems or any(_reached(each, touched) for each in file.definitions):
                 content = self._read(path)
                 if content is not None:
                     self._look_at(Found(path, seen[path].stat, seen[path].digest, content))
@@ -214,6 +215,8 @@ class Examiner:
                 if isinstance(document.definition, Workflow):
                     self._workflow(opened, document, actions, documents, (signatures, faces))
         self._refuse_cycles()
+        if self._whole:
+            self._warn_of_unused()
 
     def _workflow(
         self,
@@ -230,7 +233,7 @@ class Examiner:
         opened.report(document, problems)
         opened.report(document, check_triggers(workflow, self._now))
         used = {name: documents[name] for name in plan.actions if name in documents}
-        started = {name: faces.get(name) or _face(signatures[name]) for name in plan.subflows}
+        started = {name: faces.get(name) or face_of(signatures[name]) for name in plan.subflows}
         content = content_of(document.data, used, started)
         self._calls[id(document)] = (plan.actions, plan.subflows)
         self._compiled[id(document)] = CompiledWorkflow(
@@ -269,6 +272,20 @@ class Examiner:
                 if isinstance(document.definition, Workflow):
                     faces[document.definition.name] = _document_face(document.data)
         return faces
+
+    def _warn_of_unused(self) -> None:
+        """Defined actions that no workflow calls."""
+        called = {name for actions, _ in self._calls.values() for name in actions}
+        for file in self._calm.values():
+            for each in file.definitions:
+                called.update(each.get("actions", ()))
+        for opened in self._open.values():
+            for document in opened.documents:
+                action = document.definition
+                if isinstance(action, Action) and action.name not in called:
+                    message = f"no workflow calls the action `{action.name}`"
+                    warning = Problem("unused-action", message, ("name",), severity="warning")
+                    opened.report(document, [warning])
 
     def _refuse_cycles(self) -> None:
         """A workflow that starts itself, however indirectly, is invalid."""
@@ -376,19 +393,3 @@ def _reached(definition: Json, touched: set[tuple[str, str]]) -> bool:
 
 def _document_face(document: Json) -> Json:
     return {"inputs": document.get("inputs") or [], "outputs": document.get("outputs") or []}
-
-
-def _face(signature: Signature) -> Json:
-    return {
-        "inputs": [each.model_dump(mode="json", exclude_unset=True) for each in signature.inputs],
-        "outputs": [each.model_dump(mode="json", exclude_unset=True) for each in signature.outputs],
-    }
-
-
-def face_signature(name: str, face: Json) -> Signature:
-    """What subflow steps must know of a workflow, from its declared inputs and outputs."""
-    return Signature(
-        name,
-        tuple(Parameter.model_validate(each) for each in face["inputs"]),
-        tuple(Output.model_validate(each) for each in face["outputs"]),
-    )

@@ -118,6 +118,20 @@ async def test_what_is_missing_may_come_later(tmp_path: Path, clock: FakeClock) 
         assert (outcome.invalid, outcome.drift.of(Fate.CREATED)) == ((), ["a"])
 
 
+async def test_an_action_nobody_calls_is_a_warning(tmp_path: Path, clock: FakeClock) -> None:
+    """It keeps nothing from running, and goes when a workflow calls the action."""
+    async with opened(tmp_path, clock) as place:
+        place.write("act.yaml", ACTION.format(name="greet", text="one"))
+        outcome = await place.reconcile()
+        assert outcome.invalid == ()
+        [status] = await place.app.service.sync_status()
+        assert [each["code"] for each in status.files[0].problems] == ["unused-action"]
+        place.write("a.yaml", FLOW.format(name="a", text="x", action="greet"))
+        await place.reconcile()
+        [status] = await place.app.service.sync_status()
+        assert [each.problems for each in status.files] == [[], []]
+
+
 async def test_a_broken_file_neither_changes_nor_prunes(tmp_path: Path, clock: FakeClock) -> None:
     """The last good version stays active, and the file's status says what is wrong."""
     async with opened(tmp_path, clock) as place:
