@@ -4,7 +4,6 @@ Refuses what could only fail later: cycles, unknown actions and names, values us
 exist, inputs that an action does not take, schedules that never fire. Reports all of it at once.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from controller.core.expression import (
     Template,
     compile_condition,
     compile_template,
+    suggestion,
 )
 from controller.core.graph import Graph
 from controller.core.inputs import check_inputs, fits
@@ -67,12 +67,6 @@ def compile_plan(
     """
     compiler = _Compiler(workflow, actions, subflows, policy)
     return compiler.plan(digest), compiler.problems
-
-
-def suggestion(name: str, known: Iterable[str]) -> str | None:
-    """`did you mean …?`, or None."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean `{close[0]}`?" if close else None
 
 
 class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing to compile
