@@ -2,21 +2,24 @@
 
 The map, in the order in which things flow (a test keeps it true):
 
-    source/          the definitions there are: snapshots of a directory or a checkout; the parser
-    reconcile.py     makes the database equal to the source: one revision, one transaction
+    source/          the definitions there are: snapshots of a directory or a repository, read
+    reconcile/       makes the database equal to its sources: one revision, one transaction
     store/           the database: tables, verbs, and the journal (group commit)
     schedule.py      whatever happens because time passed: fires, timers, deadlines, leases
     execute/         claims executions, decides, records, then performs: processes, sandbox, actions
     observe/         metrics, audit, health, traces: folds over the events published after a commit
 
+    planning.py      what a directory or a commit would change, for pull requests
     authoring.py     definitions that people bring, checked against what is recorded
     admission.py     the one place where an execution is created, or refused, with the reason
     catalog.py       recorded definitions by digest, compiled once
     recording.py     definitions as rows, whoever records them
     history.py       an execution's checkpoints read back: events, steps, what a retry starts from
+    judgement.py     whether a revision may be applied, and what the status says of it
     views.py         what is shown of definitions: validations, plans of a sync, sources
     facts.py         what happened, told after the commit to whoever listens
 
+    sources.py       what a person or a program may ask of sources: look, hold, roll back
     service.py       what a person or a program may ask for: authorise, decide, record
     web/             HTTP: the API, the live stream, the page
     cli/             the commands
@@ -27,9 +30,10 @@ The map, in the order in which things flow (a test keeps it true):
     clock.py         the only module that reads the time
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
-Imports go down only: `__main__ > cli > app > settings > web > service | reconcile | schedule |
-execute | observe > authoring > admission | views | history > catalog | recording > source | store |
-clock | facts > core`. The stages side by side never import each other; they meet in the store.
+Imports go down only: `__main__ > cli > app > settings > web > service | sources | reconcile |
+schedule | execute | observe > authoring | planning > judgement > admission | views | history >
+catalog | recording > source | store | clock | facts > core`. The stages side by side never import
+each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

@@ -19,11 +19,11 @@ import structlog
 
 from controller import __version__
 from controller.admission import Gate
-from controller.authoring import Author
+from controller.authoring import Author, check_directory
 from controller.catalog import Catalog
 from controller.clock import Clock, SystemClock
-from controller.core.problem import Refused, Unavailable
-from controller.execute.action import Registry
+from controller.core.problem import NotFound, Refused, Unavailable
+from controller.execute.action import BuiltIn, Registry
 from controller.execute.actions.loading import build
 from controller.execute.perform import Performer
 from controller.execute.sandbox import Sandboxer
@@ -33,11 +33,15 @@ from controller.execute.secrets import Secrets
 from controller.execute.worker import Worker
 from controller.facts import Bus
 from controller.history import ExecutionView
-from controller.reconcile import Reconciler
+from controller.planning import Planner
+from controller.reconcile import Reconciler, Wishes, mark_removed
 from controller.schedule import Scheduler
 from controller.service import WorkflowService
-from controller.settings import Settings, child_environment, load_settings
-from controller.source.watch import Watch
+from controller.settings import Settings, child_environment, git_environment, load_settings
+from controller.source.diagnostic import Diagnostic
+from controller.source.origin import Origin, origin_of
+from controller.source.spec import SourceSpec
+from controller.sources import SourceService
 from controller.store import Store, ledger
 from controller.store.identity import new_id
 from controller.store.lock import ControllerLock
@@ -96,6 +100,16 @@ class App:
             author=Author(store, self.catalog.built_in, settings.policy, settings.limits),
             ring=self.ring,
         )
+        self.specs = {each.name: each for each in settings.specs}
+        self.sources = SourceService(
+            store=store,
+            clock=clock,
+            specs=self.specs,
+            planner=Planner(
+                store, self.catalog.built_in, settings.policy, settings.limits, self.origin
+            ),
+            ring=self.ring,
+        )
         self.owner = f"{os.uname().nodename}:{os.getpid()}:{new_id(clock.now())[-8:]}"
 
     def ring(self) -> None:
@@ -120,6 +134,26 @@ class App:
             slots=self.settings.max_processes,
             heartbeat=self.settings.checkpoint_interval,
             root=root,
+        )
+
+    def origin(self, spec: SourceSpec) -> Origin:
+        """Where a source is looked at; its mirror is kept in the state directory."""
+        home = self.settings.state_dir.absolute() / "sources" / spec.name
+        return origin_of(spec, home, git_environment(), self.settings.max_file_bytes)
+
+    def reconciler(self, spec: SourceSpec, applied: Callable[[], None]) -> Reconciler:
+        """What keeps one source."""
+        return Reconciler(
+            spec=spec,
+            origin=self.origin(spec),
+            store=self.store,
+            clock=self.clock,
+            bus=self.bus,
+            built_in=self.catalog.built_in,
+            policy=self.settings.policy,
+            limits=self.settings.limits,
+            interval=self.settings.resync_interval,
+            applied=applied,
         )
 
     def lock(self, role: str) -> ControllerLock | None:
@@ -244,17 +278,11 @@ class _Daemon:
             wake=self.worker.wake,
             keep=Keep(self.settings.retention_days, self.settings.retention_keep_last),
         )
-        self.reconciler = Reconciler(
-            root=Path(self.settings.source),
-            store=app.store,
-            clock=app.clock,
-            bus=app.bus,
-            built_in=app.catalog.built_in,
-            policy=self.settings.policy,
-            limits=self.settings.limits,
-            resync=self.settings.resync_interval,
-            applied=self.scheduler.look_again,
-        )
+        self.reconcilers = {
+            name: app.reconciler(spec, self.scheduler.look_again)
+            for name, spec in app.specs.items()
+        }
+        self.wishes = Wishes(app.store, self.reconcilers.values())
         self.metrics = Metrics(__version__, self._levels)
 
     async def run(self, on_ready: Callable[[str], None] | None) -> None:
@@ -270,6 +298,7 @@ class _Daemon:
             listening = bind(self.settings.http_address)
             stack.callback(listening.close)
             await app.prepare()
+            await app.store.write(mark_removed, list(app.specs))
             stack.callback(app.bus.subscribe(self.metrics.observe))
             stack.enter_context(Doorbell(self.settings.state_dir, self._rang))
             app._ringers.append(self._rang)  # ruff: ignore[private-member-access]  # the app is ours
@@ -293,13 +322,17 @@ class _Daemon:
             await app.performer.close()
 
     async def _first_look(self) -> bool:
-        """Wait until the source was looked at; False: told to stop before."""
-        looked = asyncio.ensure_future(self.reconciler.first.wait())
+        """Wait until every source was looked at; False: told to stop before."""
+        looked = asyncio.ensure_future(self._looked())
         stopped = asyncio.ensure_future(self.stop.wait())
         await asyncio.wait({looked, stopped}, return_when=asyncio.FIRST_COMPLETED)
         looked.cancel()
         stopped.cancel()
         return not self.stop.is_set()
+
+    async def _looked(self) -> None:
+        for each in self.reconcilers.values():
+            await each.first.wait()
 
     def _say_ready(self, on_ready: Callable[[str], None] | None) -> None:
         self.health.started()
@@ -307,21 +340,20 @@ class _Daemon:
             "ready",
             version=__version__,
             http=self.settings.http_address,
-            source=str(self.settings.source),
+            sources=[each.location for each in self.app.specs.values()],
             database=self.app.store.where,
         )
         if on_ready is not None:
             on_ready(self.settings.http_address)
 
     def _loops(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        watch = Watch(Path(self.settings.source), self.reconciler.look_again)
-        self._watch = watch
         parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "worker": self.worker.run,
             "scheduler": self.scheduler.run,
-            "reconciler": lambda: self.reconciler.run(watch.check),
-            "heart": self._beat,
+            "wishes": self.wishes.run,
         }
+        parts |= {f"source {name}": each.run for name, each in self.reconcilers.items()}
+        parts["heart"] = self._beat
         return [tasks.create_task(self._supervise(name, part)) for name, part in parts.items()]
 
     async def _wind_down(self, loops: list[asyncio.Task[None]]) -> None:
@@ -329,8 +361,9 @@ class _Daemon:
         self.health.stopping()
         log.info("stopping", busy=self.worker.busy)
         self.scheduler.stop()
-        self.reconciler.stop()
-        self._watch.close()
+        self.wishes.stop()
+        for each in self.reconcilers.values():
+            each.stop()
         await self.worker.stop(self.settings.stop_grace)
         loops[-1].cancel()
         await asyncio.gather(*loops, return_exceptions=True)
@@ -361,6 +394,7 @@ class _Daemon:
     def _rang(self) -> None:
         self.worker.wake()
         self.scheduler.look_again()
+        self.wishes.look_again()
 
     def _stop_asked(self) -> None:
         self.stop.set()
@@ -416,6 +450,19 @@ async def open_app(settings: Settings | None = None) -> AsyncGenerator[App]:
         finally:
             with suppress(Unavailable):
                 await app.performer.close()
+
+
+def lint_directory(directory: Path, settings: Settings) -> list[Diagnostic]:
+    """Everything wrong with the files of a directory, without a database; raises `NotFound`."""
+    if not directory.is_dir():
+        raise NotFound(f"there is no directory {directory}", hint="name it with --root")
+    built_in = Registry(_unused).signatures
+    now = SystemClock().now()
+    return check_directory(directory, built_in, settings.policy, settings.limits, now).diagnostics
+
+
+def _unused(name: str) -> BuiltIn:
+    raise LookupError(name)  # what calls no action needs only signatures
 
 
 def run_main(main: Coroutine[Any, Any, T]) -> T:

@@ -15,11 +15,14 @@ from controller.core.content import face_signature
 from controller.core.definition import Workflow
 from controller.core.plan import Policy, Signature
 from controller.core.problem import NotFound, Refused
-from controller.recording import faces
-from controller.source.directory import Found, Stat, snapshot
+from controller.recording import signatures_of
+from controller.source.directory import Directory
+from controller.source.examine import Examiner
 from controller.source.export import to_yaml
+from controller.source.library import Library
 from controller.source.parse import Diagnostic, Limits, parse
-from controller.source.revision import CompiledWorkflow, Examiner, Revision
+from controller.source.revision import CompiledWorkflow, Revision
+from controller.source.snapshot import Found, Snapshot, Stat, too_large
 from controller.store import Store, ledger
 from controller.views import Validation
 
@@ -78,12 +81,10 @@ class Author:
     async def revision(self, place: Path, now: int) -> Revision:
         """A directory, or a single file, as a snapshot of its own."""
         if place.is_dir():  # ruff: ignore[blocking-path-method-in-async-function]  # one look
-            found = snapshot(place, {}, largest=self._limits.file_bytes)
+            found = Directory(place, self._limits.file_bytes).look({}, 0)
             return await self._examine(found, _Known(), now, whole=True)
-        content = read_file(place)
-        return await self._examine(
-            [self._found(str(place), content)], self._beside(place, now), now
-        )
+        found = self._found(str(place), read_file(place))
+        return await self._examine(found, self._beside(place, now), now)
 
     async def compile_one(
         self,
@@ -104,57 +105,55 @@ class Author:
         if name is not None:
             content = self._renamed(shown, content, name)
         known = self._beside(path, now) if path is not None else _Known()
-        revision = await self._examine([self._found(shown, content)], known, now)
+        revision = await self._examine(self._found(shown, content), known, now)
         validation = Validation.of(revision)
         if not validation.valid or len(revision.workflows) != 1:
             raise InvalidDefinition(validation.diagnostics)
         return next(iter(revision.workflows.values()))
 
     async def _examine(
-        self, found: list[Found], known: _Known, now: int, *, whole: bool = False
+        self, found: Snapshot, known: _Known, now: int, *, whole: bool = False
     ) -> Revision:
-        heads = await self._store.read(ledger.catalog)
-        names = [name for name, head in heads.items() if head.status != "archived"]
-        known.workflows = await faces(self._store, names) | known.workflows
+        origins = await self._store.read(ledger.origins)
+        faces = await self._store.read(ledger.faces, origins)
+        known.workflows = signatures_of(faces) | known.workflows
         for source in await self._store.read(ledger.sources):
             for file in (await self._store.read(ledger.source_files, source.id)).values():
                 for each in file.definitions:
                     known.add(each)
-        return self._examiner(known, now, whole=whole).examine(found, {})
+        return self._examiner(known, now, whole=whole).examine(found)
 
     def _examiner(self, known: _Known, now: int, *, whole: bool = False) -> Examiner:
         return Examiner(
+            library=Library(),
             built_in=self._built_in,
             elsewhere=known.workflows,
             actions=known.actions,
             policy=self._policy,
             limits=self._limits,
-            read=lambda _: None,
+            read=lambda _: {},
             now=now,
             whole=whole,
         )
 
     def _beside(self, file: Path, now: int) -> _Known:
         """What the other files of its directory define, as far as they are good."""
-        others = [
-            each
-            for each in snapshot(file.parent, {}, largest=self._limits.file_bytes)
-            if each.path != file.name
-        ]
+        every = Directory(file.parent, self._limits.file_bytes).look({}, 0).changed
+        others = Snapshot(tuple(each for each in every if each.path != file.name))
         known = _Known()
-        for each in self._examiner(_Known(), now).examine(others, {}).files.values():
+        for each in self._examiner(_Known(), now).examine(others).files.values():
             for definition in each.definitions:
                 known.add(definition)
         return known
 
-    def _found(self, path: str, content: bytes) -> Found:
-        """A single file as a snapshot finds it."""
+    def _found(self, path: str, content: bytes) -> Snapshot:
+        """A single file as a look finds it."""
         digest = hashlib.sha256(content).hexdigest()
         stat = Stat(len(content), 0, 0)
         if len(content) > self._limits.file_bytes:
-            size = f"has {len(content):,} bytes; at most {self._limits.file_bytes:,} are read"
-            return Found(path, stat, digest, refusal=size)
-        return Found(path, stat, digest, content)
+            refusal = too_large(len(content), self._limits.file_bytes)
+            return Snapshot((Found(path, stat, digest, refusal=refusal),))
+        return Snapshot((Found(path, stat, digest, content),))
 
     def _renamed(self, path: str, content: bytes, name: str) -> bytes:
         """The same documents, with the one workflow among them called `name`."""
@@ -174,3 +173,20 @@ def read_file(path: Path) -> bytes:
         raise NotFound(f"there is no file {path}") from None
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror}", reason="unreadable-file") from None
+
+
+def check_directory(
+    directory: Path, built_in: Mapping[str, Signature], policy: Policy, limits: Limits, now: int
+) -> Validation:
+    """Check the files of a directory against each other and nothing else."""
+    examiner = Examiner(
+        library=Library(),
+        built_in=built_in,
+        elsewhere={},
+        policy=policy,
+        limits=limits,
+        read=lambda _: {},
+        now=now,
+        whole=True,
+    )
+    return Validation.of(examiner.examine(Directory(directory, limits.file_bytes).look({}, 0)))

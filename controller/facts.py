@@ -31,6 +31,7 @@ class FactType(StrEnum):
     MISFIRED = "misfired"
     STEP = "step"
     RECONCILED = "reconciled"
+    DRIFTED = "drifted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from controller.core.definition import Output, Parameter, Schedule, ScheduledTrigger, Workflow
+from controller.core.content import face_signature
+from controller.core.definition import Schedule, ScheduledTrigger, Workflow
 from controller.core.plan import Signature
 from controller.core.timetable import Timetable, compile_timetable
-from controller.store import Store, ledger
 from controller.store.records import ScheduleRecord, VersionRecord, WorkflowRecord
 
 
@@ -42,6 +42,7 @@ def workflow_record(  # ruff: ignore[too-many-arguments]  # what the row has, by
         labels=dict(workflow.labels),
         created_at=now,
         updated_at=now,
+        revision=revision,
     )
     version = VersionRecord(
         digest=digest,
@@ -107,23 +108,12 @@ def first_run(timetable: Timetable, after: int) -> int | None:
     return None if due is None else due + timetable.delay(due)
 
 
-async def faces(store: Store, names: Sequence[str]) -> dict[str, Signature]:
-    """What subflow steps must know of recorded workflows."""
-    found: dict[str, Signature] = {}
-    for name in names:
-        record = await store.read(ledger.workflow, name)
-        if record is not None:
-            found[name] = face_of(record)
-    return found
-
-
-def face_of(record: WorkflowRecord) -> Signature:
-    """The declared inputs and outputs of a recorded workflow."""
-    return Signature(
-        record.name,
-        tuple(Parameter.model_validate(each) for each in record.inputs),
-        tuple(Output.model_validate(each) for each in record.outputs),
-    )
+def signatures_of(faces: Iterable[tuple[str, list[Any], list[Any]]]) -> dict[str, Signature]:
+    """What subflow steps must know of recorded workflows: of (name, inputs, outputs)."""
+    return {
+        name: face_signature(name, {"inputs": inputs, "outputs": outputs})
+        for name, inputs, outputs in faces
+    }
 
 
 def _schedule_id(workflow: str, config: Schedule) -> str:

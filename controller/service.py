@@ -46,7 +46,7 @@ from controller.store.records import (
     WorkflowRecord,
 )
 from controller.store.tables import Transaction
-from controller.views import SourceStatus, SyncPlan, Validation, sync_plan
+from controller.views import Validation
 
 ORIGIN = "api"
 """The owner of what is created by a person or a program rather than by a source."""
@@ -391,23 +391,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         """Active ones, by workflow."""
         return await self._store.read(ledger.schedules, workflow)
 
-    # -- sources ----------------------------------------------------------------------------
-
-    async def sync_status(self) -> list[SourceStatus]:
-        """Each source with its files, as the last reconcile left them."""
-        found = []
-        for source in await self._store.read(ledger.sources):
-            files = await self._store.read(ledger.source_files, source.id)
-            found.append(SourceStatus(source, list(files.values())))
-        return found
-
-    async def plan(self, directory: Path, origin: str = "definitions") -> SyncPlan:
-        """What reconciling a directory would change; nothing is written."""
-        now = self._clock.now()
-        if not directory.is_dir():  # ruff: ignore[blocking-path-method-in-async-function]  # one look
-            raise NotFound(f"there is no directory {directory}")
-        revision = await self._author.revision(directory, now)
-        return sync_plan(origin, revision, await self._store.read(ledger.catalog), now)
+    # -- the database -----------------------------------------------------------------------
 
     async def integrity(self) -> list[str]:
         """What is wrong with the database, for `doctor`; empty: nothing."""
@@ -499,7 +483,7 @@ def _put_owned(
                 hint="give it another name with --name, or delete the other one first",
             )
     ledger.put_workflow(tx, record, version)
-    ledger.put_schedules(tx, record.name, ORIGIN, schedules, now=record.updated_at)
+    ledger.put_schedules(tx, ORIGIN, {record.name: schedules}, now=record.updated_at)
 
 
 def _refuse_foreign(name: str, origin: str) -> None:

@@ -8,15 +8,24 @@ the seed's `config:` section with the seed's own names.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import from_json
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.core.duration import Duration
 from controller.core.plan import Policy
 from controller.core.problem import Refused
 from controller.source.parse import Limits, read_data
+from controller.source.spec import SourceSpec, spec_of
 
 PREFIX = "WINDLASS_"
 FILE = "windlass.yaml"
@@ -31,6 +40,16 @@ def _address(text: str) -> str:
     return text
 
 
+def _listed(value: object) -> object:
+    """A list in a variable of the environment is JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return from_json(value)
+    except ValueError as error:
+        raise ValueError(f"write it as a JSON list: {error}") from None
+
+
 class Settings(BaseSettings):
     """What the daemon and the commands go by; immutable once read."""
 
@@ -38,7 +57,13 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True
     )
 
-    source: str = Field("definitions", description="Directory of the definitions that are watched.")
+    source: str = Field(
+        "definitions",
+        description="Where the definitions are: a directory, or a repository as `URL#branch:path`.",
+    )
+    sources: Annotated[tuple[SourceSpec, ...], BeforeValidator(_listed)] = Field(
+        (), description="Several sources, or one with more to say; docs/gitops.md has the fields."
+    )
     state_dir: Path = Field(
         Path(".windlass"),
         description="Directory of everything the daemon keeps; `$STATE_DIRECTORY` under systemd.",
@@ -138,6 +163,21 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.sources and "source" in self.model_fields_set:
+            raise ValueError("give either `source` or `sources`")
+        names = [each.name for each in self.sources]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two sources are called {twice!r}")
+        return self
+
+    @property
+    def specs(self) -> tuple[SourceSpec, ...]:
+        """Every source, that of `source` among them."""
+        return self.sources or (SourceSpec.model_validate(spec_of(self.source)),)
+
     @property
     def url(self) -> str:
         """The database's URL."""
@@ -184,9 +224,11 @@ def load_settings(
         values |= found
         origin |= dict.fromkeys(found, where)
     try:
-        return Settings(**values)
+        settings = Settings(**values)
+        settings.specs  # ruff: ignore[useless-expression]  # so that a bad URL is refused here
     except ValidationError as error:
         raise _refusal(error, origin) from None
+    return settings
 
 
 def _sources(
@@ -212,6 +254,15 @@ def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "TMPDIR")
     found = {name: environment[name] for name in kept if name in environment}
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8"} | found
+
+
+def git_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What git and ssh see of the daemon's environment: an agent's socket and proxies besides."""
+    environment = os.environ if environ is None else environ
+    proxies = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    kept = ("SSH_AUTH_SOCK", *proxies, *(name.upper() for name in proxies))
+    found = {name: environment[name] for name in kept if name in environment}
+    return child_environment(environ) | found
 
 
 def _by_the_system(environment: Mapping[str, str]) -> dict[str, str]:
@@ -254,12 +305,17 @@ def _file_values(path: Path) -> dict[str, Any]:
 def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Refused:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
-    where = origin.get(name, "the settings")
+    where = origin.get(name, origin.get("source" if error.title == "SourceSpec" else name, ""))
+    place = ".".join(map(str, first["loc"])) or "sources"
+    if error.title == "SourceSpec":
+        place = "source"
+    where = where or "the settings"
     if first["type"] == "extra_forbidden":
         return Refused(
-            f"{where}: there is no setting `{name}`",
+            f"{where}: there is no setting `{place}`",
             reason="settings",
             hint="docs/settings.md lists all of them",
         )
     message = first["msg"].removeprefix("Value error, ")
-    return Refused(f"{where}: `{name}`: {message} (got {first['input']!r})", reason="settings")
+    got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    return Refused(f"{where}: `{place}`: {message}{got}", reason="settings")

@@ -1,15 +1,18 @@
 """What the service shows of definitions: validations, plans of a sync, sources with their files."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from controller.core.definition import ScheduledTrigger, Workflow
-from controller.core.drift import Drift, Fate, Recorded, Wanted, drift
+from controller.core.difference import Difference
+from controller.core.drift import Fate, Recorded, Wanted
 from controller.core.timetable import compile_timetable
+from controller.source.library import Library
 from controller.source.parse import Diagnostic
 from controller.source.revision import Revision
-from controller.store.records import FileRecord, SourceRecord, WorkflowHead
+from controller.source.snapshot import Commit
+from controller.store.records import FileRecord, SourceRecord, SourceWish, WorkflowHead
 
 FIRES_SHOWN = 5
 
@@ -37,20 +40,30 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """A source and its files, as the last reconcile left them."""
+    """A source and its files, as the last reconcile left them, and what people want of it."""
 
     source: SourceRecord
     files: list[FileRecord]
+    wish: SourceWish
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """What would become of one workflow."""
+    """What would become of one workflow.
+
+    Attributes:
+        differences: What its definition says otherwise than the one that is live.
+        next_fires: Its next due times, epoch milliseconds.
+        running: Executions that have not ended; they keep the version they started with.
+    """
 
     kind: Fate
     name: str
     path: str | None
     owner: str | None = None
+    differences: tuple[Difference, ...] = ()
+    next_fires: tuple[int, ...] = ()
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +71,23 @@ class SyncPlan:
     """What a reconcile would do.
 
     Attributes:
+        source: Whose workflows it would change.
+        revision: The commit that was planned; None: the files of a directory.
         changes: Workflows that would not stay as they are.
         diagnostics: Everything wrong with the files.
-        next_fires: For workflows that would change, their next due times, epoch milliseconds.
+        refusal: Why the source's policy would not apply it, if it would not.
     """
 
+    source: str
+    revision: str | None
     changes: list[PlannedChange]
     diagnostics: list[Diagnostic]
-    next_fires: Mapping[str, list[int]]
+    refusal: str | None = None
 
     @property
     def exit_status(self) -> int:
         """0: nothing to do, 2: changes, 1: problems (LANGUAGE, "GitOps")."""
-        if any(each.severity == "error" for each in self.diagnostics):
+        if self.refusal or any(each.severity == "error" for each in self.diagnostics):
             return 1
         return 2 if self.changes else 0
 
@@ -81,21 +98,28 @@ def diagnostics_of(revision: Revision) -> list[Diagnostic]:
     return sorted(found, key=lambda each: (each.path, each.line, each.column))
 
 
-def wanted(revision: Revision) -> list[Wanted]:
-    """Every workflow of a revision, as drift compares it."""
-    found = [
-        Wanted(each.definition.name, each.path, each.digest, each.definition.status)
-        for each in revision.workflows.values()
-    ]
-    found += [
-        Wanted(name, path, digest, status)
-        for name, (path, digest, status) in revision.standing.items()
-    ]
-    seen = {each.name for each in found}
-    found += [
-        Wanted(name, path, None) for name, path in revision.invalid.items() if name not in seen
-    ]
-    return found
+def wanted(revision: Revision, library: Library, names: Collection[str] | None) -> list[Wanted]:
+    """Workflows as drift compares them; `names` None: every one of the source."""
+    every = set(library.names("workflow")) | revision.invalid.keys() if names is None else names
+    return [found for name in every if (found := _wanted(name, revision, library)) is not None]
+
+
+def _wanted(name: str, revision: Revision, library: Library) -> Wanted | None:
+    """A workflow as the source has it; None: it has none of this name."""
+    if name in revision.workflows:
+        each = revision.workflows[name]
+        return Wanted(name, each.path, each.digest, each.definition.status)
+    found = library.definition(("workflow", name))
+    if found is None or library.files[found[0]].status == "invalid":
+        path = found[0] if found is not None else revision.invalid.get(name)
+        return Wanted(name, path, None) if path is not None else None
+    path, definition = found
+    return Wanted(name, path, definition["digest"], definition["status"])
+
+
+def commit_json(commit: Commit | None) -> dict[str, Any] | None:
+    """A commit as rows and answers have it."""
+    return asdict(commit) if commit is not None else None
 
 
 def recorded(heads: Mapping[str, WorkflowHead]) -> dict[str, Recorded]:
@@ -104,27 +128,6 @@ def recorded(heads: Mapping[str, WorkflowHead]) -> dict[str, Recorded]:
         name: Recorded(head.digest, head.origin, head.status, head.path)
         for name, head in heads.items()
     }
-
-
-def sync_plan(
-    origin: str, revision: Revision, heads: Mapping[str, WorkflowHead], now: int
-) -> SyncPlan:
-    """What applying a revision for an origin would do."""
-    difference: Drift = drift(origin, wanted(revision), recorded(heads))
-    kept = {Fate.UNCHANGED, Fate.INVALID}
-    changes = [
-        PlannedChange(fate, name, _path(name, revision, heads), difference.owner.get(name))
-        for name, fate in sorted(difference.fates.items())
-        if fate not in kept
-    ]
-    fires = {
-        each.name: next_fires(revision.workflows[each.name].definition, now)
-        for each in changes
-        if each.name in revision.workflows
-    }
-    return SyncPlan(
-        changes, diagnostics_of(revision), {name: due for name, due in fires.items() if due}
-    )
 
 
 def next_fires(workflow: Workflow, now: int) -> list[int]:
@@ -141,11 +144,3 @@ def next_fires(workflow: Workflow, now: int) -> list[int]:
                 found.add(following)
                 moment = following
     return sorted(found)[:FIRES_SHOWN]
-
-
-def _path(name: str, revision: Revision, heads: Mapping[str, WorkflowHead]) -> str | None:
-    compiled: Any = revision.workflows.get(name)
-    if compiled is not None:
-        return str(compiled.path)
-    head = heads.get(name)
-    return head.path if head is not None else None

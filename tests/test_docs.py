@@ -113,7 +113,7 @@ def test_every_code_is_documented() -> None:
     call = makers + r'\(\s*(?:[\w.]+,\s*)*"([a-z]+(?:-[a-z0-9]+)+|cycle)"'
     for path in (*python("controller/core"), *python("controller/source")):
         made |= set(re.findall(call, text(path)))
-    made |= set(re.findall(r'"code": "([a-z-]+)"', text(ROOT / "controller/reconcile.py")))
+    made |= set(re.findall(r'"code": "([a-z-]+)"', text(ROOT / "controller/reconcile/apply.py")))
     said = set(re.findall(r"(?m)^\| `([a-z0-9-]+)` \|", text(ROOT / "docs/diagnostics.md")))
     assert made - said == set()
 

@@ -123,7 +123,7 @@ def _controller(app: "App") -> Check:
 
 
 async def _sources(app: "App") -> list[Check]:
-    found = await app.service.sync_status()
+    found = await app.sources.statuses()
     return [
         Check(
             f"sync {each.source.id}",

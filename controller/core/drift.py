@@ -13,6 +13,7 @@ class Fate(StrEnum):
     UNCHANGED = "unchanged"
     INVALID = "invalid"
     PRUNED = "pruned"
+    KEPT = "kept"  # its file is gone, and the source does not prune
     REFUSED = "refused"  # somebody else owns it
 
 
@@ -50,11 +51,20 @@ class Drift:
     @property
     def changes(self) -> bool:
         """Whether anything would change."""
-        kept = {Fate.UNCHANGED, Fate.INVALID, Fate.REFUSED}
-        return any(fate not in kept for fate in self.fates.values())
+        return any(fate in CHANGING for fate in self.fates.values())
 
 
-def drift(origin: str, wanted: Iterable[Wanted], recorded: Mapping[str, Recorded]) -> Drift:
+CHANGING = frozenset({Fate.CREATED, Fate.UPDATED, Fate.PRUNED})
+"""The fates of workflows that do not stay as they are."""
+
+
+def drift(
+    origin: str,
+    wanted: Iterable[Wanted],
+    recorded: Mapping[str, Recorded],
+    *,
+    prune: bool = True,
+) -> Drift:
     """Compare; a source changes and prunes only what it owns.
 
     An archived workflow belongs to nobody: whoever brings its name back owns it. A name in an
@@ -78,5 +88,5 @@ def drift(origin: str, wanted: Iterable[Wanted], recorded: Mapping[str, Recorded
             fates[each.name] = Fate.UPDATED
     for name, known in recorded.items():
         if name not in fates and known.origin == origin and known.status != "archived":
-            fates[name] = Fate.PRUNED
+            fates[name] = Fate.PRUNED if prune else Fate.KEPT
     return Drift(fates, owner)

@@ -1,7 +1,7 @@
 """The order of one list of steps: `depends_on`, its default, its mistakes."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from controller.core.definition import Step
 from controller.core.problem import Path, Problem
@@ -87,13 +87,13 @@ class Graph:
             way.append(step)
 
 
-def way_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """A way from a node back to itself along edges; empty when there is none."""
+def way_back(start: str, edges: Callable[[str], Iterable[str]]) -> tuple[str, ...]:
+    """A way from a node back to itself along `edges`; empty when there is none."""
     seen: set[str] = set()
     front: list[tuple[str, ...]] = [(start,)]
     while front:
         way = front.pop()
-        for target in edges.get(way[-1], ()):
+        for target in edges(way[-1]):
             if target == start:
                 return (*way, start)
             if target not in seen:

@@ -1,68 +1,126 @@
-"""Snapshots of a directory: which definition files there are, and the bytes of those that changed.
+"""A directory as a source: which definition files differ from what is known.
 
-A snapshot is total: what cannot be read is in it as a problem, and a root that cannot be listed is
-`Unavailable` — never an empty directory, which would prune everything.
+A look is total: what cannot be read is in it as a problem, and a root that cannot be listed is
+`Unavailable` — never an empty directory, which would prune everything. It takes no file that is
+being written: one that an event says is open is left as it is known, and one that changed a moment
+ago is taken when it is still the same a moment later.
 """
 
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from controller.core.problem import Unavailable
+from controller.source.snapshot import (
+    SUFFIXES,
+    Found,
+    Known,
+    Snapshot,
+    Stat,
+    by_path,
+    too_large,
+)
 
-SUFFIXES = (".yaml", ".yml", ".json")
+FRESH = 100_000_000
+"""Nanoseconds: a file that changed no longer ago may still be written."""
 
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What tells a changed file from one that is the same, without reading it."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file of a snapshot.
-
-    Attributes:
-        path: Below the root, with `/`.
-        content: None when it is as known, or cannot be used.
-        digest: SHA-256 of the content, hexadecimal; of a file as known, the known one.
-        refusal: Why it is not read: a symlink out of the root, too large, not readable.
-    """
-
-    path: str
-    stat: Stat
-    digest: str
-    content: bytes | None = None
-    refusal: str | None = None
+SETTLE = 0.1
+"""Seconds after which such a file is looked at again."""
 
 
-Known = Mapping[str, tuple[Stat, str]]
-"""What the last snapshot found, by path: the stat and the digest."""
-
-
-def snapshot(root: Path, known: Known, *, largest: int) -> list[Found]:
-    """Every definition file below `root`, by path; hidden files and folders are left out.
+class Directory:
+    """A directory and what was unsettled in it at the last look.
 
     Args:
-        root: The directory; `Unavailable` when it cannot be listed.
-        known: Files whose stat is unchanged are not read again.
+        root: The directory.
         largest: Bytes; a larger file is refused unread.
     """
-    real = Path(os.path.realpath(root))
-    if not real.is_dir():
-        raise Unavailable(f"the source {root} is not a directory, or is not there")
-    return [
-        _look(entry, path, real, known.get(path), largest)
-        for path, entry in sorted(_walk(real, ""), key=itemgetter(0))
-    ]
+
+    def __init__(self, root: Path, largest: int) -> None:
+        self.root = root
+        self._largest = largest
+        self._pending: dict[str, Stat] = {}
+
+    def look(
+        self,
+        known: Known,
+        now_ns: int,
+        *,
+        near: Collection[str] | None = None,
+        writing: Collection[str] = (),
+    ) -> Snapshot:
+        """What differs from `known`; raises `Unavailable` when the root cannot be listed.
+
+        Args:
+            known: What the last look left, by path.
+            now_ns: Wall time, nanoseconds.
+            near: Look at these paths only, which are known to be complete; None: at everything.
+            writing: Paths that are open for writing: as known.
+        """
+        real = Path(os.path.realpath(self.root))
+        if not real.is_dir():
+            raise Unavailable(f"the source {self.root} is not a directory, or is not there")
+        if near is None:
+            there = dict(_walk(real, ""))
+        else:
+            there = {path: file for path in near if os.path.lexists(file := real / path)}
+        changed: list[Found] = []
+        unsettled = False
+        pending: dict[str, Stat] = {}
+        for path, file in there.items():
+            if path in writing:
+                continue
+            found = self._look_at(file, path, real, known)
+            if found is None:
+                continue
+            if near is None and self._is_unsettled(found, now_ns):
+                pending[path] = found.stat
+                unsettled = True
+            else:
+                changed.append(found)
+        self._pending = pending if near is None else self._pending
+        gone = (known.keys() if near is None else known.keys() & set(near)) - there.keys()
+        removed = tuple(sorted(gone - set(writing)))
+        return Snapshot(by_path(changed), removed, unsettled)
+
+    def read(self, paths: Sequence[str]) -> Mapping[str, bytes]:
+        """Contents of files, as far as they can be read."""
+        found: dict[str, bytes] = {}
+        for path in paths:
+            try:
+                found[path] = (self.root / path).read_bytes()
+            except OSError:
+                continue
+        return found
+
+    def _is_unsettled(self, found: Found, now_ns: int) -> bool:
+        age = now_ns - found.stat.mtime_ns
+        return abs(age) < FRESH and self._pending.get(found.path) != found.stat
+
+    def _look_at(self, file: Path, path: str, root: Path, known: Known) -> Found | None:
+        """One file, read or refused; None: it is as known, or went away meanwhile."""
+        before = known.get(path)
+        try:
+            there = file.stat()
+        except OSError as error:
+            if not file.is_symlink() and isinstance(error, FileNotFoundError):
+                return None
+            return _refused(path, Stat(0, 0, 0), f"cannot be read: {error.strerror}", known)
+        seen = _stat(there)
+        if before is not None and before.stat == seen and before.digest:
+            return None
+        refusal = _refusal(file, root, there, self._largest)
+        if refusal is not None:
+            return _refused(path, seen, refusal, known)
+        try:
+            with file.open("rb") as opened:
+                content = opened.read()
+                seen = _stat(os.fstat(opened.fileno()))
+        except OSError as error:
+            return _refused(path, seen, f"cannot be read: {error.strerror}", known)
+        return Found(path, seen, hashlib.sha256(content).hexdigest(), content)
 
 
 def identity(root: Path) -> tuple[int, int] | None:
@@ -77,6 +135,10 @@ def identity(root: Path) -> tuple[int, int] | None:
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
     try:
         entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        if prefix:
+            return  # it went away while we walked
+        raise Unavailable(f"the source {folder} went away") from None
     except OSError as error:
         raise Unavailable(f"cannot list {folder}: {error.strerror}") from None
     for entry in entries:
@@ -89,37 +151,22 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
             yield path, Path(entry.path)
 
 
-def _look(file: Path, path: str, root: Path, known: tuple[Stat, str] | None, largest: int) -> Found:
-    """One file: as known, read, or refused. What is half written is caught by looking again."""
-    try:
-        found = file.stat()
-    except OSError as error:
-        return Found(path, Stat(0, 0, 0), "", refusal=f"cannot be read: {error.strerror}")
-    seen = Stat(found.st_size, found.st_mtime_ns, found.st_ino)
-    refusal = _refusal(file, root, found, largest)
-    if refusal is not None:
-        return Found(path, seen, "", refusal=refusal)
-    if known is not None and known[0] == seen:
-        return Found(path, seen, known[1])
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        return Found(path, seen, "", refusal=f"cannot be read: {error.strerror}")
-    return Found(path, seen, hashlib.sha256(content).hexdigest(), content)
+def _stat(found: os.stat_result) -> Stat:
+    return Stat(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def _refused(path: str, seen: Stat, refusal: str, known: Known) -> Found | None:
+    """A file that cannot be used; None: that is known."""
+    before = known.get(path)
+    if before is not None and not before.digest and before.stat == seen:
+        return None
+    return Found(path, seen, "", refusal=refusal)
 
 
 def _refusal(file: Path, root: Path, found: os.stat_result, largest: int) -> str | None:
     """Why a file is not read, before it is opened."""
-    if not _within(file, root):
+    if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(root):
         return "is a symbolic link that leads out of the source"
     if not stat.S_ISREG(found.st_mode):
         return "is not a regular file"
-    if found.st_size > largest:
-        return f"has {found.st_size:,} bytes; at most {largest:,} are read"
-    return None
-
-
-def _within(file: Path, root: Path) -> bool:
-    if not file.is_symlink():
-        return True
-    return Path(os.path.realpath(file)).is_relative_to(root)
+    return too_large(found.st_size, largest) if found.st_size > largest else None

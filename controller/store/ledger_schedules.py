@@ -4,14 +4,14 @@ A schedule that will not fire has no `next_run_at`; the index of due times holds
 have one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select, update
 
 from controller.store.dialect import insert_or_ignore, upsert
 from controller.store.records import ScheduleRecord
-from controller.store.rows import every, one, pick, row_of
+from controller.store.rows import chunks, every, one, pick, row_of
 from controller.store.tables import Transaction, workflow_schedules
 
 _s = workflow_schedules.c
@@ -51,20 +51,22 @@ def add_schedule(tx: Transaction, record: ScheduleRecord) -> bool:
 
 
 def put_schedules(
-    tx: Transaction, workflow: str, origin: str, records: Sequence[ScheduleRecord], *, now: int
+    tx: Transaction, origin: str, wanted: Mapping[str, Sequence[ScheduleRecord]], *, now: int
 ) -> None:
-    """Make these the schedules that `origin` has for the workflow; others of it are stopped.
+    """Make these the schedules that `origin` has for each of the workflows; others are stopped.
 
     A schedule that was and stays active with the same timing keeps when it fires next, and one that
     came to its end with the same timing stays ended; any known one keeps when it last fired and
     when it was created. A record that is not active says why: `paused`.
     """
-    owned = pick(ScheduleRecord, workflow_schedules).where(
-        _s.workflow_id == workflow, _s.origin == origin
-    )
-    known = {each.id: each for each in every(tx, ScheduleRecord, owned)}
+    known: dict[str, ScheduleRecord] = {}
+    for some in chunks(list(wanted)):
+        owned = pick(ScheduleRecord, workflow_schedules).where(
+            _s.workflow_id.in_(some), _s.origin == origin
+        )
+        known |= {each.id: each for each in every(tx, ScheduleRecord, owned)}
     rows = []
-    for record in records:
+    for record in (each for records in wanted.values() for each in records):
         row = row_of(record)
         before = known.pop(record.id, None)
         if before is not None:

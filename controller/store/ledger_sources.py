@@ -1,15 +1,33 @@
-"""Sources, how their last reconcile went, and their files as they were last read."""
+"""Sources: how their last reconcile went, their files, their revisions, and what people wish."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import and_, delete, func, select, update
 
 from controller.store.dialect import upsert
-from controller.store.records import FileRecord, SourceRecord
+from controller.store.records import (
+    FileRecord,
+    RevisionRecord,
+    ScheduleRecord,
+    SourceRecord,
+    SourceWish,
+    WorkflowHead,
+)
 from controller.store.rows import chunks, every, one, pick, row_of
-from controller.store.tables import Transaction
+from controller.store.tables import Transaction, source_revisions, source_wishes
 from controller.store.tables import source_files as _files
 from controller.store.tables import sources as _sources
+from controller.store.tables import workflow_schedules as _schedules
+from controller.store.tables import workflows as _workflows
+
+_r = source_revisions.c
+
+Face = tuple[str, list[Any], list[Any]]
+"""A workflow's name, inputs and outputs."""
+
+REVISIONS_KEPT = 200
+"""Revisions of a source that its history keeps."""
 
 
 def source(tx: Transaction, source_id: str) -> SourceRecord | None:
@@ -25,6 +43,16 @@ def sources(tx: Transaction) -> list[SourceRecord]:
 def put_source(tx: Transaction, record: SourceRecord) -> None:
     """Create or replace it."""
     upsert(tx, _sources, [row_of(record)])
+
+
+def remove_source(tx: Transaction, source_id: str) -> None:
+    """Forget a source: its status, files, history and wishes; its workflows are not touched."""
+    for table in (_files, source_revisions, source_wishes):
+        tx.execute(delete(table).where(table.c.source_id == source_id))
+    tx.execute(delete(_sources).where(_sources.c.id == source_id))
+
+
+# -- files ------------------------------------------------------------------------------------
 
 
 def source_files(tx: Transaction, source_id: str) -> dict[str, FileRecord]:
@@ -46,3 +74,99 @@ def put_files(
     for some in chunks(deletes):
         tx.execute(delete(_files).where(_files.c.source_id == source_id, _files.c.path.in_(some)))
     upsert(tx, _files, [row_of(each) | {"source_id": source_id} for each in upserts])
+
+
+# -- what it owns -----------------------------------------------------------------------------
+
+
+def owned(tx: Transaction, source_id: str) -> list[WorkflowHead]:
+    """The workflows that a source owns and that are not archived."""
+    standing = _workflows.c.origin == source_id, _workflows.c.status != "archived"
+    return every(tx, WorkflowHead, pick(WorkflowHead, _workflows).where(*standing))
+
+
+def count_owned(tx: Transaction, source_id: str) -> int:
+    """How many there are."""
+    standing = _workflows.c.origin == source_id, _workflows.c.status != "archived"
+    return int(tx.scalar(select(func.count()).select_from(_workflows).where(*standing)) or 0)
+
+
+def schedules_of_source(tx: Transaction, source_id: str) -> list[ScheduleRecord]:
+    """Every schedule that a source gave its workflows and did not take away again."""
+    chosen = pick(ScheduleRecord, _schedules).where(_schedules.c.origin == source_id)
+    gone = and_(_schedules.c.active.is_(False), _schedules.c.reason.in_(("removed", "archived")))
+    return every(tx, ScheduleRecord, chosen.where(~gone))
+
+
+def faces(tx: Transaction, origins: Sequence[str]) -> list[Face]:
+    """Names, inputs and outputs of the standing workflows of these origins."""
+    c = _workflows.c
+    chosen = select(c.name, c.inputs, c.outputs).where(
+        c.origin.in_(origins), c.status != "archived"
+    )
+    return [(row[0], row[1], row[2]) for row in tx.execute(chosen)]
+
+
+def origins(tx: Transaction) -> list[str]:
+    """Who owns workflows."""
+    return list(tx.scalars(select(_workflows.c.origin).distinct()))
+
+
+# -- revisions --------------------------------------------------------------------------------
+
+
+def add_revision(tx: Transaction, record: RevisionRecord) -> list[str]:
+    """Add to the history, numbered here; the revisions that it does not keep any more."""
+    of = _r.source_id == record.source_id
+    last = int(tx.scalar(select(func.max(_r.number)).where(of)) or 0)
+    tx.execute(source_revisions.insert().values(row_of(record) | {"number": last + 1}))
+    old = of, _r.number <= last + 1 - REVISIONS_KEPT
+    dropped = set(tx.scalars(select(_r.revision).where(*old)))
+    if dropped:
+        tx.execute(delete(source_revisions).where(*old))
+        dropped -= set(tx.scalars(select(_r.revision).where(of, _r.revision.in_(dropped))))
+    return sorted(dropped)
+
+
+def revisions(tx: Transaction, source_id: str, limit: int = 20) -> list[RevisionRecord]:
+    """What was applied, newest first."""
+    chosen = pick(RevisionRecord, source_revisions).where(_r.source_id == source_id)
+    return every(tx, RevisionRecord, chosen.order_by(_r.number.desc()).limit(limit))
+
+
+def revision(tx: Transaction, revision: str) -> RevisionRecord | None:
+    """The last time a revision was applied, by any source, or None."""
+    chosen = pick(RevisionRecord, source_revisions).where(_r.revision == revision)
+    return one(tx, RevisionRecord, chosen.order_by(_r.applied_at.desc()))
+
+
+def revisions_like(tx: Transaction, source_id: str, prefix: str) -> list[str]:
+    """Applied revisions of a source that begin with a text."""
+    chosen = select(_r.revision).where(
+        _r.source_id == source_id, _r.revision.startswith(prefix, autoescape=True)
+    )
+    return sorted(set(tx.scalars(chosen)))
+
+
+# -- wishes -----------------------------------------------------------------------------------
+
+
+def wish(tx: Transaction, source_id: str) -> SourceWish:
+    """What people want of a source."""
+    chosen = pick(SourceWish, source_wishes).where(source_wishes.c.source_id == source_id)
+    return one(tx, SourceWish, chosen) or SourceWish(source_id)
+
+
+def wishes(tx: Transaction) -> dict[str, SourceWish]:
+    """Every wish, by source."""
+    return {each.source_id: each for each in every(tx, SourceWish, pick(SourceWish, source_wishes))}
+
+
+def put_wish(tx: Transaction, source_id: str, wanted: Mapping[str, object]) -> None:
+    """Want something else of a source: some of `held`, `approved`, `requested_at`."""
+    if not tx.scalar(
+        select(source_wishes.c.source_id).where(source_wishes.c.source_id == source_id)
+    ):
+        upsert(tx, source_wishes, [row_of(SourceWish(source_id))])
+    change = update(source_wishes).where(source_wishes.c.source_id == source_id)
+    tx.execute(change.values(dict(wanted)))

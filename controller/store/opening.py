@@ -21,7 +21,7 @@ from controller.store.tables import Transaction
 SCHEMA_TABLE = "windlass_schema"
 """Where alembic keeps the revision."""
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """The schema's revisions, oldest first: those under migrations/versions."""
 
 HEAD = REVISIONS[-1]

@@ -35,6 +35,7 @@ class WorkflowHead:
     origin: str
     status: str
     path: str | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class WorkflowRecord:
         digest: Of the compiled definition that new executions are pinned to.
         origin: Who owns it: `api`, or the id of a source.
         path: Of the file below the source's root, or None.
+        revision: Of the source when this version of it was applied, or None.
     """
 
     id: str
@@ -66,6 +68,7 @@ class WorkflowRecord:
     labels: dict[str, str]
     created_at: int
     updated_at: int
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +286,14 @@ class SourceRecord:
 
     Attributes:
         type: `git` or `directory`.
-        phase: `ready`, `degraded`, `failed` or `suspended`.
+        revision: The one that was applied last.
+        phase: `ready`, `degraded`, `rejected`, `held`, `suspended`, `failed` or `removed`.
+        reason: Of any phase but `ready`: a stable word, such as `invalid-files` or `unsigned`.
+        observed: The revision that was seen last, applied or not.
+        commit: The commit that was applied last: {id, author, subject, committed_at, signer}.
+        problems: Diagnostics of a revision that was rejected.
+        failures: Looks in a row that failed.
+        next_at: When it is looked at again without a hint.
     """
 
     id: str
@@ -295,6 +305,47 @@ class SourceRecord:
     message: str | None
     checked_at: int | None
     applied_at: int | None
+    observed: str | None = None
+    commit: JsonObject | None = None
+    problems: JsonArray | None = None
+    failures: int = 0
+    next_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceWish:
+    """What people want of a source.
+
+    Attributes:
+        held: {reason: `suspended` or `rollback`, revision, by, at}; None: it follows its source.
+        approved: The revision that may prune as much as it does.
+        requested_at: When somebody last asked to look at once.
+    """
+
+    source_id: str
+    held: JsonObject | None = None
+    approved: str | None = None
+    requested_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRecord:
+    """A revision that was applied; `number` counts from 1 in each source.
+
+    Attributes:
+        kind: `sync` or `rollback`.
+        counts: How many workflows met each fate.
+        rewritten: It does not come after the revision that was applied before it.
+    """
+
+    source_id: str
+    number: int
+    revision: str
+    kind: str
+    applied_at: int
+    commit: JsonObject | None
+    counts: dict[str, int]
+    rewritten: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +353,9 @@ class FileRecord:
     """A file of a source as it was last read.
 
     Attributes:
-        digest: SHA-256 of the content, hexadecimal.
+        digest: SHA-256 of the content, hexadecimal, or Git's id of the blob.
         status: `valid` or `invalid`.
-        definitions: What it defines: [{kind, name}].
+        definitions: What it defines in force: [{kind, name, …}].
     """
 
     path: str

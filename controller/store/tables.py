@@ -67,6 +67,8 @@ workflows = Table(
     Column("labels", Json, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("revision", Text),
+    _index("ix_workflows_origin", "origin"),
     _index("ix_workflows_name", "name", unique=True),
     _index("ix_workflows_status", "status"),
     _index("ix_workflows_digest", "digest"),
@@ -212,6 +214,35 @@ sources = Table(
     Column("message", Text),
     Column("checked_at", BigInteger),
     Column("applied_at", BigInteger),
+    Column("observed", Text),
+    Column("commit", Json),
+    Column("problems", Json),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("next_at", BigInteger),
+)
+
+source_wishes = Table(
+    "source_wishes",
+    metadata,
+    Column("source_id", Text, primary_key=True),
+    Column("held", Json),
+    Column("approved", Text),
+    Column("requested_at", BigInteger),
+)
+
+source_revisions = Table(
+    "source_revisions",
+    metadata,
+    Column("source_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("revision", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("applied_at", BigInteger, nullable=False),
+    Column("commit", Json),
+    Column("counts", Json, nullable=False),
+    Column("rewritten", Boolean, nullable=False),
+    _index("ix_source_revisions_revision", "revision"),
+    sqlite_with_rowid=False,
 )
 
 source_files = Table(

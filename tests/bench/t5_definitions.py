@@ -9,7 +9,6 @@ from pathlib import Path
 from controller.app import open_app, run_main
 from controller.reconcile import Reconciler
 from controller.settings import Settings
-from controller.source.watch import Watch
 from tests.bench.engine import row
 from tests.bench.limits import Limits
 from tests.bench.table import Row
@@ -40,19 +39,9 @@ CHANGES = 10
 
 @asynccontextmanager
 async def _reconciler(folder: Path, source: Path) -> AsyncGenerator[Reconciler, None]:
-    settings = Settings(state_dir=folder)
+    settings = Settings(state_dir=folder, source=str(source), resync_interval=600_000)
     async with open_app(settings) as app:
-        yield Reconciler(
-            root=source,
-            store=app.store,
-            clock=app.clock,
-            bus=app.bus,
-            built_in=app.catalog.built_in,
-            policy=settings.policy,
-            limits=settings.limits,
-            resync=600_000,
-            applied=lambda: None,
-        )
+        yield app.reconciler(app.specs["definitions"], lambda: None)
 
 
 async def _once(folder: Path, source: Path, count: int) -> float:
@@ -69,8 +58,7 @@ async def _changes(folder: Path, source: Path) -> list[float]:
     """Milliseconds from a file's replacement to its commit, file events included."""
     found: list[float] = []
     async with _reconciler(folder, source) as reconciler:
-        watch = Watch(source, reconciler.look_again)
-        loop = asyncio.ensure_future(reconciler.run(watch.check))
+        loop = asyncio.ensure_future(reconciler.run())
         await reconciler.first.wait()
         for number in range(CHANGES):
             target = source / f"w{number}.yaml"
@@ -83,7 +71,6 @@ async def _changes(folder: Path, source: Path) -> list[float]:
             await applied.wait()
             found.append((time.perf_counter() - begin) * 1000)
         reconciler.stop()
-        watch.close()
         await loop
     return found
 

@@ -1,67 +1,14 @@
 """The database is made equal to a directory, and nothing else is."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from controller.app import App
 from controller.core.drift import Fate
 from controller.core.problem import Refused
-from controller.reconcile import Outcome, Reconciler
-from controller.settings import Settings, load_settings
-from controller.store import Store
+from controller.settings import load_settings
 from tests.fake_clock import FakeClock
-
-FLOW = "name: {name}\ndescription: {text}\nsteps:\n  - {{id: a, type: action, action: {action}}}\n"
-ACTION = "kind: action\nname: {name}\nrun:\n  shell: echo {text}\n"
-
-
-class Place:
-    """A directory of definitions and a database."""
-
-    def __init__(self, app: App, clock: FakeClock, root: Path) -> None:
-        self.app = app
-        self.root = root
-        self.clock = clock
-
-    def write(self, path: str, text: str) -> None:
-        """Write a file, a moment later than the last one."""
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
-
-    async def reconcile(self) -> Outcome:
-        """As a daemon that has just started does."""
-        app = self.app
-        reconciler = Reconciler(
-            root=self.root,
-            store=app.store,
-            clock=self.clock,
-            bus=app.bus,
-            built_in=app.catalog.built_in,
-            policy=app.settings.policy,
-            limits=app.settings.limits,
-            resync=30_000,
-            applied=lambda: None,
-        )
-        return await reconciler.reconcile()
-
-    async def names(self) -> list[str]:
-        """Workflows that are not archived."""
-        return [each.name for each in await self.app.service.list_workflows()]
-
-
-@asynccontextmanager
-async def opened(folder: Path, clock: FakeClock) -> AsyncGenerator[Place]:
-    """A place of the test's own."""
-    settings = Settings(state_dir=folder / "state")
-    settings.state_dir.mkdir()
-    root = folder / "definitions"
-    root.mkdir()
-    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
-        yield Place(App(settings, store, clock), clock, root)
+from tests.service.place import ACTION, FLOW, opened
 
 
 async def test_files_become_workflows_and_go_again(tmp_path: Path, clock: FakeClock) -> None:
@@ -124,11 +71,11 @@ async def test_an_action_nobody_calls_is_a_warning(tmp_path: Path, clock: FakeCl
         place.write("act.yaml", ACTION.format(name="greet", text="one"))
         outcome = await place.reconcile()
         assert outcome.invalid == ()
-        [status] = await place.app.service.sync_status()
+        [status] = await place.app.sources.statuses()
         assert [each["code"] for each in status.files[0].problems] == ["unused-action"]
         place.write("a.yaml", FLOW.format(name="a", text="x", action="greet"))
         await place.reconcile()
-        [status] = await place.app.service.sync_status()
+        [status] = await place.app.sources.statuses()
         assert [each.problems for each in status.files] == [[], []]
 
 
@@ -141,7 +88,7 @@ async def test_a_broken_file_neither_changes_nor_prunes(tmp_path: Path, clock: F
         place.write("a.yaml", "name: a\nsteps: [\n")
         assert (await place.reconcile()).drift.of(Fate.INVALID) == ["a"]
         assert (await place.app.service.get_workflow("a")).digest == digest
-        [status] = await place.app.service.sync_status()
+        [status] = await place.app.sources.statuses()
         assert status.source.phase == "degraded"
         assert status.files[0].problems[0]["code"] == "yaml-syntax"
 
@@ -177,16 +124,16 @@ async def test_a_plan_is_what_a_reconcile_would_do(tmp_path: Path, clock: FakeCl
     """Exit status 2 with changes, 0 without, 1 with problems; nothing is written."""
     async with opened(tmp_path, clock) as place:
         place.write("a.yaml", FLOW.format(name="a", text="one", action="set"))
-        plan = await place.app.service.plan(place.root)
+        plan = await place.app.sources.plan(directory=place.root)
         assert ([(each.kind, each.name) for each in plan.changes], plan.exit_status) == (
             [("created", "a")],
             2,
         )
         assert await place.names() == []
         await place.reconcile()
-        assert (await place.app.service.plan(place.root)).exit_status == 0
+        assert (await place.app.sources.plan(directory=place.root)).exit_status == 0
         place.write("b.yaml", "name: b\n")
-        assert (await place.app.service.plan(place.root)).exit_status == 1
+        assert (await place.app.sources.plan(directory=place.root)).exit_status == 1
 
 
 def test_settings_come_from_the_nearest_source(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""`lint`: what a commit hook and a pipeline run; it needs no database and no controller."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.annotations import github, gitlab
+from controller.cli.ending import DONE, FAILED
+from controller.cli.output import print_json
+from controller.cli.session import note
+from controller.cli.sync import FORMATS
+
+if TYPE_CHECKING:
+    from controller.settings import Settings
+    from controller.source.diagnostic import Diagnostic
+
+
+@click.command("lint")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--root", type=click.Path(path_type=Path), help="Directory; default: the source's.")
+@click.option(
+    "--format",
+    "-f",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="How to print.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings, a YAML file.")
+def lint(paths: tuple[Path, ...], root: Path | None, form: str, config: Path | None) -> int:
+    """Check definition files against each other; exit status 1 if one is wrong.
+
+    With PATHS, as a commit hook gives them, all files are read and only what is wrong with these
+    is told.
+    """
+    from controller.app import lint_directory  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.settings import load_settings  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    settings = load_settings({}, config)
+    directory = root if root is not None else _directory(settings)
+    found = lint_directory(directory, settings)
+    wanted = _below(directory, paths)
+    shown = [each for each in found if not paths or each.path in wanted]
+    _print(shown, directory, form)
+    return FAILED if any(each.severity == "error" for each in shown) else DONE
+
+
+def _directory(settings: "Settings") -> Path:
+    """The first source's directory; of a repository, the directory one stands in."""
+    spec = settings.specs[0]
+    return spec.root if spec.url is None else Path(spec.path or ".")
+
+
+def _below(directory: Path, paths: Sequence[Path]) -> set[str]:
+    """Paths as the diagnostics have them; those outside of the directory are nobody's."""
+    real = directory.resolve()
+    every = [each.resolve() for each in paths]
+    return {each.relative_to(real).as_posix() for each in every if each.is_relative_to(real)}
+
+
+def _print(found: Sequence["Diagnostic"], directory: Path, form: str) -> None:
+    prefix = directory.as_posix() if not directory.is_absolute() and directory != Path() else ""
+    match form:
+        case "json":
+            print_json([each.as_json() for each in found])
+        case "github":
+            for line in github(found, prefix):
+                click.echo(line)
+        case "gitlab":
+            print_json(gitlab(found, prefix))
+        case _:
+            for each in found:
+                note(each.render())

@@ -1,0 +1,88 @@
+"""Whether a revision may be applied, and what the status says of it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from controller.core.drift import Drift, Fate
+from controller.core.problem import Refused, Unavailable
+from controller.source.revision import Revision
+from controller.source.spec import SourceSpec
+from controller.store.records import SourceWish
+
+SHOWN = 5
+"""Names that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A phase, and why.
+
+    Attributes:
+        problems: Diagnostics of a revision that is rejected for them.
+    """
+
+    phase: str
+    reason: str | None = None
+    message: str | None = None
+    problems: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def good(cls, invalid: Sequence[str], wish: SourceWish) -> Self:
+        """A revision is applied, but for files that are invalid; or it is held there."""
+        if wish.held is not None:
+            message = (
+                f"rolled back to {wish.held['revision'][:12]} by {wish.held['by']}, and stays there"
+                f" (`windlass sync:resume {wish.source_id}` follows the source again)"
+            )
+            return cls("held", "rollback", message)
+        if not invalid:
+            return cls("ready")
+        return cls("degraded", "invalid-files", f"{len(invalid)} invalid: {_listed(invalid)}")
+
+    @classmethod
+    def of(cls, error: Refused | Unavailable) -> Self:
+        """A source that cannot be looked at, or whose revision is refused."""
+        hint = getattr(error, "hint", None)
+        message = f"{error} ({hint})" if hint else str(error)
+        reason = getattr(error, "reason", "unreachable")
+        return cls("rejected" if isinstance(error, Refused) else "failed", reason, message)
+
+
+def judge(  # ruff: ignore[too-many-positional-arguments]  # all that it weighs
+    spec: SourceSpec,
+    wish: SourceWish,
+    found: str,
+    revision: Revision,
+    difference: Drift,
+    owned: int,
+) -> Judgement | None:
+    """Why a revision is not applied; None: it is.
+
+    Args:
+        spec: The source's policy.
+        wish: What people have said.
+        found: The revision.
+        revision: What it says.
+        difference: What it would change.
+        owned: How many workflows the source has.
+    """
+    invalid = sorted(path for path, each in revision.files.items() if each.status == "invalid")
+    if invalid and spec.on_invalid == "reject_revision":
+        message = f"not applied: {len(invalid)} invalid: {_listed(invalid)}"
+        problems = tuple(each for path in invalid for each in revision.files[path].problems)
+        return Judgement("rejected", "invalid-files", message, problems)
+    pruned = difference.of(Fate.PRUNED)
+    if len(pruned) * 100 > spec.prune_limit * owned and wish.approved != found:
+        message = (
+            f"not applied: it would archive {len(pruned)} of {owned} workflows"
+            f" ({_listed(pruned)}), and prune_limit is {spec.prune_limit} %"
+            f" (`windlass sync:approve {spec.name}` lets it, or bring the files back)"
+        )
+        return Judgement("held", "prune-limit", message)
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,129 @@
+"""What a directory or a commit would change, without changing it: for pull requests."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.core.difference import difference
+from controller.core.drift import CHANGING, Drift, Fate, drift
+from controller.core.plan import Policy, Signature
+from controller.core.problem import NotFound, Refused
+from controller.judgement import judge
+from controller.recording import signatures_of
+from controller.source.directory import Directory
+from controller.source.examine import Examiner
+from controller.source.library import Library
+from controller.source.origin import Look, Origin
+from controller.source.parse import Limits
+from controller.source.revision import Revision
+from controller.source.spec import SourceSpec
+from controller.store import Store, ledger
+from controller.store.records import WorkflowHead
+from controller.views import PlannedChange, SyncPlan, diagnostics_of, next_fires, recorded, wanted
+
+UNFINISHED = ("pending", "running", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans for the sources of one controller.
+
+    Attributes:
+        open_origin: Opens a source to look at earlier commits of it.
+    """
+
+    store: Store
+    built_in: Mapping[str, Signature]
+    policy: Policy
+    limits: Limits
+    open_origin: Callable[[SourceSpec], Origin]
+
+    async def of_directory(self, spec: SourceSpec, directory: Path, now: int) -> SyncPlan:
+        """What the source would change if its files were those of a directory."""
+        if not directory.is_dir():  # ruff: ignore[blocking-path-method-in-async-function]  # one look
+            raise NotFound(f"there is no directory {directory}")
+        place = Directory(directory, self.limits.file_bytes)
+        snapshot = await asyncio.to_thread(place.look, {}, 0)
+        return await self._plan(spec, Look(None, snapshot), now)
+
+    async def of_revision(self, spec: SourceSpec, revision: str | None, now: int) -> SyncPlan:
+        """What the source would change at a commit; None: as it is now."""
+        if spec.url is None and revision is not None:
+            message = f"the source {spec.name!r} is a directory: it has no revisions"
+            raise Refused(message, reason="no-history", hint="name a directory with --source")
+        origin = self.open_origin(spec)
+        try:
+            if revision is None:
+                look = await asyncio.to_thread(origin.look, {}, None, 0, whole=True)
+            else:
+                look = await asyncio.to_thread(origin.find, revision)
+        finally:
+            origin.close()
+        return await self._plan(spec, look, now)
+
+    async def _plan(self, spec: SourceSpec, look: Look, now: int) -> SyncPlan:
+        library = Library()
+        others = [each for each in await self.store.read(ledger.origins) if each != spec.name]
+        examiner = Examiner(
+            library=library,
+            built_in=self.built_in,
+            elsewhere=signatures_of(await self.store.read(ledger.faces, others)),
+            policy=self.policy,
+            limits=self.limits,
+            read=lambda _: {},
+            now=now,
+            whole=True,
+        )
+        revision = await asyncio.to_thread(examiner.examine, look.snapshot)
+        heads = await self.store.read(ledger.catalog)
+        found = wanted(revision, library, None)
+        drifted = drift(spec.name, found, recorded(heads), prune=spec.prune)
+        owned = sum(
+            each.origin == spec.name for each in heads.values() if each.status != "archived"
+        )
+        wish = await self.store.read(ledger.wish, spec.name)
+        verdict = judge(spec, wish, look.revision or library.fingerprint, revision, drifted, owned)
+        return SyncPlan(
+            source=spec.name,
+            revision=look.revision,
+            changes=await self._changes(drifted, revision, heads, now),
+            diagnostics=diagnostics_of(revision),
+            refusal=verdict.message if verdict is not None else None,
+        )
+
+    async def _changes(
+        self, drifted: Drift, revision: Revision, heads: Mapping[str, WorkflowHead], now: int
+    ) -> list[PlannedChange]:
+        shown = CHANGING | {Fate.REFUSED, Fate.KEPT}
+        return [
+            await self._change(name, fate, drifted.owner.get(name), revision, heads.get(name), now)
+            for name, fate in sorted(drifted.fates.items())
+            if fate in shown
+        ]
+
+    async def _change(  # ruff: ignore[too-many-positional-arguments]  # what is known of it
+        self,
+        name: str,
+        fate: Fate,
+        owner: str | None,
+        revision: Revision,
+        head: WorkflowHead | None,
+        now: int,
+    ) -> PlannedChange:
+        compiled = revision.workflows.get(name)
+        standing = head is not None and head.status != "archived"
+        counts = await self.store.read(ledger.status_counts, name) if standing else {}
+        before = None
+        if head is not None and standing and fate is Fate.UPDATED:
+            version = await self.store.read(ledger.version, head.digest)
+            before = version.content if version is not None else None
+        return PlannedChange(
+            kind=fate,
+            name=name,
+            path=compiled.path if compiled is not None else head.path if head else None,
+            owner=owner,
+            differences=difference(before, compiled.content) if compiled and before else (),
+            next_fires=tuple(next_fires(compiled.definition, now)) if compiled else (),
+            running=sum(counts.get(status, 0) for status in UNFINISHED),
+        )

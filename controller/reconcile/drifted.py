@@ -1,0 +1,45 @@
+"""What somebody changed in the database behind a source's back."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from controller.source.library import Library
+from controller.store.records import ScheduleRecord, WorkflowHead
+
+STANDING = {None, "paused", "ended"}
+"""Reasons of a schedule that is as its definition says, besides those of a fire left out."""
+
+
+def drifted_paths(
+    source: str,
+    library: Library,
+    heads: Mapping[str, WorkflowHead],
+    schedules: Iterable[ScheduleRecord],
+) -> Iterator[tuple[str, str]]:
+    """Files with a workflow that is not recorded as the last look left it, with its name.
+
+    Args:
+        source: The source's id.
+        library: What the last look left.
+        heads: Every workflow of the database.
+        schedules: Those the source gave its workflows.
+    """
+    counts: Counter[str] = Counter()
+    for each in schedules:
+        stopped = not each.active and each.reason not in STANDING
+        counts[each.workflow_id] += 0 if stopped else 1
+    for path, file in library.files.items():
+        for definition in file.definitions if file.status == "valid" else ():
+            name = definition["name"]
+            head = heads.get(name)
+            if definition["kind"] != "workflow" or _elsewhere(head, source):
+                continue
+            recorded = (head.digest, head.status, head.path) if head is not None else None
+            said = definition["digest"], definition["status"], path
+            if recorded != said or counts[name] != definition.get("schedules", counts[name]):
+                yield path, name
+
+
+def _elsewhere(head: WorkflowHead | None, source: str) -> bool:
+    """Whether somebody else owns the name, which is refused and not repaired."""
+    return head is not None and head.origin != source and head.status != "archived"

@@ -1,0 +1,341 @@
+"""One source, kept: the loop that looks, and the steps of one look."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from controller.clock import Clock
+from controller.core.drift import Drift, Fate, drift
+from controller.core.plan import Policy, Signature
+from controller.core.problem import Refused, Unavailable
+from controller.facts import Bus
+from controller.judgement import Judgement, judge
+from controller.reconcile.apply import (
+    Application,
+    application_of,
+    apply_revision,
+    invalid_paths,
+    owned_files,
+)
+from controller.reconcile.drifted import drifted_paths
+from controller.reconcile.status import Outcome, Standing, status_of
+from controller.reconcile.telling import Teller
+from controller.recording import signatures_of
+from controller.source.directory import SETTLE
+from controller.source.examine import Examiner
+from controller.source.library import ExaminedFile, Library
+from controller.source.origin import Look, Origin
+from controller.source.parse import Limits
+from controller.source.revision import Revision
+from controller.source.snapshot import Found, Snapshot, Stat
+from controller.source.spec import SourceSpec
+from controller.store import Store, ledger
+from controller.store.records import RevisionRecord, SourceRecord, WorkflowHead
+from controller.views import commit_json, recorded, wanted
+
+STALE = 300_000
+"""Milliseconds after which a status that has not changed is written again, for its `checked_at`."""
+
+log = structlog.get_logger("windlass.reconcile")
+
+
+class Reconciler:
+    """Keeps the workflows of one source as its files say.
+
+    Args:
+        spec: The source.
+        origin: Where it looks.
+        built_in: Signatures of built-in actions.
+        interval: Milliseconds between looks at a source that names no `interval`.
+        applied: Called when schedules or workflows may have changed.
+    """
+
+    def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
+        self,
+        *,
+        spec: SourceSpec,
+        origin: Origin,
+        store: Store,
+        clock: Clock,
+        bus: Bus,
+        built_in: Mapping[str, Signature],
+        policy: Policy,
+        limits: Limits,
+        interval: int,
+        applied: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.id = spec.name
+        self._origin = origin
+        self._store = store
+        self._clock = clock
+        self._teller = Teller(spec.name, bus)
+        self._built_in = built_in
+        self._policy = policy
+        self._limits = limits
+        self._interval = spec.interval or interval
+        self._applied = applied
+        self._library: Library | None = None
+        self._record: SourceRecord | None = None
+        self._unsettled = False
+        self._whole_at = 0
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self.first = asyncio.Event()
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def look_again(self) -> None:
+        """Something may have changed."""
+        self._woken.set()
+
+    def look_at_everything(self) -> None:
+        """Something may have changed, anywhere."""
+        self._whole_at = 0
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End the loop, and what it runs."""
+        self._stopping = True
+        self._origin.close()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Look whenever told to, and from time to time."""
+        while not self._stopping:
+            self._woken.clear()
+            self._origin.attend(self._woken.set)
+            now = self._clock.now()
+            due = now >= self._whole_at
+            try:
+                outcome = await self.reconcile(whole=due)
+                wait = self._wait(outcome.source)
+            except Unavailable as error:
+                log.warning("database unavailable; trying again", error=str(error))
+                self._forget()
+                wait = 1_000
+            if due or self._library is None:
+                self._whole_at = now + self._origin.interval(self._interval)
+            self.first.set()
+            timer = self._clock.call_at(self._clock.now() + wait, self._woken.set)
+            await self._woken.wait()
+            timer.cancel()
+
+    def _wait(self, source: SourceRecord) -> int:
+        """Milliseconds until the next look without a hint."""
+        if self._unsettled:
+            self._whole_at = 0
+            return int(SETTLE * 1000) + 1
+        if source.next_at is not None:
+            self._whole_at = 0
+            return max(source.next_at - self._clock.now(), 0)
+        return max(self._origin.interval(self._interval), 1)
+
+    def _forget(self) -> None:
+        """What is known may not be what is recorded: it is read again, and everything looked at."""
+        self._library = None
+        self._whole_at = 0
+
+    # -- one look ---------------------------------------------------------------------------
+
+    async def reconcile(self, *, whole: bool = True) -> Outcome:
+        """Look once, and apply what is there; `whole`: whatever the hints say, at everything."""
+        now = self._clock.now()
+        standing = await self._recall()
+        try:
+            outcome = await self._attempt(standing, now, whole=whole)
+        except BaseException:
+            self._forget()
+            raise
+        self._record = outcome.source
+        return outcome
+
+    async def _attempt(self, standing: Standing, now: int, *, whole: bool) -> Outcome:
+        held = standing.wish.held
+        if held is not None and held["reason"] == "suspended":
+            return await self._without_change(standing, now, Judgement("suspended", "suspended"))
+        try:
+            look = await asyncio.to_thread(self._look, standing, now, whole=whole)
+        except (Refused, Unavailable) as error:
+            return await self._without_change(standing, now, Judgement.of(error))
+        self._unsettled = look.snapshot.unsettled
+        return await self._carry_out(look, standing, now)
+
+    async def _recall(self) -> Standing:
+        """What the last look left, perhaps of an earlier daemon."""
+        wish = await self._store.read(ledger.wish, self.id)
+        if self._library is None:
+            files = await self._store.read(ledger.source_files, self.id)
+            self._record = await self._store.read(ledger.source, self.id)
+            there = self._record is not None and self._record.location == self.spec.location
+            self._library = Library(
+                ExaminedFile(
+                    path=path,
+                    stat=Stat(each.size, each.mtime_ns, each.inode) if there else Stat(0, 0, 0),
+                    digest=each.digest,
+                    status=each.status,
+                    problems=tuple(each.problems),
+                    definitions=tuple(each.definitions),
+                )
+                for path, each in files.items()
+            )
+        return Standing(self._record, wish, self._library)
+
+    def _look(self, standing: Standing, now: int, *, whole: bool) -> Look:
+        """Off the loop: it may take as long as a network does."""
+        held, files = standing.wish.held, standing.library.files
+        if held is not None:
+            return self._origin.at(held["revision"], files, standing.revision)
+        return self._origin.look(files, standing.revision, now, whole=whole)
+
+    async def _carry_out(self, look: Look, standing: Standing, now: int) -> Outcome:
+        library = standing.library
+        snapshot = look.snapshot
+        repaired: tuple[str, ...] = ()
+        heads = await self._store.read(ledger.catalog) if look.whole else {}
+        if look.whole:
+            snapshot, repaired = await self._with_drifted(look.snapshot, library, heads)
+        revision = await self._examine(snapshot, library, now)
+        names = None if look.whole else revision.touched
+        if names is not None:
+            heads = await self._store.read(ledger.heads, sorted(names))
+        difference = drift(
+            self.id, wanted(revision, library, names), recorded(heads), prune=self.spec.prune
+        )
+        found = look.revision or library.fingerprint
+        prunes = bool(difference.of(Fate.PRUNED))
+        owned = await self._store.read(ledger.count_owned, self.id) if prunes else 0
+        verdict = judge(self.spec, standing.wish, found, revision, difference, owned)
+        if verdict is not None:
+            library.restore(revision.before)
+            return await self._without_change(standing, now, verdict, found)
+        return await self._apply(look, revision, difference, standing, now, repaired)
+
+    async def _with_drifted(
+        self, snapshot: Snapshot, library: Library, heads: Mapping[str, WorkflowHead]
+    ) -> tuple[Snapshot, tuple[str, ...]]:
+        """The snapshot, with the files of workflows that are not recorded as the files say."""
+        schedules = await self._store.read(ledger.schedules_of_source, self.id)
+        changed = {each.path for each in snapshot.changed} | set(snapshot.removed)
+        paths = {
+            path: name
+            for path, name in drifted_paths(self.id, library, heads, schedules)
+            if path not in changed
+        }
+        if not paths:
+            return snapshot, ()
+        contents = await asyncio.to_thread(self._origin.read, library.files, list(paths))
+        again = tuple(
+            Found(path, library.files[path].stat, library.files[path].digest, content)
+            for path, content in contents.items()
+        )
+        return replace(snapshot, changed=snapshot.changed + again), tuple(sorted(paths.values()))
+
+    async def _examine(self, snapshot: Snapshot, library: Library, now: int) -> Revision:
+        others = [each for each in await self._store.read(ledger.origins) if each != self.id]
+        examiner = Examiner(
+            library=library,
+            built_in=self._built_in,
+            elsewhere=signatures_of(await self._store.read(ledger.faces, others)),
+            policy=self._policy,
+            limits=self._limits,
+            read=lambda paths: self._origin.read(library.files, paths),
+            now=now,
+            whole=True,
+        )
+        return await asyncio.to_thread(examiner.examine, snapshot)
+
+    # -- what comes of it -------------------------------------------------------------------
+
+    async def _apply(  # ruff: ignore[too-many-positional-arguments]  # all that was found
+        self,
+        look: Look,
+        revision: Revision,
+        difference: Drift,
+        standing: Standing,
+        now: int,
+        repaired: tuple[str, ...],
+    ) -> Outcome:
+        """Write what differs in one transaction, and say so."""
+        library = standing.library
+        for file in owned_files(revision, difference).values():
+            library.put(file)
+        invalid = invalid_paths(library.files[path] for path in library.troubled)
+        found = look.revision or library.fingerprint
+        commit = commit_json(look.snapshot.commit) or (
+            standing.record.commit if standing.record and standing.revision == found else None
+        )
+        source = status_of(self.spec, standing, Judgement.good(invalid, standing.wish), found, now)
+        source = replace(
+            source,
+            revision=found,
+            commit=commit,
+            applied_at=now
+            if difference.changes or found != standing.revision
+            else source.applied_at,
+        )
+        outcome = Outcome(source, difference, invalid, repaired)
+        history = await self._history(outcome, standing, now)
+        application = application_of(source, revision, difference, history, now)
+        if application.changes:
+            await self._write(application)
+            self._teller.tell(outcome, revision, library, now)
+            self._applied()
+        else:
+            await self._put_status(outcome, standing, now)
+        return outcome
+
+    async def _write(self, application: Application) -> None:
+        forgotten = await self._store.write(apply_revision, application)
+        if application.history is not None:
+            found = application.history.revision
+            await asyncio.to_thread(self._origin.applied, found, forgotten)
+
+    async def _history(
+        self, outcome: Outcome, standing: Standing, now: int
+    ) -> RevisionRecord | None:
+        """The row of a revision that is another one than before."""
+        found, before = outcome.source.revision, standing.revision
+        if found is None or found == before:
+            return None
+        rewritten = before is not None and not await asyncio.to_thread(
+            self._origin.follows, found, before
+        )
+        rolled_back = standing.wish.held is not None
+        if rewritten and not rolled_back:
+            log.warning("history was rewritten", source=self.id, before=before, now=found)
+        return RevisionRecord(
+            source_id=self.id,
+            number=0,
+            revision=found,
+            kind="rollback" if rolled_back else "sync",
+            applied_at=now,
+            commit=outcome.source.commit,
+            counts=outcome.counts(),
+            rewritten=rewritten and not rolled_back,
+        )
+
+    async def _without_change(
+        self, standing: Standing, now: int, judgement: Judgement, found: str | None = None
+    ) -> Outcome:
+        """Nothing is applied: what stands stays, and the status says why."""
+        source = status_of(self.spec, standing, judgement, found or self._origin.observed, now)
+        invalid = invalid_paths(standing.library.files[path] for path in standing.library.troubled)
+        outcome = Outcome(source, Drift(), invalid)
+        await self._put_status(outcome, standing, now)
+        return outcome
+
+    async def _put_status(self, outcome: Outcome, standing: Standing, now: int) -> None:
+        """Write the status if it says something new, or somebody waits for it."""
+        before, source = standing.record, outcome.source
+        timeless = replace(source, checked_at=None, next_at=None)
+        same = before is not None and replace(before, checked_at=None, next_at=None) == timeless
+        checked = before.checked_at if before is not None and before.checked_at else 0
+        asked = standing.wish.requested_at or 0
+        if same and asked <= checked and now - checked < STALE:
+            return
+        await self._store.write(ledger.put_source, source)
+        if not same:
+            self._teller.say(outcome, standing.library, now)

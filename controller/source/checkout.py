@@ -1,0 +1,383 @@
+"""A Git repository as a source: a bare mirror, fetched; the changed blobs read; no work tree.
+
+    refresh → the commit that the reference names now (the network's part)
+    look    → what differs from what is known, at that commit (the mirror's part)
+
+What was applied keeps a reference of its own in the mirror, so that a force push or a vanished
+branch takes nothing away that a rollback may need. A mirror that is damaged is thrown away and
+fetched anew.
+"""
+
+import posixpath
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from controller.core.problem import Refused
+from controller.core.semver import range_of
+from controller.source.git import CONFIG, Git, GitError
+from controller.source.snapshot import (
+    Commit,
+    Found,
+    Known,
+    Seen,
+    Snapshot,
+    Stat,
+    by_path,
+    is_definition,
+    too_large,
+)
+from controller.source.spec import SourceSpec
+
+TARGET = "refs/windlass/target"
+APPLIED = "refs/windlass/applied/"
+PLANNED = "refs/windlass/planned"
+
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+
+_LINK, _MODULE, _ABSENT = "120000", "160000", "000000"
+_HEADER = 3
+"""Words before a blob's content: id, type, size."""
+_HOPS = 10
+"""Symbolic links that are followed from one to the next."""
+
+
+class _Entry(NamedTuple):
+    mode: str
+    oid: str
+
+
+class Checkout:
+    """The mirror of one source.
+
+    Args:
+        spec: A source with `url`.
+        home: A directory of the mirror's own; made when it is needed.
+        environment: `PATH` and the like.
+        largest: Bytes; a larger file is refused unread.
+    """
+
+    def __init__(
+        self, spec: SourceSpec, home: Path, environment: Mapping[str, str], largest: int
+    ) -> None:
+        self._spec = spec
+        self._home = home
+        self._git = Git(home, environment, spec)
+        self._largest = largest
+        self._tag: str | None = None
+        self._plain: set[str] = set()  # commits without links
+
+    def close(self) -> None:
+        """End what runs."""
+        self._git.close()
+
+    # -- the network's part -----------------------------------------------------------------
+
+    def refresh(self) -> str:
+        """The commit that the reference names now; raises `GitError`."""
+        self._prepare()
+        spec = self._spec
+        if spec.commit is not None:
+            self._fetch_commit(spec.commit)
+        else:
+            self._fetch(f"+{self._reference()}:{TARGET}")
+        return self._line("rev-parse", "--verify", "--quiet", f"{TARGET}^{{commit}}")
+
+    def _reference(self) -> str:
+        spec = self._spec
+        self._tag = spec.tag
+        if spec.semver is not None:
+            self._tag = self._newest(spec.semver)
+        if self._tag is not None:
+            return f"refs/tags/{self._tag}"
+        return f"refs/heads/{spec.branch}" if spec.branch is not None else "HEAD"
+
+    def _newest(self, wanted: str) -> str:
+        listed = self._remote("ls-remote", "--tags", "--refs", "--", self._url)
+        tags = [line.partition("refs/tags/")[2] for line in listed.decode().splitlines()]
+        allowed = range_of(wanted)
+        newest = allowed.newest(tags) if allowed is not None else None
+        if newest is None:
+            message = f"no tag of {self._url} is in the range {wanted!r}"
+            raise GitError(message, reason="ref-gone", hint="push a tag such as v1.2.3")
+        return newest
+
+    def _fetch_commit(self, commit: str) -> None:
+        """The commit, if it is not here; servers that name no single commits give all they have."""
+        if not self._has(commit):
+            try:
+                self._fetch(f"+{commit}:{TARGET}")
+            except GitError as error:
+                if error.reason != "ref-gone":
+                    raise
+                self._fetch("+refs/heads/*:refs/windlass/all/*")
+            if not self._has(commit):
+                message = f"{self._url} has no commit {commit}"
+                raise GitError(message, reason="ref-gone", hint="check `commit`")
+        self._git.local("update-ref", TARGET, commit)
+
+    def _fetch(self, refspec: str) -> None:
+        self._remote(
+            "fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--no-auto-gc",
+            "--no-recurse-submodules", "--refmap=", "--", self._url, refspec,
+        )  # fmt: skip
+
+    def _remote(self, *arguments: str) -> bytes:
+        return self._git.remote(*arguments, seconds=self._spec.timeout / 1000)
+
+    @property
+    def _url(self) -> str:
+        assert self._spec.url is not None  # ruff: ignore[assert]  # only for one with a URL
+        return self._spec.url
+
+    def _prepare(self) -> None:
+        """A mirror that is there, and whole."""
+        config = self._home / "gitconfig"
+        mirror = self._home / "mirror.git"
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not config.is_file() or config.read_text() != CONFIG:
+            config.write_text(CONFIG)
+        if not (mirror / "HEAD").is_file():
+            shutil.rmtree(mirror, ignore_errors=True)
+            self._git.local("init", "--quiet", "--bare", "--template=", str(mirror))
+
+    def discard(self) -> None:
+        """Throw the mirror away; the next `refresh` fetches all of it."""
+        shutil.rmtree(self._home / "mirror.git", ignore_errors=True)
+
+    # -- the mirror's part ------------------------------------------------------------------
+
+    def commit(self, revision: str, signer: str | None = None) -> Commit:
+        """Who made a commit, when, and what for; raises `GitError`."""
+        shown = self._git.local("show", "-s", "--format=%H%x00%an%x00%ct%x00%s", revision, "--")
+        id_, author, seconds, subject = shown.decode("utf-8", "replace").rstrip("\n").split("\0")
+        return Commit(id_, author, subject, int(seconds) * 1000, signer)
+
+    def resolve(self, revision: str) -> str:
+        """The whole id of a commit that is named in short, or by a branch or tag of the mirror."""
+        try:
+            return self._line("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        except GitError:
+            message = f"the mirror of {self._url} has no commit {revision!r}"
+            hint = "`windlass sync:history` lists the revisions that were applied"
+            raise Refused(message, reason="not-found", hint=hint) from None
+
+    def find(self, revision: str) -> str:
+        """The id of a commit, branch, tag or other reference, fetched where it is not here."""
+        self._prepare()
+        if _COMMIT.fullmatch(revision) and self._has(revision):
+            return self.resolve(revision)
+        names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
+        for name in names if not _COMMIT.fullmatch(revision) else (revision,):
+            try:
+                self._fetch(f"+{name}:{PLANNED}")
+            except GitError as error:
+                if error.reason != "ref-gone":
+                    raise
+            else:
+                return self.resolve(PLANNED)
+        return self.resolve(revision)
+
+    def follows(self, revision: str, before: str) -> bool:
+        """Whether a commit comes after another; False: history was rewritten between them."""
+        arguments = ("merge-base", "--is-ancestor", before, revision)
+        try:
+            self._git.local(*arguments)
+        except GitError:
+            return False
+        return True
+
+    def keep(self, revision: str, forgotten: Sequence[str] = ()) -> None:
+        """Keep a commit that was applied, whatever becomes of its branch, and let go of others."""
+        lines = [f"update {APPLIED}{revision} {revision}"]
+        lines += [f"delete {APPLIED}{each}" for each in forgotten if each != revision]
+        self._git.local("update-ref", "--stdin", given="\n".join([*lines, ""]).encode())
+
+    def pack(self) -> None:
+        """Put the mirror's many small files into few."""
+        self._git.local("pack-refs", "--all")
+        self._git.local(
+            "-c", "gc.auto=1000", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"
+        )
+
+    def signed(self) -> tuple[str, ...]:
+        """What may carry the signature: the tag that is followed, if it is one of its own."""
+        if self._tag is None or self._line("cat-file", "-t", TARGET) != "tag":
+            return ()
+        return (TARGET,)
+
+    @property
+    def git(self) -> Git:
+        """The command, for whoever verifies signatures."""
+        return self._git
+
+    def look(
+        self, revision: str, known: Known, base: str | None = None, signer: str | None = None
+    ) -> Snapshot:
+        """What differs from `known` at a commit; raises `GitError` and `Refused`.
+
+        Args:
+            revision: The commit.
+            known: What the last look left, by path.
+            base: The commit that `known` is of, if it is one as a whole.
+            signer: Who signed it, if that was asked.
+        """
+        entries, gone = self._difference(revision, base) or self._whole(revision, known)
+        changed = {path: each for path, each in entries.items() if _differs(each, known.get(path))}
+        contents = dict(self._blobs({path: each.oid for path, each in changed.items()}))
+        found = [self._found(path, each, contents.get(path)) for path, each in changed.items()]
+        removed = tuple(sorted(known.keys() & gone))
+        return Snapshot(by_path(found), removed, commit=self.commit(revision, signer))
+
+    def _whole(self, revision: str, known: Known) -> tuple[dict[str, _Entry], set[str]]:
+        """Every definition file of a commit, and what is known of others."""
+        entries = self._entries(revision)
+        return entries, known.keys() - entries.keys()
+
+    def _difference(
+        self, revision: str, base: str | None
+    ) -> tuple[dict[str, _Entry], set[str]] | None:
+        """The definition files that differ between two commits; None: look at all of them.
+
+        A link may lead to a file that changed, so where there are links all are looked at.
+        """
+        if base is None or base not in self._plain:
+            return None
+        below = [
+            f"{each}:{self._spec.path}" if self._spec.path else each for each in (base, revision)
+        ]
+        try:
+            listed = self._git.local("diff-tree", "-r", "-z", "--raw", "--no-renames", *below)
+        except GitError:
+            return None
+        fields = listed.decode("utf-8", "surrogateescape").split("\0")
+        entries: dict[str, _Entry] = {}
+        gone: set[str] = set()
+        for head, path in zip(fields[::2], fields[1::2], strict=False):
+            _, mode, _, oid, _ = head.split()
+            if mode in {_LINK, _MODULE}:
+                return None
+            if is_definition(path):
+                gone.add(path) if mode == _ABSENT else entries.update({path: _Entry(mode, oid)})
+        self._plain.add(revision)
+        return entries, gone
+
+    def read(self, known: Known, paths: Sequence[str]) -> Mapping[str, bytes]:
+        """Contents of files as they are known."""
+        oids = {path: known[path].digest for path in paths if known[path].digest}
+        return {path: each for path, each in self._blobs(oids) if isinstance(each, bytes)}
+
+    def _found(self, path: str, entry: _Entry, content: bytes | int | None) -> Found:
+        if entry.mode == _LINK:
+            refusal = "is a symbolic link that leads to no file of the source"
+            return Found(path, _stat(entry), "", refusal=refusal)
+        if isinstance(content, bytes):
+            return Found(path, _stat(entry), entry.oid, content)
+        return Found(path, _stat(entry), "", refusal=too_large(content or 0, self._largest))
+
+    def _entries(self, revision: str) -> dict[str, _Entry]:
+        """Every definition file of a commit; links stand for the file they lead to."""
+        below = f"{revision}:{self._spec.path}" if self._spec.path else revision
+        try:
+            listed = self._git.local("ls-tree", "-r", "-z", "--full-tree", below)
+        except GitError as error:
+            if error.reason in {"not-found", "git"} and self._has(revision):
+                message = f"there is no directory `{self._spec.path}` in {revision[:12]}"
+                hint = "check `path`; what is applied stays"
+                raise Refused(message, reason="path-gone", hint=hint) from None
+            raise
+        every = dict(_parsed(listed.decode("utf-8", "surrogateescape")))
+        modules = sorted(path for path, each in every.items() if each.mode == _MODULE)
+        if modules:
+            message = f"`{modules[0]}` is a submodule, and its files would be left out"
+            hint = "add the files themselves, or make it a source of its own"
+            raise Refused(message, reason="submodule", hint=hint)
+        links = {path for path, each in every.items() if each.mode == _LINK}
+        found = {path: each for path, each in every.items() if is_definition(path)}
+        if links & found.keys():
+            targets = dict(self._blobs({path: every[path].oid for path in links}))
+            found |= {path: _target(path, every, targets) for path in links & found.keys()}
+        else:
+            self._plain.add(revision)
+        return found
+
+    def _blobs(self, oids: Mapping[str, str]) -> Iterator[tuple[str, bytes | int]]:
+        """Contents by path, or the size of what is too large; one command reads them all."""
+        if not oids:
+            return
+        wanted = list(oids.items())
+        sizes = self._batch("--batch-check", [oid for _, oid in wanted])
+        small: list[str] = []
+        for path, _ in wanted:
+            size = int(bytes(next(sizes)))
+            if size > self._largest:
+                yield path, size
+            else:
+                small.append(path)
+        contents = self._batch("--batch", [oids[path] for path in small])
+        yield from zip(small, map(bytes, contents), strict=True)
+
+    def _batch(self, option: str, oids: Sequence[str]) -> Iterator[memoryview | bytes]:
+        """Sizes or contents of blobs, in this order."""
+        given = "".join(f"{oid}\n" for oid in oids).encode()
+        answer = self._git.local("cat-file", option, given=given) if oids else b""
+        place = 0
+        for oid in oids:
+            end = answer.index(b"\n", place)
+            header = answer[place:end].split()
+            place = end + 1
+            if header[:1] != [oid.encode()] or len(header) != _HEADER:
+                raise GitError(f"the mirror lost {oid}", reason="damaged")
+            if option == "--batch-check":
+                yield header[2]
+            else:
+                size = int(header[2])
+                yield memoryview(answer)[place : place + size]
+                place += size + 1
+
+    def _has(self, commit: str) -> bool:
+        try:
+            self._git.local("cat-file", "-e", f"{commit}^{{commit}}")
+        except GitError:
+            return False
+        return True
+
+    def _line(self, *arguments: str) -> str:
+        return self._git.local(*arguments).decode().strip()
+
+
+def _parsed(listed: str) -> Iterable[tuple[str, _Entry]]:
+    """Of `MODE TYPE OID`, a tab and the path for each file."""
+    for line in listed.split("\0"):
+        if line:
+            head, _, path = line.partition("\t")
+            mode, _, oid = head.split(" ")
+            yield path, _Entry(mode, oid)
+
+
+def _target(path: str, every: Mapping[str, _Entry], links: Mapping[str, bytes | int]) -> _Entry:
+    """The file a link leads to, or the link itself where it leads to none of the source."""
+    here = path
+    for _ in range(_HOPS):
+        content = links[here]
+        aim = content.decode("utf-8", "surrogateescape") if isinstance(content, bytes) else ""
+        here = posixpath.normpath(posixpath.join(posixpath.dirname(here), aim))
+        found = every.get(here)
+        if found is None or posixpath.isabs(aim):
+            break
+        if found.mode != _LINK:
+            return found
+    return every[path]
+
+
+def _differs(entry: _Entry, known: Seen | None) -> bool:
+    if known is not None and not known.digest:  # it could not be used
+        return known.stat != _stat(entry)
+    return known is None or known.digest != entry.oid
+
+
+def _stat(entry: _Entry) -> Stat:
+    """A blob has no times; what tells one from another is its id."""
+    return Stat(0, 0, int(entry.oid[:15], 16))

@@ -1,0 +1,291 @@
+"""The git command: what it is asked, how long it may take, and what its failures mean.
+
+Nothing of the user's or the system's configuration reaches it, no hook runs, nothing is asked at a
+terminal, and only https, ssh and files are spoken. A token goes to git by a credential helper that
+reads it where it is: it stands in no argument, no environment and no file of ours.
+"""
+
+import os
+import re
+import shlex
+import signal
+import subprocess  # ruff: ignore[suspicious-subprocess-import]  # git, with a list of arguments
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+from controller.core.problem import Unavailable
+from controller.source.spec import SourceSpec
+
+LOCAL_SECONDS = 60.0
+"""Bound of a command that asks nobody else."""
+
+SHOWN = 300
+"""Characters of git's own message that people see."""
+
+
+class GitError(Unavailable):
+    """A git command failed; the next look tries again.
+
+    Attributes:
+        reason: `auth`, `host-key`, `tls`, `not-found`, `ref-gone`, `unreachable`, `timeout`,
+            `no-git` or `git`.
+        hint: What to do about it, or None.
+    """
+
+    def __init__(self, message: str, *, reason: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.hint = hint
+
+
+_MEANING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "host-key",
+        "put the server's key into `known_hosts_file`",
+        ("host key verification failed",),
+    ),
+    (
+        "auth",
+        "check `token_file`, `credential_command` or `ssh_key_file`, and what the key may read",
+        ("permission denied", "authentication failed", "could not read username",
+         "could not read password", "terminal prompts disabled", "error: 40[13]"),
+    ),
+    (
+        "tls",
+        "name the authority's certificate in `ca_file`",
+        ("ssl certificate", "certificate verif", "server certificate", "gnutls"),
+    ),
+    (
+        "ref-gone",
+        "check the branch, tag or commit; what is applied stays",
+        ("couldn't find remote ref", "not our ref", "unadvertised object"),
+    ),
+    (
+        "not-found",
+        "check the URL; the repository may have moved",
+        ("repository .*not found", "does not appear to be a git repository", "does not exist",
+         "error: 404", "not found"),
+    ),
+    (
+        "damaged",
+        "the mirror is fetched anew",
+        ("corrupt", "bad object", "bad tree", "object file .* is empty", "unable to read"),
+    ),
+    (
+        "unreachable",
+        "it is tried again by itself",
+        ("could not resolve", "connection (?:refused|timed out|reset|closed)", "unreachable",
+         "no route to host", "failed to connect", "couldn't connect", "early eof", "hung up"),
+    ),
+)  # fmt: skip
+
+
+def meaning_of(said: str) -> tuple[str, str | None]:
+    """The reason and the hint behind git's own words."""
+    for reason, hint, patterns in _MEANING:
+        if re.search("|".join(patterns), said, re.IGNORECASE):
+            return reason, hint
+    return "git", None
+
+
+class Git:
+    """Runs git for one repository of ours; `close` ends what still runs.
+
+    Args:
+        home: A private directory for git's own configuration.
+        environment: `PATH` and the like for git and for what it starts.
+        spec: Whose credentials to use.
+    """
+
+    def __init__(self, home: Path, environment: Mapping[str, str], spec: SourceSpec) -> None:
+        self._home = home
+        self._environment = {**environment, **_private(home), **_credentials(spec)}
+        self._options = _options(spec)
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = Lock()
+        self._closed = False
+
+    def local(self, *arguments: str, given: bytes = b"") -> bytes:
+        """Ask the mirror; raises `GitError`."""
+        return self.run(arguments, seconds=LOCAL_SECONDS, given=given)
+
+    def remote(self, *arguments: str, seconds: float) -> bytes:
+        """Ask the other side; raises `GitError`."""
+        return self.run(arguments, seconds=seconds)
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        seconds: float,
+        given: bytes = b"",
+        check: Callable[[int, bytes], bool] = lambda status, _: status == 0,
+        both: bool = False,
+    ) -> bytes:
+        """What git says on stdout.
+
+        Args:
+            arguments: The command and its arguments.
+            seconds: After which git and all it started are killed.
+            given: Its stdin.
+            check: Whether an exit status, with what stands on stderr, is a success.
+            both: Return stderr as well, after stdout.
+        """
+        mirror = str(self._home / "mirror.git")
+        command = ["git", "--git-dir", mirror, *self._options, *arguments]
+        status, out, err = self._finish(command, seconds, given)
+        if not check(status, err):
+            said = _clean(err)
+            reason, hint = meaning_of(said)
+            raise GitError(f"git {_verb(arguments)}: {said}", reason=reason, hint=hint)
+        return out + err if both else out
+
+    def _finish(
+        self, command: Sequence[str], seconds: float, given: bytes
+    ) -> tuple[int, bytes, bytes]:
+        process = self._start(command)
+        try:
+            out, err = process.communicate(given, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            process.communicate()
+            message = f"{command[0]} took longer than {seconds:g} s"
+            raise GitError(message, reason="timeout", hint="raise `timeout`") from None
+        finally:
+            with self._lock:
+                self._running.discard(process)
+        return process.returncode, out, err
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._lock:
+            if self._closed:
+                raise GitError("the controller is stopping", reason="stopping")
+            try:
+                process = subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true]  # as above
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=self._environment,
+                    cwd=self._home,
+                    start_new_session=True,
+                )
+            except FileNotFoundError:
+                message = f"{command[0]} is not installed"
+                raise GitError(message, reason="no-git", hint="install it") from None
+            self._running.add(process)
+        return process
+
+    def gpg(self, *arguments: str) -> None:
+        """Run gpg on the key ring beside the mirror; raises `GitError`."""
+        command = ["gpg", "--batch", "--quiet", "--no-tty", *arguments]
+        status, _, err = self._finish(command, LOCAL_SECONDS, b"")
+        if status:
+            raise GitError(_clean(err), reason="git")
+
+    def close(self) -> None:
+        """End what runs; nothing starts any more."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill git and the ssh, helper or transport it started: they share a session of their own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _verb(arguments: Sequence[str]) -> str:
+    """The command among its options."""
+    return next(each for each in arguments if not each.startswith("-") and "=" not in each)
+
+
+def _clean(said: bytes) -> str:
+    """What git said,  on one line, as far as they say something."""
+    lines = [
+        re.sub(r"^(?:fatal|error|remote): ?", "", line.strip())
+        for line in said.decode("utf-8", "replace").splitlines()
+        if not line.startswith(("hint:", "warning:", "Please make sure"))
+    ]
+    text = "; ".join(line for line in lines if line) or "failed without a word"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def _private(home: Path) -> dict[str, str]:
+    """An environment that nobody else's configuration gets into."""
+    return {
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home),
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
+        "GNUPGHOME": str(home / "gnupg"),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "",
+        "SSH_ASKPASS": "",
+        "GIT_ALLOW_PROTOCOL": "https:ssh:file",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+    }
+
+
+CONFIG = """[safe]
+\tdirectory = *
+[core]
+\thooksPath = /dev/null
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[transfer]
+\tfsckObjects = true
+[fetch]
+\trecurseSubmodules = false
+[protocol "file"]
+\tallow = always
+"""
+"""`safe.directory`: a repository on disk that an operator names is meant, whoever owns it."""
+
+
+def _credentials(spec: SourceSpec) -> dict[str, str]:
+    """What the helper in `_options` and ssh go by: names of files, never what is in them."""
+    found = {"GIT_SSH_COMMAND": shlex.join(_ssh(spec)), "GIT_SSH_VARIANT": "ssh"}
+    if spec.token_file is not None:
+        found["WINDLASS_TOKEN_FILE"] = str(spec.token_file.absolute())
+    if spec.credential_command is not None:
+        found["WINDLASS_CREDENTIAL_COMMAND"] = spec.credential_command
+    found["WINDLASS_USERNAME"] = spec.username or "git"
+    return found
+
+
+def _ssh(spec: SourceSpec) -> list[str]:
+    seconds = max(1, spec.timeout // 1000)
+    command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
+    if spec.ssh_key_file is not None:
+        key = str(spec.ssh_key_file.absolute())
+        command += ["-F", "none", "-o", "IdentitiesOnly=yes", "-i", key]
+    if spec.known_hosts_file is not None:
+        hosts = str(spec.known_hosts_file.absolute())
+        command += ["-o", f"UserKnownHostsFile={hosts}", "-o", "StrictHostKeyChecking=yes"]
+    return command
+
+
+_HELPER = '!f() { test "$1" = get || exit 0; echo "username=$WINDLASS_USERNAME"; %s; }; f'
+_FROM_FILE = 'printf "password=%s\\n" "$(cat "$WINDLASS_TOKEN_FILE")"'
+_FROM_COMMAND = 'printf "password=%s\\n" "$(sh -c "$WINDLASS_CREDENTIAL_COMMAND")"'
+
+
+def _options(spec: SourceSpec) -> list[str]:
+    found = ["-c", "credential.helper="]
+    if spec.token_file is not None:
+        found += ["-c", f"credential.helper={_HELPER.replace('%s', _FROM_FILE, 1)}"]
+    if spec.credential_command is not None:
+        found += ["-c", f"credential.helper={_HELPER.replace('%s', _FROM_COMMAND, 1)}"]
+    if spec.ca_file is not None:
+        found += ["-c", f"http.sslCAInfo={spec.ca_file.absolute()}"]
+    return found

@@ -1,0 +1,105 @@
+"""What a look at a source finds: the files that changed since the last look, and nothing else."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+SUFFIXES = (".yaml", ".yml", ".json")
+"""How the names of definition files end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What tells a changed file from one that is the same, without reading it."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that is not as known.
+
+    Attributes:
+        path: Below the root, with `/`.
+        digest: Of the content: SHA-256 in hexadecimal, or Git's id of the blob.
+        content: None when it cannot be used.
+        refusal: Why it cannot: a symlink out of the root, too large, not readable.
+    """
+
+    path: str
+    stat: Stat
+    digest: str
+    content: bytes | None = None
+    refusal: str | None = None
+
+
+class Seen(Protocol):
+    """A file as the last look left it."""
+
+    @property
+    def stat(self) -> Stat:
+        """Its stat then."""
+
+    @property
+    def digest(self) -> str:
+        """Of its content then; empty when it could not be used."""
+
+
+Known = Mapping[str, Seen]
+"""What the last look left, by path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The commit a snapshot is of.
+
+    Attributes:
+        committed_at: Epoch milliseconds.
+        subject: The first line of its message.
+        signer: Who signed it, where signatures are asked for.
+    """
+
+    id: str
+    author: str
+    subject: str
+    committed_at: int
+    signer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The difference between what is known and what is there.
+
+    Attributes:
+        changed: Files that are new or different, by path.
+        removed: Paths that are gone.
+        unsettled: Something was being written: look again soon.
+        commit: None for a directory.
+    """
+
+    changed: tuple[Found, ...] = ()
+    removed: tuple[str, ...] = ()
+    unsettled: bool = False
+    commit: Commit | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is not as known."""
+        return bool(self.changed or self.removed)
+
+
+def is_definition(path: str) -> bool:
+    """Whether a path below the root is one of a definition file: hidden ones are left out."""
+    return path.endswith(SUFFIXES) and not any(part.startswith(".") for part in path.split("/"))
+
+
+def too_large(size: int, largest: int) -> str:
+    """Why a file of this size is not read."""
+    return f"has {size:,} bytes; at most {largest:,} are read"
+
+
+def by_path(found: Iterable[Found]) -> tuple[Found, ...]:
+    """Files in the order of their paths."""
+    return tuple(sorted(found, key=lambda each: each.path))

@@ -1,0 +1,190 @@
+"""Where definitions come from, as the settings say it: a directory, or a Git repository."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from controller.core.duration import Duration
+from controller.core.semver import range_of
+
+_SCP = re.compile(r"(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+")
+_SCHEMES = ("https", "ssh", "file")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_REF = re.compile(r"(?!/|-)(?!.*(?:\.\.|//|@\{|/$|\.lock$|\.$))[^\x00-\x20~^:?*\[\\\x7f]+")
+
+NAME = "definitions"
+"""The id of the source that `--source` and `WINDLASS_SOURCE` name."""
+
+
+def _below(path: str) -> str:
+    clean = path.strip("/")
+    if any(part in {"", ".", ".."} for part in clean.split("/")) and clean:
+        raise ValueError("write it as a path below the root, such as `team/workflows`")
+    return clean
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if not _SCP.fullmatch(text) and parts.scheme not in _SCHEMES:
+        raise ValueError("a repository's URL begins with https://, ssh:// or file://")
+    if parts.password is not None or (parts.scheme == "https" and parts.username is not None):
+        raise ValueError("leave the credentials out; `username` and `token_file` give them")
+    return text
+
+
+def _reference(text: str) -> str:
+    if not _REF.fullmatch(text):
+        raise ValueError("Git takes no such name")
+    return text
+
+
+def _commit(text: str) -> str:
+    if not _COMMIT.fullmatch(text):
+        raise ValueError("write the whole commit id, 40 hexadecimal digits")
+    return text
+
+
+def _range(text: str) -> str:
+    if range_of(text) is None:
+        raise ValueError("write a range of versions, such as `^1.2` or `>=1.2 <2`")
+    return text
+
+
+class Report(BaseModel):
+    """Where the result of a reconcile is told, as the status of the commit.
+
+    Attributes:
+        api: Of the forge, such as `https://api.github.com`.
+        repository: `owner/name`, or the project's path.
+        token_file: With the token; read each time it is used.
+        context: What the status is called there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    forge: Literal["github", "gitlab", "gitea"]
+    api: str = Field(pattern=r"^https?://")
+    repository: str = Field(pattern=r"^[^/\s]+(/[^/\s]+)+$")
+    token_file: Path
+    context: str = "windlass"
+
+
+class SourceSpec(BaseModel):
+    """One source. Either `directory` or `url` is given.
+
+    Attributes:
+        name: Identity: what it applied belongs to it for as long as it has this name.
+        directory: A directory of files.
+        url: A Git repository: https, ssh or file.
+        branch: What is followed; the default: the remote's own default branch.
+        tag: Instead of a branch, one tag.
+        semver: Instead of a branch, the newest tag in a range of versions.
+        commit: Instead of a branch, one commit.
+        path: Below the root.
+        interval: How often it is looked at without a hint.
+        timeout: Bound of one fetch.
+        prune: Whether a workflow goes when its file goes.
+        prune_limit: Percent of the source's workflows that may go at once; more waits for a person.
+        on_invalid: What a file with a problem keeps back: itself, or the whole revision.
+        watch: `auto` takes file events where the file system has them, and polls elsewhere.
+        verify: The commit, or the tag that names it, must be signed by one of `signers`.
+        signers: ssh: an allowed-signers file; gpg: a file of public keys.
+        webhook_secret: Name of the secret that pushes are signed with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(NAME, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$", max_length=63)
+    directory: Path | None = None
+    url: Annotated[str, AfterValidator(_url)] | None = None
+    branch: Annotated[str, AfterValidator(_reference)] | None = None
+    tag: Annotated[str, AfterValidator(_reference)] | None = None
+    semver: Annotated[str, AfterValidator(_range)] | None = None
+    commit: Annotated[str, AfterValidator(_commit)] | None = None
+    path: Annotated[str, AfterValidator(_below)] = ""
+    interval: Duration | None = Field(None, ge=1_000)
+    timeout: Duration = Field(60_000, ge=1_000)
+    prune: bool = True
+    prune_limit: int = Field(50, ge=0, le=100)
+    on_invalid: Literal["keep_last_good", "reject_revision"] = "keep_last_good"
+    watch: Literal["auto", "events", "poll"] = "auto"
+    verify: Literal["ssh", "gpg"] | None = None
+    signers: Path | None = None
+    username: str | None = None
+    token_file: Path | None = None
+    credential_command: str | None = None
+    ssh_key_file: Path | None = None
+    known_hosts_file: Path | None = None
+    ca_file: Path | None = None
+    webhook_secret: str | None = None
+    report: Report | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name == "api":
+            raise ValueError("`api` owns what people create")
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.directory is None) == (self.url is None):
+            raise ValueError("a source has either `directory` or `url`")
+        if len([each for each in self._references if each is not None]) > 1:
+            raise ValueError("give one of `branch`, `tag`, `semver` and `commit`")
+        if (self.verify is None) != (self.signers is None):
+            raise ValueError("`verify` and `signers` need each other")
+        if self.token_file is not None and self.credential_command is not None:
+            raise ValueError("give one of `token_file` and `credential_command`")
+        for name in _OF_GIT if self.url is None else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"`{name}` is for a source with `url`")
+        return self
+
+    @property
+    def _references(self) -> tuple[str | None, ...]:
+        return self.branch, self.tag, self.semver, self.commit
+
+    @property
+    def type(self) -> Literal["git", "directory"]:
+        """What kind it is, for status and metrics."""
+        return "directory" if self.url is None else "git"
+
+    @property
+    def location(self) -> str:
+        """Where it is, as people write it: `URL#reference:path`, or the directory."""
+        if self.url is None:
+            return str(self.root.resolve())
+        follows = next((each for each in self._references if each is not None), "")
+        below = f":{self.path}" if self.path else ""
+        return f"{self.url}#{follows}{below}" if follows or below else self.url
+
+    @property
+    def root(self) -> Path:
+        """The directory that is looked at."""
+        assert self.directory is not None  # ruff: ignore[assert]  # only for one with a directory
+        return self.directory / self.path
+
+
+_OF_GIT = (
+    "branch", "tag", "semver", "commit", "verify", "username", "token_file",
+    "credential_command", "ssh_key_file", "known_hosts_file", "ca_file", "report",
+)  # fmt: skip
+
+
+def spec_of(text: str) -> Mapping[str, Any]:
+    """The fields that `--source` gives: a directory, or `URL#branch:path` (as Docker writes it)."""
+    if urlsplit(text).scheme not in {*_SCHEMES, "http", "git"} and not _is_scp(text):
+        return {"directory": text}
+    url, _, rest = text.partition("#")
+    branch, _, path = rest.partition(":")
+    return {"url": url, "branch": branch or None, "path": path}
+
+
+def _is_scp(text: str) -> bool:
+    """`git@host:team/repository`: an ssh URL, unless there is such a directory."""
+    return "@" in text.partition(":")[0] and _SCP.fullmatch(text.partition("#")[0]) is not None

@@ -1,0 +1,112 @@
+"""Who signed a commit: only what one of the allowed signers signed is applied.
+
+The tip of what is followed is what must be signed, for its tree is what is applied; or, where a tag
+is followed, the tag. Keys come from the `signers` file and from nowhere else: no key ring and no
+trust of the user's counts.
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from controller.core.problem import Refused
+from controller.source.git import Git, GitError
+from controller.source.spec import SourceSpec
+
+_SSH = re.compile(r'Good "git" signature for (\S+) with (\S+ key \S+)')
+_GPG = re.compile(r"^\[GNUPG:\] GOODSIG (\S+) (.*)$", re.MULTILINE)
+_BAD = re.compile(
+    r"\[GNUPG:\] BADSIG|incorrect signature|signature verification failed", re.IGNORECASE
+)
+_BY = re.compile(r"with (\S+ key \S+)|\[GNUPG:\] (?:NO_PUBKEY|ERRSIG|EXPKEYSIG|REVKEYSIG) (\S+)")
+
+
+class Trust:
+    """Verifies signatures for one source.
+
+    Args:
+        spec: A source with `verify` and `signers`.
+        home: Where the key ring of `gpg` is made.
+    """
+
+    def __init__(self, spec: SourceSpec, home: Path, git: Git) -> None:
+        self._spec = spec
+        self._ring = home / "gnupg"
+        self._git = git
+        self._made: tuple[int, int] | None = None
+
+    def check(self, revision: str, tags: Sequence[str] = ()) -> str:
+        """Who signed the commit, or a tag of it; `Refused` says why nobody who may."""
+        signers = self._signers()
+        if self._spec.verify == "gpg":
+            self._make_ring(signers)
+        options = ("-c", f"gpg.ssh.allowedSignersFile={signers.absolute()}")
+        refusals: list[Refused] = []
+        for what, command in [*((tag, "verify-tag") for tag in tags), (revision, "verify-commit")]:
+            try:
+                return self._verified((*options, command, "--raw", what), revision)
+            except Refused as error:
+                refusals.append(error)
+        raise refusals[0]
+
+    def _verified(self, arguments: Sequence[str], revision: str) -> str:
+        statuses: list[int] = []
+
+        def noted(status: int, _said: bytes) -> bool:
+            statuses.append(status)
+            return True
+
+        out = self._git.run(arguments, seconds=60.0, check=noted, both=True)
+        said = out.decode("utf-8", "replace")
+        signer = _signer(said, self._spec.verify)
+        if statuses == [0] and signer is not None:
+            return signer
+        raise _refusal(said, revision)
+
+    def _signers(self) -> Path:
+        signers = self._spec.signers
+        assert signers is not None  # ruff: ignore[assert]  # `verify` needs it
+        if not signers.is_file():
+            message = f"there is no file of signers {signers}"
+            raise Refused(message, reason="no-signers", hint="nothing is applied without it")
+        return signers
+
+    def _make_ring(self, keys: Path) -> None:
+        """A key ring of these keys only, made again when the file changes."""
+        found = keys.stat()
+        now = found.st_mtime_ns, found.st_size
+        if now == self._made and self._ring.is_dir():
+            return
+        shutil.rmtree(self._ring, ignore_errors=True)
+        self._ring.mkdir(mode=0o700, parents=True)
+        try:
+            self._git.gpg("--import", "--", str(keys.absolute()))
+        except GitError as error:
+            message = f"{keys} holds no public keys: {error}"
+            hint = "export them with `gpg --armor --export`"
+            raise Refused(message, reason="no-signers", hint=hint) from None
+        self._made = now
+
+
+def _signer(said: str, verify: str | None) -> str | None:
+    """Who made a good signature of the kind that is asked for."""
+    if verify == "ssh" and (found := _SSH.search(said)):
+        return f"{found[1]} ({found[2]})"
+    if verify == "gpg" and (found := _GPG.search(said)):
+        return f"{found[2]} ({found[1]})"
+    return None
+
+
+def _refusal(said: str, revision: str) -> Refused:
+    short = revision[:12]
+    hint = "it is not applied; sign it (`git commit -S`), or add the key to `signers`"
+    if not said.strip() or "no signature found" in said:
+        return Refused(f"commit {short} is not signed", reason="unsigned", hint=hint)
+    if _BAD.search(said) and "No principal matched" not in said:
+        message = f"the signature of commit {short} does not belong to its content"
+        return Refused(message, reason="bad-signature", hint="it is not applied")
+    by = _BY.search(said)
+    key = next((each for each in by.groups() if each), "a key") if by else "a key"
+    message = f"commit {short} is signed with {key}, which is not an allowed signer's"
+    return Refused(message, reason="untrusted-signer", hint=hint)

@@ -1,0 +1,207 @@
+"""SourceService: what a person or a program may ask of sources.
+
+Each verb records a wish and rings; the reconciler of the source reads the wish at its next look. A
+wish outlives the daemon: what is suspended stays so until somebody resumes it.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from controller.clock import Clock
+from controller.core.problem import NotFound, Refused
+from controller.planning import Planner
+from controller.source.spec import SourceSpec
+from controller.store import Store, ledger
+from controller.store.records import AuditRecord, RevisionRecord, SourceRecord, SourceWish
+from controller.store.tables import Transaction
+from controller.views import SourceStatus, SyncPlan
+
+
+class SourceService:
+    """Verbs over the sources of one store.
+
+    Args:
+        specs: The sources in the settings, by name.
+        ring: Tells whoever reconciles to read the wishes.
+        by: Who asks, for the audit log.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        specs: Mapping[str, SourceSpec],
+        planner: Planner,
+        ring: Callable[[], None],
+        by: str = "local",
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._specs = specs
+        self._planner = planner
+        self._ring = ring
+        self._by = by
+
+    # -- looking ----------------------------------------------------------------------------
+
+    async def statuses(self) -> list[SourceStatus]:
+        """Each source with its files, as the last look left them."""
+        wishes = await self._store.read(ledger.wishes)
+        found = []
+        for source in await self._store.read(ledger.sources):
+            files = await self._store.read(ledger.source_files, source.id)
+            wish = wishes.get(source.id, SourceWish(source.id))
+            found.append(SourceStatus(source, list(files.values()), wish))
+        return found
+
+    async def status(self, name: str | None = None) -> SourceStatus:
+        """One source; raises `NotFound`."""
+        known = await self._named(name)
+        return next(each for each in await self.statuses() if each.source.id == known.id)
+
+    async def history(self, name: str | None = None, *, limit: int = 20) -> list[RevisionRecord]:
+        """The revisions that were applied, newest first."""
+        source = await self._named(name)
+        return await self._store.read(ledger.revisions, source.id, limit)
+
+    async def plan(
+        self, name: str | None = None, *, directory: Path | None = None, revision: str | None = None
+    ) -> SyncPlan:
+        """What a source would change at a revision, or if its files were those of a directory.
+
+        With neither: as the source is now.
+        """
+        spec, now = self._spec(name), self._clock.now()
+        if directory is None and spec.url is None and revision is None:
+            directory = spec.root
+        if directory is not None:
+            return await self._planner.of_directory(spec, directory, now)
+        return await self._planner.of_revision(spec, revision, now)
+
+    # -- wishing ----------------------------------------------------------------------------
+
+    async def sync_now(self, name: str | None = None) -> int:
+        """Look at once; since when a status is one of after this, epoch milliseconds."""
+        return await self._wish("sync", name)
+
+    async def suspend(self, name: str | None = None) -> None:
+        """Apply nothing until it is resumed."""
+        await self._hold(name, "suspended", None)
+
+    async def resume(self, name: str | None = None) -> None:
+        """Follow the source again, after `suspend` or `rollback`."""
+        source = await self._named(name)
+        wish = await self._store.read(ledger.wish, source.id)
+        if wish.held is None:
+            message = f"source {source.id!r} is neither suspended nor rolled back"
+            raise Refused(message, reason="not-held")
+        await self._wish("resume", source.id, held=None)
+
+    async def rollback(self, name: str | None = None, revision: str | None = None) -> str:
+        """Go back to a revision that was applied before, and stay there until it is resumed.
+
+        Args:
+            name: The source.
+            revision: Its id, or the beginning of it; None: the one before the live one.
+        """
+        source = await self._named(name)
+        if source.type != "git":
+            message = f"source {source.id!r} is a directory, which keeps no earlier revisions"
+            raise Refused(message, reason="no-history", hint="keep the definitions in Git")
+        target = await self._target(source, revision)
+        await self._hold(source.id, "rollback", target)
+        return target
+
+    async def approve(self, name: str | None = None) -> str:
+        """Let the revision that waits archive as many workflows as it does."""
+        source = await self._named(name)
+        if source.reason != "prune-limit" or source.observed is None:
+            message = f"source {source.id!r} does not wait for an approval"
+            raise Refused(message, reason="nothing-to-approve")
+        await self._wish("approve", source.id, approved=source.observed)
+        return source.observed
+
+    async def forget(self, name: str) -> int:
+        """Archive what a source owns that the settings do not name any more; how many."""
+        source = await self._named(name)
+        if name in self._specs:
+            message = f"source {name!r} is in the settings"
+            hint = "take it out of the settings and restart the controller first"
+            raise Refused(message, reason="configured", hint=hint)
+        archived = await self._store.write(_forget, source.id, self._clock.now())
+        await self._audit("sync-forget", source.id, {"archived": archived})
+        self._ring()
+        return archived
+
+    # -- parts ------------------------------------------------------------------------------
+
+    async def _target(self, source: SourceRecord, revision: str | None) -> str:
+        if revision is None:
+            applied = await self._store.read(ledger.revisions, source.id, 100)
+            earlier = [each.revision for each in applied if each.revision != source.revision]
+            if not earlier:
+                message = f"source {source.id!r} has no earlier revision"
+                raise Refused(message, reason="no-history")
+            return earlier[0]
+        found = await self._store.read(ledger.revisions_like, source.id, revision)
+        if len(found) != 1:
+            what = "more than one revision" if found else "no revision"
+            hint = "`windlass sync:history` lists them"
+            raise Refused(
+                f"{what} of {source.id!r} begins with {revision!r}",
+                reason="ambiguous" if found else "not-found",
+                hint=hint,
+            )
+        return found[0]
+
+    def _spec(self, name: str | None) -> SourceSpec:
+        chosen = name or _only(self._specs)
+        if chosen not in self._specs:
+            known = ", ".join(sorted(self._specs))
+            raise NotFound(f"the settings name no source {chosen!r}", hint=f"there is: {known}")
+        return self._specs[chosen]
+
+    async def _named(self, name: str | None) -> SourceRecord:
+        """A source that was looked at; without a name, the only one."""
+        records = {each.id: each for each in await self._store.read(ledger.sources)}
+        chosen = name or _only(records or self._specs)
+        if chosen not in records:
+            hint = f"there is: {', '.join(sorted(records))}" if records else "`windlass run` does"
+            raise NotFound(f"no source {chosen!r} has been looked at", hint=hint)
+        return records[chosen]
+
+    async def _hold(self, name: str | None, reason: str, revision: str | None) -> None:
+        now = self._clock.now()
+        held = {"reason": reason, "revision": revision, "by": self._by, "at": now}
+        await self._wish(reason, name, held=held)
+
+    async def _wish(self, verb: str, name: str | None, **wanted: object) -> int:
+        source, now = await self._named(name), self._clock.now()
+        wishes: dict[str, object] = {"requested_at": now, **wanted}
+        await self._store.write(ledger.put_wish, source.id, wishes)
+        if wanted:
+            await self._audit(f"sync-{verb}", source.id, {"revision": source.revision})
+        self._ring()
+        return now
+
+    async def _audit(self, verb: str, target: str, detail: dict[str, Any]) -> None:
+        record = AuditRecord(self._clock.now(), self._by, verb, target, detail)
+        await self._store.write(ledger.audit, record)
+
+
+def _only(names: Mapping[str, object]) -> str:
+    """The one name there is; raises `Refused` when a choice is needed."""
+    if len(names) > 1:
+        hint = f"name one of: {', '.join(sorted(names))}"
+        raise Refused("there is more than one source", reason="ambiguous", hint=hint)
+    return next(iter(names), "definitions")
+
+
+def _forget(tx: Transaction, source_id: str, now: int) -> int:
+    """A verb for the store: archive all that a source owns, and forget the source."""
+    names = [each.name for each in ledger.owned(tx, source_id)]
+    archived = ledger.archive(tx, names, now)
+    ledger.remove_source(tx, source_id)
+    return archived
