@@ -25,15 +25,16 @@ The map, in the order in which things flow (a test keeps it true):
     cli/             the commands
     __main__.py      where the commands start
 
-    app.py           wires the parts from the settings; starts them in order, stops them in reverse
+    daemon.py        the controller: starts its loops in order, stops them in reverse
+    app.py           wires the parts from the settings
     settings.py      every knob: its default, its bounds, its name in the environment
     clock.py         the only module that reads the time
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
-Imports go down only: `__main__ > cli > app > settings > web > service | sources | reconcile |
-schedule | execute | observe > authoring | planning > judgement > admission | views | history >
-catalog | recording > source | store | clock | facts > core`. The stages side by side never import
-each other; they meet in the store.
+Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
+reconcile | schedule | execute | observe > authoring | planning > judgement > admission | views |
+history > catalog | recording > source | store | clock | facts > core`. The stages side by side
+never import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""The composition root: settings → wired parts, started in order and unwound in reverse.
+"""The composition root: settings → wired parts.
 
-    store → actions → catalog → gate → service       every command has these
-    lock → worker, scheduler, reconciler, HTTP       the daemon has these too
+    store → actions → catalog → gate → service → sources       every command has these
+    worker, reconciler                                         made for whoever needs one
 
 A command that waits for an execution becomes its controller for as long as no daemon is one.
 """
@@ -9,15 +9,13 @@ A command that waits for an execution becomes its controller for as long as no d
 import asyncio
 import gc
 import os
-import signal
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
-from controller import __version__
 from controller.admission import Gate
 from controller.authoring import Author, check_directory
 from controller.catalog import Catalog
@@ -34,8 +32,7 @@ from controller.execute.worker import Worker
 from controller.facts import Bus
 from controller.history import ExecutionView
 from controller.planning import Planner
-from controller.reconcile import Reconciler, Wishes, mark_removed
-from controller.schedule import Scheduler
+from controller.reconcile import Reconciler
 from controller.service import WorkflowService
 from controller.settings import Settings, child_environment, git_environment, load_settings
 from controller.source.diagnostic import Diagnostic
@@ -45,8 +42,7 @@ from controller.sources import SourceService
 from controller.store import Store, ledger
 from controller.store.identity import new_id
 from controller.store.lock import ControllerLock
-from controller.store.records import Keep
-from controller.store.wake import Doorbell, ring
+from controller.store.wake import ring
 
 T = TypeVar("T")
 
@@ -62,9 +58,6 @@ QUICK = 0.02
 COLLECT = (50_000, 20, 50)
 """Thresholds of the garbage collector: thousands of definitions are many objects that stay, and
 looking at all of them for every few hundred new ones took half of a cold start."""
-
-BEAT = 20.0
-"""Seconds between signs of life for the service manager."""
 
 log = structlog.get_logger("windlass")
 
@@ -118,6 +111,10 @@ class App:
             ringer()
         if not self._ringers:
             ring(self.settings.state_dir)
+
+    def on_ring(self, listener: Callable[[], None]) -> None:
+        """Look again when something is recorded in this process."""
+        self._ringers.append(listener)
 
     def worker(self, root: str | None = None) -> Worker:
         """A worker for all executions, or for one tree of them."""
@@ -246,180 +243,10 @@ class App:
             if freed:
                 log.info("executions of an earlier controller go on", count=freed)
 
-    # -- the daemon -------------------------------------------------------------------------
-
-    async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
-        """Be the controller until SIGTERM or SIGINT; running steps get a grace then.
-
-        Raises:
-            Refused: Another controller is at work, the port is taken, the source is not there.
-            Unavailable: The database does not answer.
-        """
-        await _Daemon(self).run(on_ready)
-
-
-class _Daemon:
-    """A controller: its loops, and the order in which they begin and end."""
-
-    def __init__(self, app: App) -> None:
-        from controller.observe.health import Health, notify_socket  # ruff: ignore[import-outside-top-level]  # start-up time
-        from controller.observe.metrics import Metrics  # ruff: ignore[import-outside-top-level]  # start-up time
-
-        self.app = app
-        self.settings = app.settings
-        self.stop = asyncio.Event()
-        self.health = Health(app.clock, notify_socket())
-        self.worker = app.worker()
-        self.scheduler = Scheduler(
-            store=app.store,
-            clock=app.clock,
-            bus=app.bus,
-            gate=app.gate,
-            wake=self.worker.wake,
-            keep=Keep(self.settings.retention_days, self.settings.retention_keep_last),
-        )
-        self.reconcilers = {
-            name: app.reconciler(spec, self.scheduler.look_again)
-            for name, spec in app.specs.items()
-        }
-        self.wishes = Wishes(app.store, self.reconcilers.values())
-        self.metrics = Metrics(__version__, self._levels)
-
-    async def run(self, on_ready: Callable[[str], None] | None) -> None:
-        """Start in order, wait, unwind in reverse."""
-        from controller.observe.metrics import CONTENT_TYPE  # ruff: ignore[import-outside-top-level]  # start-up time
-        from controller.web.server import bind, server  # ruff: ignore[import-outside-top-level]  # start-up time
-
-        app = self.app
-        async with AsyncExitStack() as stack:
-            lock = app.lock("controller")
-            if lock is not None:
-                stack.enter_context(lock.acquire(app.clock.now()))
-            listening = bind(self.settings.http_address)
-            stack.callback(listening.close)
-            await app.prepare()
-            await app.store.write(mark_removed, list(app.specs))
-            stack.callback(app.bus.subscribe(self.metrics.observe))
-            stack.enter_context(Doorbell(self.settings.state_dir, self._rang))
-            app._ringers.append(self._rang)  # ruff: ignore[private-member-access]  # the app is ours
-            web = server(
-                metrics=self.metrics.render,
-                content_type=CONTENT_TYPE,
-                report=self.health.report,
-                ready=lambda: self.health.ready,
-                hook=app.service.receive_webhook,
-            )
-            _on_signals(self._stop_asked)
-            async with asyncio.TaskGroup() as tasks:
-                loops = self._loops(tasks)
-                http = tasks.create_task(web.serve(sockets=[listening]))
-                if await self._first_look():
-                    self._say_ready(on_ready)
-                    await self.stop.wait()
-                await self._wind_down(loops)
-                web.leave()
-                await http
-            await app.performer.close()
-
-    async def _first_look(self) -> bool:
-        """Wait until every source was looked at; False: told to stop before."""
-        looked = asyncio.ensure_future(self._looked())
-        stopped = asyncio.ensure_future(self.stop.wait())
-        await asyncio.wait({looked, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        looked.cancel()
-        stopped.cancel()
-        return not self.stop.is_set()
-
-    async def _looked(self) -> None:
-        for each in self.reconcilers.values():
-            await each.first.wait()
-
-    def _say_ready(self, on_ready: Callable[[str], None] | None) -> None:
-        self.health.started()
-        log.info(
-            "ready",
-            version=__version__,
-            http=self.settings.http_address,
-            sources=[each.location for each in self.app.specs.values()],
-            database=self.app.store.where,
-        )
-        if on_ready is not None:
-            on_ready(self.settings.http_address)
-
-    def _loops(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "worker": self.worker.run,
-            "scheduler": self.scheduler.run,
-            "wishes": self.wishes.run,
-        }
-        parts |= {f"source {name}": each.run for name, each in self.reconcilers.items()}
-        parts["heart"] = self._beat
-        return [tasks.create_task(self._supervise(name, part)) for name, part in parts.items()]
-
-    async def _wind_down(self, loops: list[asyncio.Task[None]]) -> None:
-        """No new work, a grace for what runs, everything released."""
-        self.health.stopping()
-        log.info("stopping", busy=self.worker.busy)
-        self.scheduler.stop()
-        self.wishes.stop()
-        for each in self.reconcilers.values():
-            each.stop()
-        await self.worker.stop(self.settings.stop_grace)
-        loops[-1].cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        log.info("stopped")
-
-    async def _supervise(self, name: str, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a loop; a bug in it is told, and the loop begins again."""
-        pause = 1.0
-        while True:
-            try:
-                await part()
-            except Exception:
-                if self.stop.is_set():
-                    return
-                log.exception("a loop failed and begins again", loop=name)
-                self.health.failed(name, "failed; it begins again")
-                await self.app.clock.sleep(pause)
-                pause = min(pause * 2, 60.0)
-                self.health.well(name)
-            else:
-                return
-
-    async def _beat(self) -> None:
-        while True:
-            self.health.beat()
-            await self.app.clock.sleep(BEAT)
-
-    def _rang(self) -> None:
-        self.worker.wake()
-        self.scheduler.look_again()
-        self.wishes.look_again()
-
-    def _stop_asked(self) -> None:
-        self.stop.set()
-
-    def _levels(self) -> dict[str, float]:
-        store = self.app.store
-        return {
-            "executions_in_memory": self.worker.in_memory,
-            "executions_busy": self.worker.busy,
-            "store_queue": store.waiting,
-            "store_last_commit_seconds": store.last_commit_seconds,
-            "store_commits": store.commits,
-            "store_rows": store.rows,
-        }
-
 
 def _hidden(settings: Settings) -> list[Path]:
     """What nobody in a sandbox is to see."""
     return [settings.secrets_dir] if settings.secrets_dir is not None else []
-
-
-def _on_signals(callback: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, callback)
 
 
 @asynccontextmanager

@@ -304,12 +304,9 @@ def _file_values(path: Path) -> dict[str, Any]:
 
 def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Refused:
     first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
-    where = origin.get(name, origin.get("source" if error.title == "SourceSpec" else name, ""))
-    place = ".".join(map(str, first["loc"])) or "sources"
-    if error.title == "SourceSpec":
-        place = "source"
-    where = where or "the settings"
+    loc = ("source", *first["loc"]) if error.title == SourceSpec.__name__ else first["loc"]
+    place = ".".join(map(str, loc)) or "sources"
+    where = origin.get(place.partition(".")[0], "the settings")
     if first["type"] == "extra_forbidden":
         return Refused(
             f"{where}: there is no setting `{place}`",
@@ -317,5 +314,6 @@ def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Refused:
             hint="docs/settings.md lists all of them",
         )
     message = first["msg"].removeprefix("Value error, ")
-    got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    plain = isinstance(first["input"], (str, int, float)) and not place.endswith("url")
+    got = f" (got {first['input']!r})" if plain else ""  # a URL may have a password in it
     return Refused(f"{where}: `{place}`: {message}{got}", reason="settings")

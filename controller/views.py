@@ -1,6 +1,6 @@
 """What the service shows of definitions: validations, plans of a sync, sources with their files."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -144,3 +144,17 @@ def next_fires(workflow: Workflow, now: int) -> list[int]:
                 found.add(following)
                 moment = following
     return sorted(found)[:FIRES_SHOWN]
+
+
+def as_json(status: SourceStatus) -> dict[str, Any]:
+    """A source as HTTP shows it; the lines that problems quote are left to who may read files."""
+    shown = asdict(status)
+    for problem in (*(shown["source"]["problems"] or ()), *_problems(shown["files"])):
+        problem.pop("excerpt", None)
+        problem.pop("caret", None)
+    return shown
+
+
+def _problems(files: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        yield from file["problems"]

@@ -28,10 +28,11 @@ def run(**flags: str | Path | None) -> None:
 
 async def _serve(settings: "Settings") -> None:
     from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.daemon import serve  # ruff: ignore[import-outside-top-level]  # start-up time
 
     def ready(address: str) -> None:
         if sys.stderr.isatty():
             note(f"listening on http://{address}, watching {settings.source}; Ctrl-C stops")
 
     async with open_app(settings) as app:
-        await app.serve(ready)
+        await serve(app, ready)

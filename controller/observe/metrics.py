@@ -102,6 +102,30 @@ class Metrics:
         self._changes = Counter(
             "windlass_definition_changes", "Workflows changed", ["fate"], registry=registry
         )
+        self._phase = Gauge(
+            "windlass_source_phase",
+            "1 for the phase a source is in, with the reason",
+            ["source", "phase", "reason"],
+            registry=registry,
+        )
+        self._revision = Gauge(
+            "windlass_source_revision_info",
+            "1 for the revision of a source that is live",
+            ["source", "revision"],
+            registry=registry,
+        )
+        self._applied = Gauge(
+            "windlass_source_applied_timestamp_seconds",
+            "When a revision of a source was last applied",
+            ["source"],
+            registry=registry,
+        )
+        self._repaired = Counter(
+            "windlass_source_repaired",
+            "Workflows put back as their source says",
+            ["source"],
+            registry=registry,
+        )
         self._invalid = Gauge(
             "windlass_source_invalid_files",
             "Definition files with problems",
@@ -124,6 +148,8 @@ class Metrics:
             self._fires.labels(str(fact.data.get("reason"))).inc(fact.data.get("count", 1))
         elif fact.type is FactType.RECONCILED:
             self._reconciled(fact)
+        elif fact.type is FactType.DRIFTED:
+            self._repaired.labels(fact.data["source"]).inc(len(fact.data["workflows"]))
 
     def _step(self, fact: Fact) -> None:
         status = fact.data["status"]
@@ -133,8 +159,14 @@ class Metrics:
                 self._step_duration.observe(fact.data["duration"] / 1000)
 
     def _reconciled(self, fact: Fact) -> None:
-        self._reconciles.labels(fact.data["phase"]).inc()
-        self._invalid.labels(fact.data["source"]).set(fact.data["invalid"])
+        said, source = fact.data, fact.data["source"]
+        self._reconciles.labels(said["phase"]).inc()
+        self._invalid.labels(source).set(said["invalid"])
+        _only(self._phase, source, said["phase"], said["reason"] or "")
+        if said["revision"] is not None:
+            _only(self._revision, source, said["revision"])
+        if said["applied_at"] is not None:
+            self._applied.labels(source).set(said["applied_at"] / 1000)
         for fate, count in fact.data["fates"].items():
             if fate != "unchanged":
                 self._changes.labels(fate).inc(count)
@@ -142,6 +174,12 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition text; takes a while with many series, so call it off the loop."""
         return generate_latest(self.registry)
+
+
+def _only(gauge: Gauge, source: str, *values: str) -> None:
+    """Of a source's series, the one that is true now."""
+    gauge.remove_by_labels({"source": source})
+    gauge.labels(source, *values).set(1)
 
 
 class _Parts(Collector):

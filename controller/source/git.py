@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import signal
-import subprocess  # ruff: ignore[suspicious-subprocess-import]  # git, with a list of arguments
+import subprocess  # ruff: ignore[suspicious-subprocess-import]  # git, by a list
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -55,7 +55,7 @@ _MEANING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "tls",
         "name the authority's certificate in `ca_file`",
-        ("ssl certificate", "certificate verif", "server certificate", "gnutls"),
+        ("ssl certificate", "certificate verif", "server certificate"),
     ),
     (
         "ref-gone",
@@ -77,7 +77,8 @@ _MEANING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "unreachable",
         "it is tried again by itself",
         ("could not resolve", "connection (?:refused|timed out|reset|closed)", "unreachable",
-         "no route to host", "failed to connect", "couldn't connect", "early eof", "hung up"),
+         "no route to host", "failed to connect", "couldn't connect", "gnutls", "ssl_",
+         "early eof", "hung up"),
     ),
 )  # fmt: skip
 
@@ -179,12 +180,13 @@ class Git:
             self._running.add(process)
         return process
 
-    def gpg(self, *arguments: str) -> None:
-        """Run gpg on the key ring beside the mirror; raises `GitError`."""
-        command = ["gpg", "--batch", "--quiet", "--no-tty", *arguments]
-        status, _, err = self._finish(command, LOCAL_SECONDS, b"")
+    def gpg(self, *arguments: str, given: bytes) -> bytes:
+        """Run gpg, without an agent; raises `GitError`."""
+        command = ["gpg", "--batch", "--quiet", "--no-tty", "--no-autostart", *arguments]
+        status, out, err = self._finish(command, LOCAL_SECONDS, given)
         if status:
             raise GitError(_clean(err), reason="git")
+        return out
 
     def close(self) -> None:
         """End what runs; nothing starts any more."""

@@ -20,6 +20,9 @@ _BAD = re.compile(
     r"\[GNUPG:\] BADSIG|incorrect signature|signature verification failed", re.IGNORECASE
 )
 _BY = re.compile(r"with (\S+ key \S+)|\[GNUPG:\] (?:NO_PUBKEY|ERRSIG|EXPKEYSIG|REVKEYSIG) (\S+)")
+_ARMOR = b"-----BEGIN PGP"
+_PACKET = 0x80
+"""The bit that every OpenPGP packet begins with (RFC 9580, 4.2)."""
 
 
 class Trust:
@@ -80,12 +83,17 @@ class Trust:
             return
         shutil.rmtree(self._ring, ignore_errors=True)
         self._ring.mkdir(mode=0o700, parents=True)
+        content = keys.read_bytes()
         try:
-            self._git.gpg("--import", "--", str(keys.absolute()))
-        except GitError as error:
-            message = f"{keys} holds no public keys: {error}"
+            if content.startswith(_ARMOR) or not content:
+                content = self._git.gpg("--dearmor", given=content)
+        except GitError:
+            content = b""
+        if not content or not content[0] & _PACKET:
+            message = f"{keys} holds no public keys"
             hint = "export them with `gpg --armor --export`"
-            raise Refused(message, reason="no-signers", hint=hint) from None
+            raise Refused(message, reason="no-signers", hint=hint)
+        (self._ring / "pubring.gpg").write_bytes(content)  # a ring is its keys in a row
         self._made = now
 
 

@@ -1,9 +1,14 @@
-"""The HTTP port: `/metrics`, `/healthz`, `/readyz`, and `/hooks/WORKFLOW` for webhook triggers."""
+"""The HTTP port: metrics and health, webhooks of workflows, pushes of forges, sources.
+
+`/metrics`, `/healthz`, `/readyz`; `POST /hooks/WORKFLOW` for webhook triggers; `POST /push/SOURCE`
+for a forge; `GET /api/sources` and `GET /api/sources/SOURCE` for what `sync:status` shows.
+"""
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -20,8 +25,30 @@ GRACE_SECONDS = 2
 LARGEST_BODY = 1_048_576
 """Bytes of a request."""
 
+LARGEST_PUSH = 26_214_400
+"""Bytes of a push, which lists commits and files: GitHub's own bound."""
+
 Hook = Callable[..., Awaitable[ExecutionRecord]]
 """`WorkflowService.receive_webhook`."""
+
+Pushed = Callable[[str, Mapping[str, str], bytes], Mapping[str, Any]]
+"""Takes a forge's push for a source, by its name; says what comes of it."""
+
+Looked = Callable[[str | None], Awaitable[Any]]
+"""Plain data of a source, or of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What answers, by whom it is known."""
+
+    metrics: Callable[[], bytes]
+    content_type: str
+    report: Callable[[], Mapping[str, Any]]
+    ready: Callable[[], bool]
+    hook: Hook
+    pushed: Pushed
+    sources: Looked
 
 
 class Server(uvicorn.Server):
@@ -65,32 +92,28 @@ def bind(address: str) -> socket.socket:
     return listening
 
 
-def server(
-    *,
-    metrics: Callable[[], bytes],
-    content_type: str,
-    report: Callable[[], Mapping[str, Any]],
-    ready: Callable[[], bool],
-    hook: Hook,
-) -> Server:
+def server(handlers: Handlers) -> Server:
     """The server; run it with `serve(sockets=[bind(…)])`."""
 
     async def show_metrics(_request: Request) -> Response:
-        text = await asyncio.to_thread(metrics)
-        return Response(text, headers={"content-type": content_type})
+        text = await asyncio.to_thread(handlers.metrics)
+        return Response(text, headers={"content-type": handlers.content_type})
 
     async def healthz(_request: Request) -> Response:  # ruff: ignore[unused-async]  # on the loop
         return PlainTextResponse("ok\n")
 
     async def readyz(_request: Request) -> Response:  # ruff: ignore[unused-async]  # on the loop
-        return JSONResponse(dict(report()), status_code=200 if ready() else 503)
+        return JSONResponse(dict(handlers.report()), status_code=200 if handlers.ready() else 503)
 
     application = Starlette(
         routes=[
             Route("/metrics", show_metrics),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/hooks/{workflow:path}", receiver(hook), methods=["POST"]),
+            Route("/hooks/{workflow:path}", receiver(handlers.hook), methods=["POST"]),
+            Route("/push/{source}", push_receiver(handlers.pushed), methods=["POST"]),
+            Route("/api/sources", looker(handlers.sources)),
+            Route("/api/sources/{source}", looker(handlers.sources)),
         ]
     )
     config = uvicorn.Config(
@@ -126,6 +149,34 @@ def receiver(hook: Hook) -> Callable[[Request], Awaitable[Response]]:
         return JSONResponse({"execution": record.id}, status_code=202)
 
     return receive
+
+
+def push_receiver(pushed: Pushed) -> Callable[[Request], Awaitable[Response]]:
+    """What answers `POST /push/SOURCE`: at once, before anything is fetched."""
+
+    async def receive(request: Request) -> Response:
+        body = await request.body()
+        if len(body) > LARGEST_PUSH:
+            return JSONResponse({"error": "the request is too large"}, status_code=413)
+        try:
+            said = pushed(request.path_params["source"], request.headers, body)
+        except Refused as error:
+            return JSONResponse({"error": str(error)}, status_code=_status(error))
+        return JSONResponse(dict(said), status_code=202)
+
+    return receive
+
+
+def looker(sources: Looked) -> Callable[[Request], Awaitable[Response]]:
+    """What answers `GET /api/sources`."""
+
+    async def look(request: Request) -> Response:
+        try:
+            return JSONResponse(await sources(request.path_params.get("source")))
+        except (Refused, Unavailable) as error:
+            return JSONResponse({"error": str(error)}, status_code=_status(error))
+
+    return look
 
 
 def _status(error: Refused | Unavailable) -> int:

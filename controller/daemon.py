@@ -1,0 +1,250 @@
+"""The controller: its loops, and the order in which they begin and end.
+
+    lock → HTTP's address → orphans end → loops: worker, scheduler, one for each source → ready
+
+A loop that fails is told and begins again; SIGTERM and SIGINT unwind everything in reverse.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from controller import __version__
+from controller.app import App
+from controller.core.problem import NotFound
+from controller.reconcile import Wishes, mark_removed
+from controller.schedule import Scheduler
+from controller.store.records import Keep
+from controller.store.wake import Doorbell
+from controller.views import as_json
+
+if TYPE_CHECKING:
+    from controller.observe.forge import Reporter
+    from controller.web.server import Handlers
+
+BEAT = 20.0
+"""Seconds between signs of life for the service manager."""
+
+log = structlog.get_logger("windlass")
+
+
+async def serve(app: App, on_ready: Callable[[str], None] | None = None) -> None:
+    """Be the controller until SIGTERM or SIGINT; running steps get a grace then.
+
+    Args:
+        app: Wired parts.
+        on_ready: Called with the HTTP address once everything works.
+
+    Raises:
+        Refused: Another controller is at work, or the port is taken.
+        Unavailable: The database does not answer.
+    """
+    await Daemon(app).run(on_ready)
+
+
+class Daemon:
+    """A controller: its loops, and the order in which they begin and end."""
+
+    def __init__(self, app: App) -> None:
+        from controller.observe.health import Health, notify_socket  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.observe.metrics import Metrics  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        self.app = app
+        self.settings = app.settings
+        self._stop = asyncio.Event()
+        self.health = Health(app.clock, notify_socket())
+        self.worker = app.worker()
+        self.scheduler = Scheduler(
+            store=app.store,
+            clock=app.clock,
+            bus=app.bus,
+            gate=app.gate,
+            wake=self.worker.wake,
+            keep=Keep(self.settings.retention_days, self.settings.retention_keep_last),
+        )
+        self.reconcilers = {
+            name: app.reconciler(spec, self.scheduler.look_again)
+            for name, spec in app.specs.items()
+        }
+        self.wishes = Wishes(app.store, self.reconcilers.values())
+        self.metrics = Metrics(__version__, self._levels)
+        self.reporters = self._reporters()
+
+    def _reporters(self) -> "dict[str, Reporter]":
+        """What tells forges of commits, for the sources that want it."""
+        wanted = {name: spec.report for name, spec in self.app.specs.items() if spec.report}
+        if not wanted:
+            return {}
+        from controller.observe.forge import Reporter, Target  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        return {
+            name: Reporter(name, Target(**report.model_dump()), self.app.clock)
+            for name, report in wanted.items()
+        }
+
+    async def run(self, on_ready: Callable[[str], None] | None) -> None:
+        """Start in order, wait, unwind in reverse."""
+        from controller.web.server import bind, server  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        app = self.app
+        async with AsyncExitStack() as stack:
+            lock = app.lock("controller")
+            if lock is not None:
+                stack.enter_context(lock.acquire(app.clock.now()))
+            listening = bind(self.settings.http_address)
+            stack.callback(listening.close)
+            await app.prepare()
+            await app.store.write(mark_removed, list(app.specs))
+            listeners = [self.metrics.observe, *(each.observe for each in self.reporters.values())]
+            for listener in listeners:
+                stack.callback(app.bus.subscribe(listener))
+            stack.enter_context(Doorbell(self.settings.state_dir, self._rang))
+            app.on_ring(self._rang)
+            web = server(self._handlers())
+            _on_signals(self._stop_asked)
+            async with asyncio.TaskGroup() as tasks:
+                loops = self._loops(tasks)
+                http = tasks.create_task(web.serve(sockets=[listening]))
+                if await self._first_look():
+                    self._say_ready(on_ready)
+                    await self._stop.wait()
+                await self._wind_down(loops)
+                web.leave()
+                await http
+            await app.performer.close()
+
+    def _handlers(self) -> "Handlers":
+        from controller.observe.metrics import CONTENT_TYPE  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.web.server import Handlers  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        return Handlers(
+            metrics=self.metrics.render,
+            content_type=CONTENT_TYPE,
+            report=self.health.report,
+            ready=lambda: self.health.ready,
+            hook=self.app.service.receive_webhook,
+            pushed=self._pushed,
+            sources=self._shown,
+        )
+
+    def _pushed(self, name: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
+        """A forge says that somebody pushed: look, if it is who it says."""
+        from controller.web.push import concerns, received  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        reconciler = self.reconcilers.get(name)
+        if reconciler is None:
+            raise NotFound(f"there is no source {name!r}")
+        secret = reconciler.spec.webhook_secret
+        push = received(headers, body, self.app.secrets.get(secret) if secret else None)
+        if not concerns(push, reconciler.spec.branch):
+            return {"source": name, "ignored": f"{push.ref} is not followed"}
+        reconciler.look_again()
+        return {"source": name, "event": push.event}
+
+    async def _shown(self, name: str | None) -> Any:  # ruff: ignore[any-type]  # plain data
+        sources = self.app.sources
+        if name is None:
+            return [as_json(each) for each in await sources.statuses()]
+        return as_json(await sources.status(name))
+
+    async def _first_look(self) -> bool:
+        """Wait until every source was looked at; False: told to stop before."""
+        looked = asyncio.ensure_future(self._looked())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({looked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        looked.cancel()
+        stopped.cancel()
+        return not self._stop.is_set()
+
+    async def _looked(self) -> None:
+        for each in self.reconcilers.values():
+            await each.first.wait()
+
+    def _say_ready(self, on_ready: Callable[[str], None] | None) -> None:
+        self.health.started()
+        log.info(
+            "ready",
+            version=__version__,
+            http=self.settings.http_address,
+            sources=[each.location for each in self.app.specs.values()],
+            database=self.app.store.where,
+        )
+        if on_ready is not None:
+            on_ready(self.settings.http_address)
+
+    def _loops(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "worker": self.worker.run,
+            "scheduler": self.scheduler.run,
+            "wishes": self.wishes.run,
+        }
+        parts |= {f"source {name}": each.run for name, each in self.reconcilers.items()}
+        endless = {f"report {name}": each.run for name, each in self.reporters.items()}
+        self._endless = len(endless) + 1
+        parts |= endless | {"heart": self._beat}
+        return [tasks.create_task(self._supervise(name, part)) for name, part in parts.items()]
+
+    async def _wind_down(self, loops: list[asyncio.Task[None]]) -> None:
+        """No new work, a grace for what runs, everything released."""
+        self.health.stopping()
+        log.info("stopping", busy=self.worker.busy)
+        self.scheduler.stop()
+        self.wishes.stop()
+        for each in self.reconcilers.values():
+            each.stop()
+        await self.worker.stop(self.settings.stop_grace)
+        for loop in loops[-self._endless :]:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        log.info("stopped")
+
+    async def _supervise(self, name: str, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a loop; a bug in it is told, and the loop begins again."""
+        pause = 1.0
+        while True:
+            try:
+                await part()
+            except Exception:
+                if self._stop.is_set():
+                    return
+                log.exception("a loop failed and begins again", loop=name)
+                self.health.failed(name, "failed; it begins again")
+                await self.app.clock.sleep(pause)
+                pause = min(pause * 2, 60.0)
+                self.health.well(name)
+            else:
+                return
+
+    async def _beat(self) -> None:
+        while True:
+            self.health.beat()
+            await self.app.clock.sleep(BEAT)
+
+    def _rang(self) -> None:
+        self.worker.wake()
+        self.scheduler.look_again()
+        self.wishes.look_again()
+
+    def _stop_asked(self) -> None:
+        self._stop.set()
+
+    def _levels(self) -> dict[str, float]:
+        store = self.app.store
+        return {
+            "executions_in_memory": self.worker.in_memory,
+            "executions_busy": self.worker.busy,
+            "store_queue": store.waiting,
+            "store_last_commit_seconds": store.last_commit_seconds,
+            "store_commits": store.commits,
+            "store_rows": store.rows,
+        }
+
+
+def _on_signals(callback: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, callback)

@@ -1,0 +1,161 @@
+"""Over https and ssh, with real servers: credentials come from files, and stay out of sight."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.core.problem import Refused
+from controller.settings import load_settings
+from tests.eventually import eventually
+from tests.fake_clock import FakeClock
+from tests.gitops.repository import Repository
+from tests.gitops.servers import SSHD, https_server, ssh_server
+from tests.service.place import Place, flow, opened
+
+TOKEN = "tok-53cret%&$'\" x"  # ruff: ignore[hardcoded-password-string]  # of a server of the test's own
+
+needs_sshd = pytest.mark.skipif(not Path(SSHD).exists(), reason="needs an ssh server (sshd)")
+
+
+async def _phase(place: Place) -> tuple[str, str | None]:
+    source = (await place.reconcile("git")).source
+    return source.phase, source.reason
+
+
+def _seen(place: Place) -> bytes:
+    """Everything the controller keeps."""
+    folder = place.app.settings.state_dir
+    return b"".join(each.read_bytes() for each in folder.rglob("*") if each.is_file())
+
+
+@pytest.mark.parametrize("by", ["token_file", "credential_command"])
+async def test_a_token_opens_a_repository_and_is_kept_nowhere(
+    tmp_path: Path, clock: FakeClock, by: str
+) -> None:
+    """From a file or a command, read for each fetch; it stands in nothing that we write."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a"))
+    token = tmp_path / "token"
+    token.write_text("wrong\n")
+    with https_server(tmp_path, TOKEN) as server:
+        source: dict[str, Any] = {
+            "name": "git",
+            "url": f"{server.url}/{repository.bare.name}",
+            "username": "robot",
+            "ca_file": server.ca,
+            by: token if by == "token_file" else f"cat {token}",
+        }
+        async with opened(tmp_path, clock, source) as place:
+            assert await _phase(place) == ("failed", "auth")
+            token.write_text(TOKEN + "\n")
+            assert await _phase(place) == ("ready", None)
+            assert await place.names() == ["a"]
+            assert TOKEN.encode() not in _seen(place)
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Without `ca_file` the server may be anybody: nothing is sent to it."""
+    repository = Repository(tmp_path)
+    with https_server(tmp_path, TOKEN) as server:
+        source = {"name": "git", "url": f"{server.url}/{repository.bare.name}"}
+        async with opened(tmp_path, clock, source) as place:
+            assert await _phase(place) == ("failed", "tls")
+
+
+@needs_sshd
+async def test_a_key_opens_a_repository_over_ssh(tmp_path: Path, clock: FakeClock) -> None:
+    """With the server's key known; a server with another key is refused, and so is another key."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a"))
+    with ssh_server(tmp_path) as server:
+        source: dict[str, Any] = {
+            "name": "git",
+            "url": f"{server.url}{repository.bare}",
+            "ssh_key_file": server.key,
+            "known_hosts_file": server.known_hosts,
+        }
+        async with opened(tmp_path, clock, source) as place:
+            assert await _phase(place) == ("ready", None)
+        stranger = tmp_path / "nobody"
+        stranger.write_text("")
+        async with opened(tmp_path, clock, source | {"known_hosts_file": stranger}) as place:
+            assert await _phase(place) == ("failed", "host-key")
+        other = tmp_path / "host_key"
+        async with opened(tmp_path, clock, source | {"ssh_key_file": other}) as place:
+            assert await _phase(place) == ("failed", "auth")
+
+
+async def test_a_server_that_says_nothing_costs_the_timeout(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Git, and all it started, ends; the status says so, and when it is tried again."""
+    command = tmp_path / "ssh"
+    command.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    command.chmod(0o755)
+    source = {"name": "git", "url": "ssh://nowhere.invalid/x.git", "timeout": 1_000}
+    async with opened(tmp_path, clock, source) as place:
+        reconciler = place.reconciler("git")
+        git = reconciler._origin._checkout.git  # type: ignore[attr-defined]  # a Git source
+        git._environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+        found = (await reconciler.reconcile()).source
+        assert (found.phase, found.reason) == ("failed", "timeout")
+        assert found.next_at is not None
+        assert found.next_at > clock.now()
+    pid = int((tmp_path / "pid").read_text())
+    await eventually(lambda: _ended(pid), "what git started has ended")
+
+
+def _ended(pid: int) -> bool:
+    """Gone, or waiting for nobody but its parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("source: https://user:pass@host/x.git", "leave the credentials out"),
+        ("source: http://host/x.git", "begins with https://"),
+        ("sources: [{name: a, url: 'git://host/x'}]", "begins with https://"),
+        ("sources: [{name: a}]", "either `directory` or `url`"),
+        ("sources: [{name: a, directory: d, branch: main}]", "`branch` is for a source with `url`"),
+        ("sources: [{name: a, url: 'file:///x', branch: a, tag: b}]", "give one of `branch`"),
+        ("sources: [{name: a, url: 'file:///x', semver: newest}]", "range of versions"),
+        ("sources: [{name: a, url: 'file:///x', commit: abc}]", "40 hexadecimal digits"),
+        ("sources: [{name: a, url: 'file:///x', branch: '--upload-pack=x'}]", "no such name"),
+        ("sources: [{name: a, url: 'file:///x', path: ../y}]", "a path below the root"),
+        ("sources: [{name: a, url: 'file:///x', verify: ssh}]", "need each other"),
+        ("sources: [{name: api, directory: d}]", "owns what people create"),
+        ("sources: [{name: a, directory: d}, {name: a, directory: e}]", "two sources are called"),
+        ("sources: [{name: a, directory: d, brnch: x}]", "no setting `sources.0.brnch`"),
+        ("source: d\nsources: [{name: a, directory: d}]", "either `source` or `sources`"),
+    ],
+)
+def test_a_wrong_source_is_refused_where_it_stands(tmp_path: Path, text: str, says: str) -> None:
+    """One message, which names the file and the field, and shows no password."""
+    file = tmp_path / "windlass.yaml"
+    file.write_text(text)
+    with pytest.raises(Refused) as refusal:
+        load_settings({}, file, {})
+    assert says in str(refusal.value)
+    assert str(file) in str(refusal.value)
+    assert "user:pass" not in str(refusal.value)
+
+
+def test_the_flag_takes_a_url_with_branch_and_path() -> None:
+    """As Docker writes it; an scp-like address is ssh, and a directory stays one."""
+    for text, url, branch, path in (
+        ("https://h/x.git#next:team/flows", "https://h/x.git", "next", "team/flows"),
+        ("git@h:team/x.git", "git@h:team/x.git", None, ""),
+        ("file:///srv/x.git#:flows", "file:///srv/x.git", None, "flows"),
+    ):
+        [spec] = load_settings({"source": text}, None, {}).specs
+        assert (spec.url, spec.branch, spec.path) == (url, branch, path)
+    [spec] = load_settings({"source": "some/folder"}, None, {}).specs
+    assert (spec.type, spec.root) == ("directory", Path("some/folder"))

@@ -1,0 +1,145 @@
+"""Only what an allowed signer signed is applied; the status says which commit, and why not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.facts import Fact, FactType
+from tests.fake_clock import FakeClock
+from tests.gitops.repository import Repository, run
+from tests.service.place import Place, flow, opened
+
+
+def _key(folder: Path, name: str) -> Path:
+    key = folder / name
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(key))
+    return key
+
+
+def _signers(folder: Path, *keys: Path) -> Path:
+    file = folder / "allowed_signers"
+    lines = [f"{key.name}@example.org {key.with_suffix('.pub').read_text()}" for key in keys]
+    file.write_text("".join(lines))
+    return file
+
+
+def _signed(repository: Repository, key: Path, path: str, text: str) -> str:
+    repository.write(path, text)
+    repository.git("add", "--all")
+    options = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={key}")
+    repository.git(*options, "commit", "--quiet", "-S", "--message", "Signed")
+    repository.push()
+    return repository.head()
+
+
+async def _look(place: Place) -> tuple[str, str | None, str | None]:
+    source = (await place.reconcile("git")).source
+    return source.phase, source.reason, source.revision
+
+
+async def test_only_signed_commits_are_applied(tmp_path: Path, clock: FakeClock) -> None:
+    """Unsigned, signed by a stranger, and tampered with: each has its reason; none is applied."""
+    repository = Repository(tmp_path)
+    ada, eve = _key(tmp_path, "ada"), _key(tmp_path, "eve")
+    source = {"name": "git", "url": repository.url, "verify": "ssh"}
+    source["signers"] = str(_signers(tmp_path, ada))
+    good = _signed(repository, ada, "a.yaml", flow("a", "good"))
+    async with opened(tmp_path, clock, source) as place:
+        facts: list[Fact] = []
+        place.app.bus.subscribe(facts.append)
+        assert await _look(place) == ("ready", None, good)
+        commit = (await place.app.sources.status("git")).source.commit or {}
+        assert commit["signer"].startswith("ada@example.org (ED25519 key SHA256:")
+
+        bare = repository.put("a.yaml", flow("a", "unsigned"))
+        assert await _look(place) == ("rejected", "unsigned", good)
+        source_now = (await place.app.sources.status("git")).source
+        assert source_now.observed == bare
+        assert bare[:12] in (source_now.message or "")
+
+        _signed(repository, eve, "a.yaml", flow("a", "stranger"))
+        assert await _look(place) == ("rejected", "untrusted-signer", good)
+        assert facts[-1].type is FactType.RECONCILED
+        assert facts[-1].data["reason"] == "untrusted-signer"
+
+        tampered = _tampered(repository, ada)
+        assert await _look(place) == ("rejected", "bad-signature", good)
+        assert (await place.app.sources.status("git")).source.observed == tampered
+        assert (await place.app.service.get_workflow("a")).description == "good"
+
+        last = _signed(repository, ada, "a.yaml", flow("a", "fine"))
+        assert await _look(place) == ("ready", None, last)
+
+
+def _tampered(repository: Repository, key: Path) -> str:
+    """A commit whose message was changed after it was signed."""
+    _signed(repository, key, "a.yaml", flow("a", "tampered"))
+    body = repository.git("cat-file", "commit", "HEAD").replace("Signed", "Edited")
+    raw = repository.work / ".raw"
+    raw.write_text(body)
+    commit = repository.git("hash-object", "-t", "commit", "-w", str(raw)).strip()
+    raw.unlink()
+    repository.git("reset", "--quiet", "--hard", commit)
+    repository.push()
+    return commit
+
+
+async def test_a_signed_tag_vouches_for_its_commit(tmp_path: Path, clock: FakeClock) -> None:
+    """Where a tag is followed, the tag's signature counts; one that is only a name does not."""
+    repository = Repository(tmp_path)
+    ada = _key(tmp_path, "ada")
+    repository.put("a.yaml", flow("a"))
+    repository.git("tag", "v1.0.0")
+    options = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={ada}")
+    repository.git(*options, "tag", "-s", "--message", "one", "v1.1.0")
+    repository.push("--tags")
+    source: dict[str, Any] = {"name": "git", "url": repository.url, "verify": "ssh"}
+    source["signers"] = _signers(tmp_path, ada)
+    async with opened(tmp_path, clock, source | {"tag": "v1.0.0"}) as place:
+        assert (await _look(place))[:2] == ("rejected", "unsigned")
+    async with opened(tmp_path, clock, source | {"semver": "1.x"}) as place:
+        assert (await _look(place))[0] == "ready"
+
+
+async def test_keys_of_gpg_are_those_of_the_file(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key ring of the user's does not count; a key that is taken out of the file is no more."""
+    homes = {name: tmp_path / name for name in ("ada", "eve")}
+    for name, home in homes.items():
+        home.mkdir(mode=0o700)
+        run(
+            "gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", "",
+            "--quick-generate-key", f"{name}@example.org", "ed25519", "sign", "never",
+        )  # fmt: skip
+    monkeypatch.setenv("GNUPGHOME", str(homes["eve"]))
+    repository = Repository(tmp_path)
+    signers = tmp_path / "signers.asc"
+    signers.write_text(run("gpg", "--homedir", str(homes["ada"]), "--armor", "--export"))
+
+    def signed(name: str, text: str) -> str:
+        repository.write("a.yaml", flow("a", text))
+        repository.git("add", "--all")
+        repository.git(
+            "-c", f"user.signingKey={name}@example.org", "commit", "--quiet", "-S", "--message",
+            text, GNUPGHOME=str(homes[name]),
+        )  # fmt: skip
+        repository.push()
+        return repository.head()
+
+    source = {"name": "git", "url": repository.url, "verify": "gpg", "signers": str(signers)}
+    async with opened(tmp_path, clock, source) as place:
+        good = signed("ada", "one")
+        assert await _look(place) == ("ready", None, good)
+        signed("eve", "two")
+        assert await _look(place) == ("rejected", "untrusted-signer", good)
+        signed("ada", "three")
+        signers.write_text(run("gpg", "--homedir", str(homes["eve"]), "--armor", "--export"))
+        assert await _look(place) == ("rejected", "untrusted-signer", good)
+        signers.write_text("not a key\n")
+        assert await _look(place) == ("rejected", "no-signers", good)
+        signers.unlink()
+        assert await _look(place) == ("rejected", "no-signers", good)
+    for home in homes.values():
+        run("gpgconf", "--homedir", str(home), "--kill", "all")
