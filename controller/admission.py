@@ -6,7 +6,7 @@ inputs fit, the concurrency has room or its `on_full` says what to do.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -61,6 +61,7 @@ class Wish:
         trigger: `{type, …}`, see the column.
         digest: A pinned version; None: the workflow's current one.
         parent: (execution, step, root, depth) of the step that starts it as a subflow.
+        context: What else to keep of it; `revision` of the source is added.
     """
 
     id: str
@@ -105,7 +106,9 @@ class Gate:
         inputs, problems = check_inputs(workflow.inputs, dict(wish.inputs))
         if problems:
             raise InvalidInputs(wish.workflow, problems)
-        return self._admission(wish, wish.digest or active.digest, workflow, inputs)
+        context = {**wish.context, "revision": active.revision} if active.revision else wish.context
+        named = replace(wish, context=context)
+        return self._admission(named, wish.digest or active.digest, workflow, inputs)
 
     async def emit(self, event: str, data: Mapping[str, Any], key: str, now: int) -> list[str]:
         """Create an execution of each active workflow with a trigger for `event`.

@@ -40,10 +40,16 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionView:
-    """An execution with its steps, in the order of the definition."""
+    """An execution with its steps, in the order of the definition.
+
+    Attributes:
+        commit: {id, author, subject, committed_at, signer} of the commit that was live when it was
+            created; None where its workflow is of no repository.
+    """
 
     record: ExecutionRecord
     steps: tuple[StepView, ...]
+    commit: dict[str, Any] | None = None
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -7,6 +7,7 @@ command line, HTTP and embedding programs all come through here.
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,9 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         record = await self.get_execution(execution_id)
         plan = await self._catalog.plan(record.digest, policy_from_json(record.policy))
         rows = await self._store.read(ledger.checkpoints, record.id)
-        return view(record, plan, rows)
+        revision = record.context.get("revision")
+        applied = await self._store.read(ledger.revision, revision) if revision else None
+        return replace(view(record, plan, rows), commit=applied.commit if applied else None)
 
     async def execution_logs(
         self, execution_id: str, after_id: int = 0, *, step: str | None = None, limit: int = 1000

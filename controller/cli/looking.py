@@ -42,7 +42,7 @@ async def status(app: "App", *, execution: str, detailed: bool, form: str) -> No
         async with aclosing(_lines(app, view.record.id, None, follow=False)) as found:
             lines.extend([each async for each in found])
     if form == "json":
-        shown = {"execution": view.record, "steps": view.steps}
+        shown = {"execution": view.record, "steps": view.steps, "commit": view.commit}
         print_json(shown | ({"logs": list(lines)} if detailed else {}))
         return
     print_fields(_heading(view))
@@ -69,6 +69,9 @@ def _heading(view: "ExecutionView") -> list[tuple[str, str]]:
         ("completed", local(record.completed_at)),
         ("duration", took(record.duration)),
     ]
+    if view.commit is not None:
+        commit = view.commit
+        found.insert(2, ("commit", f"{commit['id'][:12]} {commit['subject']} ({commit['author']})"))
     if record.attempt_of is not None:
         found.append(("retries", record.attempt_of))
     if record.error is not None:

@@ -1,6 +1,6 @@
 """What a revision changes: the documents wanted against the workflows recorded."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -64,8 +64,16 @@ def drift(
     recorded: Mapping[str, Recorded],
     *,
     prune: bool = True,
+    altered: Collection[str] = (),
 ) -> Drift:
     """Compare; a source changes and prunes only what it owns.
+
+    Args:
+        origin: Whose files are compared.
+        wanted: What they say.
+        recorded: What is in the database.
+        prune: Whether what is wanted no more goes.
+        altered: Names whose rows are known to differ in what is not compared here.
 
     An archived workflow belongs to nobody: whoever brings its name back owns it. A name in an
     invalid file is neither changed nor pruned: its last good version stays.
@@ -82,7 +90,7 @@ def drift(
             owner[each.name] = known.origin
         elif known is None or not standing:
             fates[each.name] = Fate.CREATED
-        elif (known.digest, known.status, known.path) == (each.digest, each.status, each.path):
+        elif each.name not in altered and _same(each, known):
             fates[each.name] = Fate.UNCHANGED
         else:
             fates[each.name] = Fate.UPDATED
@@ -90,3 +98,7 @@ def drift(
         if name not in fates and known.origin == origin and known.status != "archived":
             fates[name] = Fate.PRUNED if prune else Fate.KEPT
     return Drift(fates, owner)
+
+
+def _same(wanted: Wanted, known: Recorded) -> bool:
+    return (known.digest, known.status, known.path) == (wanted.digest, wanted.status, wanted.path)

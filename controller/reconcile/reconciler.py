@@ -202,7 +202,11 @@ class Reconciler:
         if names is not None:
             heads = await self._store.read(ledger.heads, sorted(names))
         difference = drift(
-            self.id, wanted(revision, library, names), recorded(heads), prune=self.spec.prune
+            self.id,
+            wanted(revision, library, names),
+            recorded(heads),
+            prune=self.spec.prune,
+            altered=repaired,
         )
         found = look.revision or library.fingerprint
         prunes = bool(difference.of(Fate.PRUNED))

@@ -57,7 +57,7 @@ async def opened(
 ) -> AsyncGenerator[Place]:
     """A place of the test's own; without sources, the directory `definitions` is the one."""
     root = folder / "definitions"
-    root.mkdir(exist_ok=True)
+    root.mkdir(exist_ok=True, parents=True)
     given: dict[str, Any] = {"sources": sources} if sources else {"source": str(root)}
     settings = Settings(state_dir=folder / "state", **given, **more)
     settings.state_dir.mkdir(exist_ok=True)

@@ -1,0 +1,260 @@
+"""What people decide: hold, go back, approve; what the source may not do by itself."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.core.drift import Fate
+from controller.core.problem import Refused
+from controller.store import ledger
+from controller.store.tables import Transaction, workflow_schedules, workflows
+from tests.fake_clock import FakeClock
+from tests.gitops.repository import Repository
+from tests.service.place import Place, flow, opened
+
+BROKEN = "name: b\nsteps: [\n"
+
+
+async def _status(place: Place, name: str = "git") -> tuple[str, str | None]:
+    source = (await place.app.sources.status(name)).source
+    return source.phase, source.reason
+
+
+async def _says(place: Place, workflow: str = "a") -> str:
+    return (await place.app.service.get_workflow(workflow)).description
+
+
+async def test_a_revision_with_a_broken_file_is_applied_but_for_the_file(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """`keep_last_good`: the others go on; `reject_revision`: none does, and the status lists why."""
+    repository = Repository(tmp_path)
+    repository.write("b.yaml", flow("b", "one"))
+    repository.put("a.yaml", flow("a", "one"))
+    sources: tuple[dict[str, Any], ...] = ({"name": "git", "url": repository.url},)
+    async with opened(tmp_path / "kept", clock, *sources) as place:
+        await place.reconcile("git")
+        repository.write("b.yaml", BROKEN)
+        second = repository.put("a.yaml", flow("a", "two"))
+        outcome = await place.reconcile("git")
+        assert (outcome.source.revision, outcome.invalid) == (second, ("b.yaml",))
+        assert (await _says(place), await _says(place, "b")) == ("two", "one")
+
+
+async def test_a_revision_is_rejected_as_a_whole(tmp_path: Path, clock: FakeClock) -> None:
+    """`reject_revision`: nothing of it is applied until it is mended; then all of it."""
+    repository = Repository(tmp_path)
+    repository.write("b.yaml", flow("b", "one"))
+    first = repository.put("a.yaml", flow("a", "one"))
+    source = {"name": "git", "url": repository.url, "on_invalid": "reject_revision"}
+    async with opened(tmp_path, clock, source) as place:
+        reconciler = place.reconciler("git")
+        await reconciler.reconcile()
+        repository.write("b.yaml", BROKEN)
+        second = repository.put("a.yaml", flow("a", "two"))
+        for _ in range(2):
+            outcome = await reconciler.reconcile(whole=False)
+            assert (outcome.source.phase, outcome.source.reason) == ("rejected", "invalid-files")
+        status = await place.app.sources.status("git")
+        assert (status.source.revision, status.source.observed) == (first, second)
+        assert [each["code"] for each in status.source.problems or ()] == ["yaml-syntax"]
+        assert await _says(place) == "one"
+        third = repository.put("b.yaml", flow("b", "three"))
+        assert (await reconciler.reconcile(whole=False)).source.revision == third
+        assert (await _says(place), await _says(place, "b")) == ("two", "three")
+        assert (await place.app.sources.status("git")).source.problems is None
+
+
+async def test_a_suspended_source_changes_nothing(tmp_path: Path, clock: FakeClock) -> None:
+    """Also for a daemon that starts meanwhile; resumed, it catches up."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a", "one"))
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        await place.app.sources.suspend("git")
+        repository.put("a.yaml", flow("a", "two"))
+        await place.reconcile("git")
+        assert (await _status(place), await _says(place)) == (("suspended", "suspended"), "one")
+        await place.app.sources.resume("git")
+        await place.reconcile("git")
+        assert (await _status(place), await _says(place)) == (("ready", None), "two")
+        with pytest.raises(Refused, match="neither suspended nor rolled back"):
+            await place.app.sources.resume("git")
+
+
+async def test_a_rollback_holds_until_a_person_resumes(tmp_path: Path, clock: FakeClock) -> None:
+    """Commits that come meanwhile wait; running executions and their versions are untouched."""
+    repository = Repository(tmp_path)
+    first = repository.put("a.yaml", flow("a", "one"))
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        repository.put("a.yaml", flow("a", "two"))
+        repository.put("b.yaml", flow("b"))
+        await place.reconcile("git")
+        assert await place.app.sources.rollback("git", first[:8]) == first
+        outcome = await place.reconcile("git")
+        assert outcome.drift.of(Fate.PRUNED) == ["b"]
+        assert (await _status(place), await _says(place)) == (("held", "rollback"), "one")
+        third = repository.put("a.yaml", flow("a", "three"))
+        assert (await place.reconcile("git")).source.revision == first
+        await place.app.sources.resume("git")
+        assert (await place.reconcile("git")).source.revision == third
+        kinds = [each.kind for each in await place.app.sources.history("git")]
+        assert kinds == ["sync", "rollback", "sync", "sync"]
+        assert (await place.names(), await _says(place)) == (["a", "b"], "three")
+
+
+async def test_a_rollback_needs_a_revision_that_was_applied(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Of a directory, of a source with one revision, or to an unknown one: refused, with why."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a"))
+    sources = (
+        {"name": "git", "url": repository.url},
+        {"name": "files", "directory": str(tmp_path / "definitions")},
+    )
+    async with opened(tmp_path, clock, *sources) as place:
+        await place.reconcile("git")
+        await place.reconcile("files")
+        for name, revision, says in (
+            ("git", None, "no earlier revision"),
+            ("git", "abcdef", "no revision"),
+            ("files", None, "keeps no earlier revisions"),
+            (None, None, "more than one source"),
+        ):
+            with pytest.raises(Refused, match=says):
+                await place.app.sources.rollback(name, revision)
+
+
+@pytest.mark.parametrize("kind", ["git", "directory"])
+async def test_mass_deletion_waits_for_a_person(
+    tmp_path: Path, clock: FakeClock, kind: str
+) -> None:
+    """More than half of a source at once: held as a whole; approved, that revision is applied."""
+    repository = Repository(tmp_path)
+    place_of = {"git": repository.work, "directory": tmp_path / "definitions"}
+    source: dict[str, dict[str, Any]] = {
+        "git": {"url": repository.url},
+        "directory": {"directory": place_of["directory"]},
+    }
+    async with opened(tmp_path, clock, {"name": kind, **source[kind]}) as place:
+        for name in "abcd":
+            repository.write(f"{name}.yaml", flow(name, "one"))
+        repository.commit()
+        _mirror(repository, place_of[kind])
+        await place.reconcile(kind)
+        for name in "abc":
+            (repository.work / f"{name}.yaml").unlink()
+        repository.put("d.yaml", flow("d", "two"))
+        _mirror(repository, place_of[kind])
+        for _ in range(2):
+            await place.reconcile(kind)
+            assert await _status(place, kind) == ("held", "prune-limit")
+        assert await place.names() == list("abcd")
+        assert await _says(place, "d") == "one"
+        await place.app.sources.approve(kind)
+        await place.reconcile(kind)
+        assert (await _status(place, kind), await place.names()) == (("ready", None), ["d"])
+        with pytest.raises(Refused, match="does not wait"):
+            await place.app.sources.approve(kind)
+
+
+def _mirror(repository: Repository, target: Path) -> None:
+    """The work tree's files in a directory, if that is the source."""
+    if target != repository.work:
+        shutil.rmtree(target)
+        shutil.copytree(repository.work, target, ignore=shutil.ignore_patterns(".git"))
+
+
+async def test_an_approval_is_of_one_revision(tmp_path: Path, clock: FakeClock) -> None:
+    """Another one that would delete as much waits again."""
+    repository = Repository(tmp_path)
+    for name in "abcd":
+        repository.write(f"{name}.yaml", flow(name))
+    repository.commit()
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        repository.git("rm", "--quiet", "a.yaml", "b.yaml", "c.yaml")
+        repository.commit()
+        await place.reconcile("git")
+        await place.app.sources.approve("git")
+        repository.git("rm", "--quiet", "d.yaml")
+        repository.commit()
+        await place.reconcile("git")
+        assert await _status(place) == ("held", "prune-limit")
+        assert await place.names() == list("abcd")
+
+
+SCHEDULED = flow("a", "one") + ("triggers:\n  - type: scheduled\n    config: {cron: '0 3 * * *'}\n")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tx: tx.execute(workflows.update().values(digest=_other(tx))),
+        lambda tx: tx.execute(workflows.update().values(status="archived")),
+        lambda tx: tx.execute(workflows.delete().where(workflows.c.id == "a")),
+        lambda tx: tx.execute(workflow_schedules.delete()),
+        lambda tx: ledger.cancel_schedule(tx, ledger.schedules(tx)[0].id, 1),
+    ],
+)
+async def test_what_is_not_as_the_source_says_is_put_back(
+    tmp_path: Path, clock: FakeClock, damage: Any
+) -> None:
+    """A digest, a status, a row, a schedule changed behind the source's back: repaired, and said."""
+    repository = Repository(tmp_path)
+    repository.write("b.yaml", flow("b"))
+    repository.put("a.yaml", SCHEDULED)
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        reconciler = place.reconciler("git")
+        await reconciler.reconcile()
+        before = await place.app.service.get_workflow("a")
+        await place.app.store.write(damage)
+        outcome = await reconciler.reconcile()
+        assert "a" in outcome.repaired
+        after = await place.app.service.get_workflow("a")
+        assert (after.digest, after.status) == (before.digest, "active")
+        [schedule] = await place.app.service.list_schedules("a")
+        assert schedule.next_run_at is not None
+        assert (await reconciler.reconcile()).repaired == ()
+
+
+def _other(tx: Transaction) -> str:
+    return ledger.catalog(tx)["b"].digest
+
+
+async def test_an_execution_shows_the_commit_it_came_from(tmp_path: Path, clock: FakeClock) -> None:
+    """The one that was live when it was created, whatever is committed meanwhile."""
+    repository = Repository(tmp_path)
+    first = repository.put("a.yaml", flow("a", "one"), "The first")
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        execution = await place.app.service.execute_workflow("a")
+        repository.put("a.yaml", flow("a", "two"))
+        await place.reconcile("git")
+        view = await place.app.service.get_workflow_status(execution.id)
+        assert view.commit is not None
+        assert (view.commit["id"], view.commit["subject"]) == (first, "The first")
+
+
+async def test_a_source_that_is_not_configured_any_more_is_kept_until_forgotten(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Its workflows go on and its status says so; forgotten, they are archived."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a"))
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        with pytest.raises(Refused, match="is in the settings"):
+            await place.app.sources.forget("git")
+    async with opened(tmp_path, clock) as place:
+        from controller.reconcile import mark_removed
+
+        await place.app.store.write(mark_removed, ["definitions"])
+        assert await _status(place) == ("removed", "not-configured")
+        assert await place.names() == ["a"]
+        assert await place.app.sources.forget("git") == 1
+        assert await place.names() == []
