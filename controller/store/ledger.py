@@ -32,6 +32,7 @@ from controller.store.ledger_executions import (
     execution,
     executions,
     executions_like,
+    fired,
     put_checkpoints,
     record_outcome,
     status_counts,
@@ -39,12 +40,15 @@ from controller.store.ledger_executions import (
 )
 from controller.store.ledger_logs import add_logs, audit, audits, logs
 from controller.store.ledger_schedules import (
+    STOPPED,
     add_schedule,
     advance,
     cancel_schedule,
     due,
     next_due,
+    pause_schedule,
     put_schedules,
+    resume_schedule,
     schedule,
     schedules,
 )
@@ -68,6 +72,7 @@ from controller.store.retention import (
 )
 
 __all__ = [
+    "STOPPED",
     "active",
     "add_logs",
     "add_schedule",
@@ -94,6 +99,7 @@ __all__ = [
     "executions_like",
     "expired",
     "file_of",
+    "fired",
     "head",
     "heads",
     "heartbeat",
@@ -101,6 +107,7 @@ __all__ = [
     "logs",
     "next_due",
     "next_wake",
+    "pause_schedule",
     "prune",
     "put_checkpoints",
     "put_files",
@@ -116,6 +123,7 @@ __all__ = [
     "remove_logs",
     "remove_schedules",
     "remove_versions",
+    "resume_schedule",
     "retention_rules",
     "schedule",
     "schedules",
