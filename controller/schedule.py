@@ -8,17 +8,17 @@ every `LOOK_AGAIN` in case the clock was moved.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 
 import structlog
 
-from controller.admission import Admission, Admitted, Gate, Wish, admit, cancel, derived_id
+from controller.admission import Admission, Admitted, Gate, cancel
 from controller.clock import Clock
 from controller.core.overlap import Verdict, overlap
 from controller.core.problem import Refused, Unavailable
-from controller.core.timetable import CatchUp, Timetable, catch_up, compile_timetable
+from controller.core.timetable import CatchUp, Timetable, catch_up
 from controller.facts import Bus, Fact, FactType
+from controller.fires import admit_fire, fire_wish, timetable_of
 from controller.store import Store, ledger
 from controller.store.records import Keep, ScheduleRecord
 from controller.store.tables import Transaction
@@ -42,34 +42,6 @@ PRUNE_AT_ONCE = 200
 """Executions pruned in one transaction."""
 
 log = structlog.get_logger("windlass.schedule")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The text of a recorded schedule, as the timetable reads it."""
-
-    cron: str | None
-    at: str | None
-    timezone: str
-    start: str | None
-    end: str | None
-    jitter: int
-
-
-def timing_of(record: ScheduleRecord) -> Timing:
-    """When it fires, as text."""
-    policy = record.policy
-    at = None
-    if record.at is not None:
-        at = datetime.fromtimestamp(record.at / 1000, UTC).isoformat()
-    return Timing(
-        cron=record.cron_expression,
-        at=at,
-        timezone=record.timezone,
-        start=policy.get("start"),
-        end=policy.get("end"),
-        jitter=int(policy.get("jitter") or 0),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +159,7 @@ class Scheduler:
         refused = None
         for moment in ready:
             try:
-                admissions.append(await self._gate.check(_wish(record, moment, now)))
+                admissions.append(await self._gate.check(fire_wish(record, moment, now)))
             except Refused as error:
                 refused = f"{error.reason}: {error}"
         dealt = max([last, *ready]) if len(ready) < len(passed.fires) else now
@@ -197,7 +169,7 @@ class Scheduler:
         known = self._timetables.get(record.id)
         if known is not None and known[0].updated_at == record.updated_at:
             return known[1]
-        timetable, _ = compile_timetable(timing_of(record), workflow=record.workflow_id, now=now)
+        timetable = timetable_of(record, now)
         self._timetables[record.id] = (record, timetable)
         return timetable
 
@@ -261,7 +233,13 @@ def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[lis
 
 
 def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission, now: int) -> str:
-    """Create one execution, unless the overlap policy or the workflow's concurrency forbids."""
+    """Create one execution, unless the overlap policy or the workflow's concurrency forbids.
+
+    A fire made up before, by hand or by another controller, must not get in its own way.
+    """
+    due = admission.execution.due_at
+    if due is not None and ledger.fired(tx, schedule.id, due, due):
+        return Admitted.EXISTS
     going = ledger.unfinished_of_schedule(tx, schedule.id)
     queued = sum(status == "pending" for _, status in going)
     policy = schedule.policy.get("overlap") or "skip"
@@ -274,22 +252,7 @@ def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission,
                 cancel(tx, execution, now, reason="replaced by the next fire")
         case Verdict.FIRE | Verdict.QUEUE:
             pass
-    new = admission.execution
-    if policy in {"queue_one", "queue_all", "cancel_running"} and new.concurrency_key is None:
-        new = replace(new, concurrency_key=f"schedule {schedule.id}", concurrency_max=1)
-    return admit(tx, replace(admission, execution=new))
-
-
-def _wish(record: ScheduleRecord, moment: int, now: int) -> Wish:
-    return Wish(
-        id=derived_id("fire", record.id, str(moment)),
-        workflow=record.workflow_id,
-        inputs=record.inputs,
-        trigger={"type": "scheduled", "schedule_id": record.id, "due_at": moment},
-        now=now,
-        schedule_id=record.id,
-        due_at=moment,
-    )
+    return admit_fire(tx, schedule, admission)
 
 
 def _ready(timetable: Timetable, passed: CatchUp, now: int) -> tuple[list[int], int | None]:

@@ -25,14 +25,15 @@ from controller.admission import (
     startable,
 )
 from controller.authoring import Author, read_file
+from controller.backfill import Backfill, Backfilled, backfill
 from controller.catalog import Catalog, policy_from_json
 from controller.clock import Clock
 from controller.core.definition import Schedule, WebhookTrigger
 from controller.core.problem import NotFound, Refused
-from controller.core.timetable import compile_timetable
 from controller.facts import Bus, Fact, FactType
+from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
 from controller.history import ExecutionView, keep_for_retry, view
-from controller.recording import schedule_record, schedules_of, workflow_record
+from controller.recording import first_run, schedule_record, schedules_of, workflow_record
 from controller.source.export import to_yaml
 from controller.store import Store, ledger
 from controller.store.identity import new_id
@@ -360,9 +361,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
             raise Refused(message, reason="bad-schedule", hint="give --cron or --at")
         now = self._clock.now()
         config = Schedule(cron=cron, at=at, timezone=timezone, inputs=dict(inputs or {}))
-        timetable, problems = compile_timetable(config, workflow=workflow_id, now=now)
-        if timetable is None:
-            raise Refused(problems[0].message, reason=problems[0].code, hint=problems[0].hint)
+        checked_timetable(config, workflow_id, now)
         probe = Wish("", workflow_id, config.inputs, {}, now)
         await self._gate.check(probe)
         record = schedule_record(workflow_id, config, ORIGIN, now, schedule_id=new_id(now))
@@ -374,25 +373,98 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         return record
 
     async def cancel_scheduled_workflow(self, schedule_id: str) -> None:
-        """Stop a schedule; one that a source owns is changed there."""
+        """Stop a schedule for good; one that a source owns is changed there."""
+        record = await self._own_schedule(schedule_id)
+        await self._store.write(ledger.cancel_schedule, schedule_id, self._clock.now())
+        await self._audit("cancel-schedule", record.workflow_id, {"schedule": schedule_id})
+        self._ring()
+
+    async def pause_schedule(self, schedule_id: str) -> None:
+        """Let a schedule fire no more until it is resumed; what it started goes on."""
+        record = await self._own_schedule(schedule_id)
+        if not await self._store.write(ledger.pause_schedule, schedule_id, self._clock.now()):
+            message = f"schedule {schedule_id} does not fire: it is {record.reason}"
+            raise Refused(message, reason="not-active")
+        await self._audit("pause-schedule", record.workflow_id, {"schedule": schedule_id})
+        self._ring()
+
+    async def resume_schedule(self, schedule_id: str) -> ScheduleRecord:
+        """Let a paused schedule fire again; what was due meanwhile is left to a backfill."""
+        record = await self._own_schedule(schedule_id)
+        now = self._clock.now()
+        timetable = timetable_of(record, now)
+        upcoming = None if timetable is None else first_run(timetable, now)
+        if not await self._store.write(ledger.resume_schedule, schedule_id, upcoming, now):
+            message = f"schedule {schedule_id} is not paused"
+            raise Refused(message, reason="not-paused", hint="see `windlass schedule:list --all`")
+        await self._audit("resume-schedule", record.workflow_id, {"schedule": schedule_id})
+        self._ring()
+        return await self._schedule(schedule_id)
+
+    async def list_schedules(
+        self, workflow: str | None = None, *, stopped: bool = False
+    ) -> list[ScheduleRecord]:
+        """Those that fire or pause, by workflow; with `stopped`, all that are recorded."""
+        active = None if stopped else True
+        return await self._store.read(ledger.schedules, workflow, active=active, paused=True)
+
+    async def next_fires(
+        self, workflow_id: str, *, after: int | None = None, count: int = 5
+    ) -> list[Upcoming]:
+        """The next due times of a workflow's active schedules together, without their jitter.
+
+        Args:
+            workflow_id: Its name; raises `NotFound`.
+            after: Epoch milliseconds; None: now.
+            count: How many.
+        """
+        await self.get_workflow(workflow_id)
+        now = self._clock.now()
+        records = await self._store.read(ledger.schedules, workflow_id)
+        return upcoming(planned(records, now), now if after is None else after, count)
+
+    def next_fires_of(
+        self, cron: str, *, timezone: str = "UTC", after: int | None = None, count: int = 5
+    ) -> list[Upcoming]:
+        """`next_fires` of an expression that nobody has recorded; raises `Refused` if it is wrong.
+
+        `H` spreads by a workflow's name; without one it is what it is for an empty name.
+        """
+        now = self._clock.now()
+        table = checked_timetable(Schedule(cron=cron, timezone=timezone), "", now)
+        thought = Planned(None, None, cron, table)
+        return upcoming([thought], now if after is None else after, count)
+
+    async def backfill(self, wish: Backfill) -> Backfilled:
+        """Create an execution for each due time of a range that did not fire; see `backfill.py`."""
+        now = self._clock.now()
+        done = await backfill(self._store, self._gate, wish, now, self._by)
+        for each in done.fires:
+            if each.result == "created":
+                data = {"schedule": each.schedule_id, "due_at": each.due_at, "reason": "backfill"}
+                which = each.workflow_id, each.execution_id
+                self._bus.publish(Fact(FactType.FIRED, now, *which, data=data))
+        self._ring()
+        return done
+
+    async def _schedule(self, schedule_id: str) -> ScheduleRecord:
         record = await self._store.read(ledger.schedule, schedule_id)
         if record is None:
             raise NotFound(
                 f"there is no schedule {schedule_id!r}", hint="see `windlass schedule:list`"
             )
+        return record
+
+    async def _own_schedule(self, schedule_id: str) -> ScheduleRecord:
+        """Raise `Refused` where a source owns the schedule."""
+        record = await self._schedule(schedule_id)
         if record.origin != ORIGIN:
             raise Refused(
                 f"schedule {schedule_id} belongs to the source {record.origin!r}",
                 reason="owned-elsewhere",
                 hint="change the file it comes from",
             )
-        await self._store.write(ledger.cancel_schedule, schedule_id, self._clock.now())
-        await self._audit("cancel-schedule", record.workflow_id, {"schedule": schedule_id})
-        self._ring()
-
-    async def list_schedules(self, workflow: str | None = None) -> list[ScheduleRecord]:
-        """Active ones, by workflow."""
-        return await self._store.read(ledger.schedules, workflow)
+        return record
 
     # -- the database -----------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""JSON on the command line: as it stands, from a file (`@FILE`), or from stdin (`-`)."""
+"""Values on the command line: JSON as it stands, from a file (`@FILE`) or stdin (`-`); times."""
 
 import sys
 from pathlib import Path
@@ -46,6 +46,25 @@ class JsonObject(Json):
         found = super().convert(value, param, ctx)
         if not isinstance(found, dict):
             self.fail('must be a JSON object, such as {"name": "value"}', param, ctx)
+        return found
+
+
+class Moment(click.ParamType[int]):
+    """A time, ISO 8601, in UTC unless it has another offset; a date alone is its first moment."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Epoch milliseconds; wrong use when it is no time."""
+        from zoneinfo import ZoneInfo  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        from controller.core.timetable import moment_of  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        found = moment_of(str(value), ZoneInfo("UTC"), ())
+        if not isinstance(found, int):
+            self.fail(f"{found.message}; write it as 2026-12-31T09:00:00Z", param, ctx)
         return found
 
 

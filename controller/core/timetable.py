@@ -256,11 +256,11 @@ def compile_timetable(
     # with the wrong zone, the other fields can still be read for their own problems
     zone = _UTC if isinstance(loaded, Problem) else loaded
     cron = _maybe(schedule.cron, lambda text: parse_cron(text, workflow, (*path, "cron")))
-    once = _maybe(schedule.at, lambda text: _moment(text, zone, (*path, "at")))
+    once = _maybe(schedule.at, lambda text: moment_of(text, zone, (*path, "at")))
     if (schedule.cron is None) == (schedule.at is None):
         once = Problem("bad-schedule", "A schedule has either `cron` or `at`", path)
-    start = _maybe(schedule.start, lambda text: _moment(text, zone, (*path, "start")))
-    end = _maybe(schedule.end, lambda text: _moment(text, zone, (*path, "end"), late=True))
+    start = _maybe(schedule.start, lambda text: moment_of(text, zone, (*path, "start")))
+    end = _maybe(schedule.end, lambda text: moment_of(text, zone, (*path, "end"), late=True))
     if (
         isinstance(loaded, Problem)
         or isinstance(cron, Problem)
@@ -289,8 +289,11 @@ def _maybe(text: str | None, read: Callable[[str], T]) -> T | None:
     return None if text is None else read(text)
 
 
-def _moment(text: str, zone: ZoneInfo, path: Path, *, late: bool = False) -> int | Problem:
-    """ISO 8601 → epoch milliseconds. A date alone is its first moment, or its last if `late`."""
+def moment_of(text: str, zone: ZoneInfo, path: Path, *, late: bool = False) -> int | Problem:
+    """ISO 8601 → epoch milliseconds; without an offset it is a reading of the zone's clock.
+
+    A date alone is its first moment, or its last if `late`.
+    """
     try:
         found = datetime.fromisoformat(text)
         if late and _is_date(text):

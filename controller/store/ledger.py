@@ -32,6 +32,7 @@ from controller.store.ledger_executions import (
     execution,
     executions,
     executions_like,
+    fired,
     put_checkpoints,
     record_outcome,
     status_counts,
@@ -39,12 +40,15 @@ from controller.store.ledger_executions import (
 )
 from controller.store.ledger_logs import add_logs, audit, audits, logs
 from controller.store.ledger_schedules import (
+    STOPPED,
     add_schedule,
     advance,
     cancel_schedule,
     due,
     next_due,
+    pause_schedule,
     put_schedules,
+    resume_schedule,
     schedule,
     schedules,
 )
@@ -81,6 +85,7 @@ from controller.store.retention import (
 )
 
 __all__ = [
+    "STOPPED",
     "active",
     "add_logs",
     "add_revision",
@@ -110,6 +115,7 @@ __all__ = [
     "expired",
     "faces",
     "file_of",
+    "fired",
     "head",
     "heads",
     "heartbeat",
@@ -119,6 +125,7 @@ __all__ = [
     "next_wake",
     "origins",
     "owned",
+    "pause_schedule",
     "prune",
     "put_checkpoints",
     "put_files",
@@ -136,6 +143,7 @@ __all__ = [
     "remove_schedules",
     "remove_source",
     "remove_versions",
+    "resume_schedule",
     "retention_rules",
     "revision",
     "revisions",

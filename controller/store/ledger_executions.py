@@ -89,9 +89,20 @@ def executions_like(tx: Transaction, prefix: str, *, limit: int) -> list[Executi
 
 
 def unfinished_of_schedule(tx: Transaction, schedule_id: str) -> list[tuple[str, str]]:
-    """(id, status) of a schedule's executions that have not ended, oldest first."""
-    chosen = select(_e.id, _e.status).where(_e.schedule_id == schedule_id, _e.status.in_(ACTIVE))
-    return [(row[0], row[1]) for row in tx.execute(chosen.order_by(_e.due_at))]
+    """(id, status) of a schedule's executions that have not ended, oldest first; no backfills."""
+    chosen = select(_e.id, _e.status, _e.trigger).where(
+        _e.schedule_id == schedule_id, _e.status.in_(ACTIVE)
+    )
+    found = tx.execute(chosen.order_by(_e.due_at))
+    return [(row[0], row[1]) for row in found if not row[2].get("backfill")]
+
+
+def fired(tx: Transaction, schedule_id: str, first: int, last: int) -> dict[int, str]:
+    """The executions of a schedule's due times from `first` to `last`: due time → id."""
+    chosen = select(_e.due_at, _e.id).where(
+        _e.schedule_id == schedule_id, _e.due_at.between(first, last)
+    )
+    return {row[0]: row[1] for row in tx.execute(chosen.order_by(_e.due_at))}
 
 
 def children(tx: Transaction, execution_id: str) -> list[ExecutionRecord]:

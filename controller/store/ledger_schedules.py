@@ -7,7 +7,7 @@ have one.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
 from controller.store.dialect import insert_or_ignore, upsert
 from controller.store.records import ScheduleRecord
@@ -19,7 +19,7 @@ STOPPED = ("removed", "cancelled", "archived")
 """The reasons of a schedule that somebody stopped."""
 
 PAUSED = "paused"
-"""The reason of a schedule whose definition says so."""
+"""The reason of a schedule that somebody, or its definition, let pause."""
 
 ENDED = "ended"
 """The reason of a schedule that has no next time."""
@@ -34,14 +34,19 @@ def schedule(tx: Transaction, schedule_id: str) -> ScheduleRecord | None:
 
 
 def schedules(
-    tx: Transaction, workflow: str | None = None, *, active: bool | None = True
+    tx: Transaction,
+    workflow: str | None = None,
+    *,
+    active: bool | None = True,
+    paused: bool = False,
 ) -> list[ScheduleRecord]:
-    """By workflow and id; `active=None`: those that are stopped as well."""
+    """By workflow and id; `paused`: with those that only pause; `active=None`: all there are."""
     chosen = pick(ScheduleRecord, workflow_schedules).order_by(_s.workflow_id, _s.id)
     if workflow is not None:
         chosen = chosen.where(_s.workflow_id == workflow)
     if active is not None:
-        chosen = chosen.where(_s.active.is_(active))
+        wanted = _s.active.is_(active)
+        chosen = chosen.where(or_(wanted, _s.reason == PAUSED) if paused else wanted)
     return every(tx, ScheduleRecord, chosen)
 
 
@@ -56,8 +61,9 @@ def put_schedules(
     """Make these the schedules that `origin` has for each of the workflows; others are stopped.
 
     A schedule that was and stays active with the same timing keeps when it fires next, and one that
-    came to its end with the same timing stays ended; any known one keeps when it last fired and
-    when it was created. A record that is not active says why: `paused`.
+    came to its end with the same timing stays ended; any known one keeps when it was created and
+    last fired, but one that comes back counts as dealt with until now. A record that is not active
+    says why: `paused`.
     """
     known: dict[str, ScheduleRecord] = {}
     for some in chunks(list(wanted)):
@@ -70,7 +76,9 @@ def put_schedules(
         row = row_of(record)
         before = known.pop(record.id, None)
         if before is not None:
-            row |= {"last_run_at": before.last_run_at} | _continued(before, record)
+            comes_back = record.active and not before.active
+            dealt = {"last_run_at": now if comes_back else before.last_run_at}
+            row |= dealt | _continued(before, record)
         rows.append(row)
     upsert(tx, workflow_schedules, rows, keep=("created_at",))
     for gone in known.values():
@@ -87,12 +95,39 @@ def _continued(before: ScheduleRecord, record: ScheduleRecord) -> dict[str, Any]
         return {"next_run_at": before.next_run_at, "reason": before.reason}
     if before.reason in {*STOPPED, PAUSED}:
         return {}
-    return {"next_run_at": None, "active": False, "reason": before.reason}
+    return {
+        "last_run_at": before.last_run_at,
+        "next_run_at": None,
+        "active": False,
+        "reason": before.reason,
+    }
 
 
 def cancel_schedule(tx: Transaction, schedule_id: str, now: int) -> bool:
     """Stop it for good; False: it is not there, or is stopped already."""
     return _stop(tx, schedule_id, "cancelled", now)
+
+
+def pause_schedule(tx: Transaction, schedule_id: str, now: int) -> bool:
+    """Let it fire no more until it is resumed; False: it is not there, or does not fire anyway."""
+    return _stop(tx, schedule_id, PAUSED, now)
+
+
+def resume_schedule(tx: Transaction, schedule_id: str, next_run_at: int | None, now: int) -> bool:
+    """Let it fire again, next at `next_run_at` (None: it has ended); False: it does not pause.
+
+    What was due meanwhile counts as dealt with: nothing is made up for a pause.
+    """
+    ended = next_run_at is None
+    values = {
+        "next_run_at": next_run_at,
+        "last_run_at": now,
+        "active": not ended,
+        "reason": ENDED if ended else None,
+        "updated_at": now,
+    }
+    pausing = _s.id == schedule_id, _s.active.is_(False), _s.reason == PAUSED
+    return tx.execute(update(workflow_schedules).where(*pausing).values(values)).rowcount == 1
 
 
 def _stop(tx: Transaction, schedule_id: str, reason: str, now: int) -> bool:

@@ -24,7 +24,7 @@ echo "${{COMPREPLY[*]}}"
         ("windlass workflows:ex", True, "export execute"),
         ("windlass workflows:ex", False, "workflows:export workflows:execute"),
         ("windlass workflows ex", True, "export execute"),
-        ("windlass schedule ", True, "list cancel"),
+        ("windlass schedule ", True, "list next backfill pause resume cancel"),
         ("windlass workflows:execute --pa", True, "--params"),
         ("systemprompt workflows execute --as", True, "--async"),
         ("windlass workflows:create --file x", True, ""),

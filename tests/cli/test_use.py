@@ -9,6 +9,7 @@ from controller.cli import COMMANDS, ending
 from controller.core.problem import Refused, Unavailable
 from tests.cli.place import FAILING, GREETING, WAITING, Place
 
+BETWEEN = ("--from", "2026-01-01", "--to", "2026-01-02")
 EXECUTE = ("workflows:execute", "--id", "greeting")
 
 
@@ -23,6 +24,14 @@ EXECUTE = ("workflows:execute", "--id", "greeting")
         (["workflows:history", "--status", "done"], "'pending', 'running', 'completed'"),
         (["workflows:execute"], "Missing option '--id' / '-i'"),
         (["workflows:schedule", "--id", "greeting"], "Give one of --cron and --at."),
+        (["schedule:next"], "Give one of --workflow and --cron."),
+        (["schedule:next", "-w", "w", "-c", "@daily"], "Give one of --workflow and --cron."),
+        (["schedule:next", "-w", "w", "-z", "UTC"], "--timezone goes with --cron."),
+        (["schedule:next", "-c", "@daily", "-n", "1001"], "1<=x<=1000"),
+        (["schedule:next", "-c", "@daily", "--after", "soon"], "`soon` is not an ISO 8601 time"),
+        (["schedule:backfill", "-w", "w", "--from", "2026-01-01"], "Missing option '--to'"),
+        (["schedule:backfill", *BETWEEN], "Give one of SCHEDULE and --workflow."),
+        (["schedule:backfill", "s", "-w", "w", *BETWEEN], "Give one of SCHEDULE and --workflow."),
     ],
 )
 def test_wrong_use_is_answered_with_what_was_meant(
@@ -74,6 +83,14 @@ def test_params_come_from_a_file_or_from_stdin(here: Place) -> None:
         (["workflows:export", "--id", "nobody"], ending.NOT_FOUND),
         (["workflows:validate", "--file", "nowhere.yaml"], ending.NOT_FOUND),
         (["schedule:cancel", "none"], ending.NOT_FOUND),
+        (["schedule:pause", "none"], ending.NOT_FOUND),
+        (["schedule:resume", "none"], ending.NOT_FOUND),
+        (["schedule:next", "-w", "nobody"], ending.NOT_FOUND),
+        (["schedule:next", "-c", "0 0 30 2 *"], ending.REFUSED),
+        (["schedule:next", "-c", "61 * * * *"], ending.REFUSED),
+        (["schedule:next", "-c", "@daily", "-z", "Mars/Base"], ending.REFUSED),
+        (["schedule:backfill", "none", *BETWEEN], ending.NOT_FOUND),
+        (["schedule:backfill", "-w", "nobody", *BETWEEN], ending.NOT_FOUND),
         (["workflows:execute", "--id", "greeting", "-p", '{"whoo": 1}'], ending.FAILED),
         (["workflows:execute", "--id", "failing"], ending.FAILED),
         (["workflows:create", "--file", "0.yaml"], ending.REFUSED),

@@ -8,6 +8,7 @@ import pytest
 
 from controller.core.drift import Fate
 from controller.core.problem import Refused
+from controller.reconcile import mark_removed
 from controller.store import ledger
 from controller.store.tables import Transaction, workflow_schedules, workflows
 from tests.fake_clock import FakeClock
@@ -29,7 +30,7 @@ async def _says(place: Place, workflow: str = "a") -> str:
 async def test_a_revision_with_a_broken_file_is_applied_but_for_the_file(
     tmp_path: Path, clock: FakeClock
 ) -> None:
-    """`keep_last_good`: the others go on; `reject_revision`: none does, and the status lists why."""
+    """`keep_last_good`: the others go on with it, and it goes on with what it said before."""
     repository = Repository(tmp_path)
     repository.write("b.yaml", flow("b", "one"))
     repository.put("a.yaml", flow("a", "one"))
@@ -204,7 +205,7 @@ SCHEDULED = flow("a", "one") + ("triggers:\n  - type: scheduled\n    config: {cr
 async def test_what_is_not_as_the_source_says_is_put_back(
     tmp_path: Path, clock: FakeClock, damage: Any
 ) -> None:
-    """A digest, a status, a row, a schedule changed behind the source's back: repaired, and said."""
+    """A digest, a status, a row or a schedule, changed behind its back: repaired, and said."""
     repository = Repository(tmp_path)
     repository.write("b.yaml", flow("b"))
     repository.put("a.yaml", SCHEDULED)
@@ -251,8 +252,6 @@ async def test_a_source_that_is_not_configured_any_more_is_kept_until_forgotten(
         with pytest.raises(Refused, match="is in the settings"):
             await place.app.sources.forget("git")
     async with opened(tmp_path, clock) as place:
-        from controller.reconcile import mark_removed
-
         await place.app.store.write(mark_removed, ["definitions"])
         assert await _status(place) == ("removed", "not-configured")
         assert await place.names() == ["a"]

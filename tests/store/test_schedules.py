@@ -8,7 +8,9 @@ from controller.store.ledger_schedules import (
     cancel_schedule,
     due,
     next_due,
+    pause_schedule,
     put_schedules,
+    resume_schedule,
     schedules,
 )
 from controller.store.ledger_schedules import schedule as find
@@ -67,6 +69,37 @@ def test_a_cancelled_schedule_is_not_due(tx: Transaction) -> None:
     assert found(tx, "s").reason == "cancelled"
 
 
+def test_a_paused_schedule_is_not_due_until_it_is_resumed(tx: Transaction) -> None:
+    """It is listed among those that pause; what was due meanwhile counts as dealt with."""
+    add_schedule(tx, schedule())
+    assert not resume_schedule(tx, "s", NOW + 1, NOW), "it does not pause"
+    assert pause_schedule(tx, "s", NOW + 1)
+    assert not pause_schedule(tx, "s", NOW + 2), "it pauses already"
+    assert due(tx, NOW + 10_000, 9) == []
+    assert schedules(tx) == []
+    assert [(each.id, each.reason) for each in schedules(tx, paused=True)] == [("s", "paused")]
+    assert not advance(tx, "s", last_run_at=NOW, next_run_at=NOW), "a fire does not resume it"
+    assert resume_schedule(tx, "s", NOW + 9000, NOW + 3)
+    record = found(tx, "s")
+    assert (record.active, record.reason, record.next_run_at) == (True, None, NOW + 9000)
+    assert (record.last_run_at, record.updated_at) == (NOW + 3, NOW + 3)
+    assert not resume_schedule(tx, "s", NOW + 9000, NOW + 4)
+
+
+def test_a_stopped_schedule_neither_pauses_nor_resumes(tx: Transaction) -> None:
+    """Cancelled is for good; one that has no time left when it is resumed has ended."""
+    add_schedule(tx, schedule())
+    cancel_schedule(tx, "s", NOW + 1)
+    assert not pause_schedule(tx, "s", NOW + 2)
+    assert not resume_schedule(tx, "s", NOW + 9000, NOW + 3)
+    assert found(tx, "s").reason == "cancelled"
+    assert schedules(tx, paused=True) == []
+    add_schedule(tx, schedule("late"))
+    assert pause_schedule(tx, "late", NOW)
+    assert resume_schedule(tx, "late", None, NOW + 1)
+    assert (found(tx, "late").active, found(tx, "late").reason) == (False, "ended")
+
+
 def test_a_source_replaces_its_own_schedules(tx: Transaction) -> None:
     """Those of other workflows and other origins stay; what is gone is stopped."""
     add_schedule(tx, schedule("api", origin="api"))
@@ -105,6 +138,7 @@ def test_a_schedule_that_comes_back_does_not_make_up_for_its_absence(tx: Transac
     assert next_due(tx) is None
     put_schedules(tx, "here", {"w": [schedule(next_run_at=NOW + 12_000)]}, now=NOW + 4)
     assert next_due(tx) == NOW + 12_000
+    assert found(tx, "s").last_run_at == NOW + 4, "what was due before is dealt with"
 
 
 def test_what_came_to_its_end_stays_ended(tx: Transaction) -> None:
