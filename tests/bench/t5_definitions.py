@@ -1,6 +1,7 @@
 """T5: definitions known and validated: cold, warm, and one change live."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
@@ -34,7 +35,10 @@ steps:
 outputs:
   - {{name: kept, source: keep}}
 """
-CHANGES = 10
+CHANGES = 30
+
+OLD = 1_700_000_000
+"""Seconds; when the files were last written."""
 
 
 @asynccontextmanager
@@ -83,7 +87,9 @@ def rows(limits: Limits, folder: Path) -> Iterable[Row]:
         source.mkdir()
         for number in range(count):
             text = TEXT.format(number=number, minute=number % 60)
-            (source / f"w{number}.yaml").write_text(text)
+            file = source / f"w{number}.yaml"
+            file.write_text(text)
+            os.utime(file, (OLD, OLD))  # what was written a moment ago is looked at twice
         state = folder / f"state-{count}"
         cold = [run_main(_once(state / str(each), source, count)) for each in range(3)]
         yield row(f"T5 {count:,} files, cold", "s", cold, target=target)
