@@ -55,7 +55,7 @@ def judge(  # ruff: ignore[too-many-positional-arguments]  # all that it weighs
     found: str,
     revision: Revision,
     difference: Drift,
-    owned: int,
+    owned: tuple[int, int],
 ) -> Judgement | None:
     """Why a revision is not applied; None: it is.
 
@@ -65,7 +65,7 @@ def judge(  # ruff: ignore[too-many-positional-arguments]  # all that it weighs
         found: The revision.
         revision: What it says.
         difference: What it would change.
-        owned: How many workflows the source has.
+        owned: How many workflows the source has, and how many it lost lately.
     """
     invalid = sorted(path for path, each in revision.files.items() if each.status == "invalid")
     if invalid and spec.on_invalid == "reject_revision":
@@ -73,9 +73,11 @@ def judge(  # ruff: ignore[too-many-positional-arguments]  # all that it weighs
         problems = tuple(each for path in invalid for each in revision.files[path].problems)
         return Judgement("rejected", "invalid-files", message, problems)
     pruned = difference.of(Fate.PRUNED)
-    if len(pruned) * 100 > spec.prune_limit * owned and wish.approved != found:
+    standing, lately = owned
+    every, gone = standing + lately, len(pruned) + lately
+    if pruned and gone * 100 > spec.prune_limit * every and wish.approved != found:
         message = (
-            f"not applied: it would archive {len(pruned)} of {owned} workflows"
+            f"not applied: with it, {gone} of {every} workflows would be archived"
             f" ({_listed(pruned)}), and prune_limit is {spec.prune_limit} %"
             f" (`windlass sync:approve {spec.name}` lets it, or bring the files back)"
         )

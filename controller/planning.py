@@ -83,7 +83,8 @@ class Planner:
             each.origin == spec.name for each in heads.values() if each.status != "archived"
         )
         wish = await self.store.read(ledger.wish, spec.name)
-        verdict = judge(spec, wish, look.revision or library.fingerprint, revision, drifted, owned)
+        found_revision = look.revision or library.fingerprint
+        verdict = judge(spec, wish, found_revision, revision, drifted, (owned, 0))
         return SyncPlan(
             source=spec.name,
             revision=look.revision,

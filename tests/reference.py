@@ -40,6 +40,18 @@ def settings() -> str:
     )
 
 
+def sources() -> str:
+    """Every field of a source: default, bounds, meaning."""
+    fields = importlib.import_module("controller.source.spec").SourceSpec.model_fields
+    return _table(
+        ("field", "default", "bounds", "what"),
+        (
+            (f"`{name}`", _default(knob), _bounds(knob), _prose(knob.description))
+            for name, knob in fields.items()
+        ),
+    )
+
+
 def _default(knob: FieldInfo) -> str:
     known = isinstance(knob.default, str | int | float | Path) and str(knob.default)
     return f"`{known}`" if known else ""
@@ -116,6 +128,7 @@ def _called(node: ast.Call) -> str:
 
 SECTIONS: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (ROOT / "docs" / "settings.md", settings),
+    "sources": (ROOT / "docs" / "gitops.md", sources),
     "commands": (ROOT / "docs" / "reference.md", commands),
     "metrics": (ROOT / "docs" / "reference.md", metrics),
 }

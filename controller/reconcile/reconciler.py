@@ -38,6 +38,9 @@ from controller.views import commit_json, recorded, wanted
 STALE = 300_000
 """Milliseconds after which a status that has not changed is written again, for its `checked_at`."""
 
+TOGETHER = 60_000
+"""Milliseconds within which deletions of a directory's files count as one."""
+
 log = structlog.get_logger("windlass.reconcile")
 
 
@@ -80,6 +83,7 @@ class Reconciler:
         self._library: Library | None = None
         self._record: SourceRecord | None = None
         self._unsettled = False
+        self._pruned: list[int] = []
         self._whole_at = 0
         self._woken = asyncio.Event()
         self._stopping = False
@@ -211,11 +215,24 @@ class Reconciler:
         found = look.revision or library.fingerprint
         prunes = bool(difference.of(Fate.PRUNED))
         owned = await self._store.read(ledger.count_owned, self.id) if prunes else 0
-        verdict = judge(self.spec, standing.wish, found, revision, difference, owned)
+        recent = self._pruned_lately(standing, now)
+        verdict = judge(self.spec, standing.wish, found, revision, difference, (owned, recent))
         if verdict is not None:
             library.restore(revision.before)
             return await self._without_change(standing, now, verdict, found)
         return await self._apply(look, revision, difference, standing, now, repaired)
+
+    def _pruned_lately(self, standing: Standing, now: int) -> int:
+        """Workflows that went within `TOGETHER`: files may go one by one, and be one deletion.
+
+        Commits are whole by themselves; and what is held stays counted until somebody decides.
+        """
+        held = standing.record is not None and standing.record.reason == "prune-limit"
+        if self.spec.type == "git" or standing.wish.approved is not None:
+            self._pruned = []
+        elif not held:
+            self._pruned = [each for each in self._pruned if each > now - TOGETHER]
+        return len(self._pruned)
 
     async def _with_drifted(
         self, snapshot: Snapshot, library: Library, heads: Mapping[str, WorkflowHead]
@@ -285,6 +302,7 @@ class Reconciler:
         application = application_of(source, revision, difference, history, now)
         if application.changes:
             await self._write(application)
+            self._pruned += [now] * len(application.pruned)
             self._teller.tell(outcome, revision, library, now)
             self._applied()
         else:

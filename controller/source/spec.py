@@ -74,54 +74,75 @@ class Report(BaseModel):
 
 
 class SourceSpec(BaseModel):
-    """One source. Either `directory` or `url` is given.
-
-    Attributes:
-        name: Identity: what it applied belongs to it for as long as it has this name.
-        directory: A directory of files.
-        url: A Git repository: https, ssh or file.
-        branch: What is followed; the default: the remote's own default branch.
-        tag: Instead of a branch, one tag.
-        semver: Instead of a branch, the newest tag in a range of versions.
-        commit: Instead of a branch, one commit.
-        path: Below the root.
-        interval: How often it is looked at without a hint.
-        timeout: Bound of one fetch.
-        prune: Whether a workflow goes when its file goes.
-        prune_limit: Percent of the source's workflows that may go at once; more waits for a person.
-        on_invalid: What a file with a problem keeps back: itself, or the whole revision.
-        watch: `auto` takes file events where the file system has them, and polls elsewhere.
-        verify: The commit, or the tag that names it, must be signed by one of `signers`.
-        signers: ssh: an allowed-signers file; gpg: a file of public keys.
-        webhook_secret: Name of the secret that pushes are signed with.
-    """
+    """One source: either `directory` or `url` is given. docs/gitops.md has the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(NAME, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$", max_length=63)
-    directory: Path | None = None
-    url: Annotated[str, AfterValidator(_url)] | None = None
-    branch: Annotated[str, AfterValidator(_reference)] | None = None
-    tag: Annotated[str, AfterValidator(_reference)] | None = None
-    semver: Annotated[str, AfterValidator(_range)] | None = None
-    commit: Annotated[str, AfterValidator(_commit)] | None = None
-    path: Annotated[str, AfterValidator(_below)] = ""
-    interval: Duration | None = Field(None, ge=1_000)
-    timeout: Duration = Field(60_000, ge=1_000)
-    prune: bool = True
-    prune_limit: int = Field(50, ge=0, le=100)
-    on_invalid: Literal["keep_last_good", "reject_revision"] = "keep_last_good"
-    watch: Literal["auto", "events", "poll"] = "auto"
-    verify: Literal["ssh", "gpg"] | None = None
-    signers: Path | None = None
-    username: str | None = None
-    token_file: Path | None = None
-    credential_command: str | None = None
-    ssh_key_file: Path | None = None
-    known_hosts_file: Path | None = None
-    ca_file: Path | None = None
-    webhook_secret: str | None = None
-    report: Report | None = None
+    name: str = Field(
+        NAME,
+        pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$",
+        max_length=63,
+        description="Identity: what it applied belongs to it for as long as it has this name.",
+    )
+    directory: Path | None = Field(None, description="A directory of files.")
+    url: Annotated[str, AfterValidator(_url)] | None = Field(
+        None, description="A Git repository: https, ssh or file."
+    )
+    branch: Annotated[str, AfterValidator(_reference)] | None = Field(
+        None, description="What is followed; without any of these four, the default branch."
+    )
+    tag: Annotated[str, AfterValidator(_reference)] | None = Field(
+        None, description="Instead of a branch, one tag."
+    )
+    semver: Annotated[str, AfterValidator(_range)] | None = Field(
+        None, description="Instead of a branch, the newest tag in a range, such as `^1.2`."
+    )
+    commit: Annotated[str, AfterValidator(_commit)] | None = Field(
+        None, description="Instead of a branch, one commit."
+    )
+    path: Annotated[str, AfterValidator(_below)] = Field("", description="Below the root.")
+    interval: Duration | None = Field(
+        None, ge=1_000, description="Time between looks without a hint; default `resync_interval`."
+    )
+    timeout: Duration = Field(60_000, ge=1_000, description="Bound of one fetch.")
+    prune: bool = Field(default=True, description="Whether a workflow goes when its file goes.")
+    prune_limit: int = Field(
+        50,
+        ge=0,
+        le=100,
+        description="Percent of its workflows that may go at once; more waits for a person.",
+    )
+    on_invalid: Literal["keep_last_good", "reject_revision"] = Field(
+        "keep_last_good",
+        description="What a file with a problem holds back: itself, or the whole revision.",
+    )
+    watch: Literal["auto", "events", "poll"] = Field(
+        "auto", description="Of a directory: file events where its file system has them, or polls."
+    )
+    verify: Literal["ssh", "gpg"] | None = Field(
+        None, description="The commit, or the tag that is followed, must be signed."
+    )
+    signers: Path | None = Field(
+        None, description="By whom: an allowed-signers file (ssh), or a file of public keys (gpg)."
+    )
+    username: str | None = Field(None, description="For https; `git` when not given.")
+    token_file: Path | None = Field(None, description="A file with the password or token.")
+    credential_command: str | None = Field(
+        None, description="A shell command that prints the password or token."
+    )
+    ssh_key_file: Path | None = Field(None, description="The private key for ssh.")
+    known_hosts_file: Path | None = Field(
+        None, description="The servers' keys; others are refused. Default: the user's file."
+    )
+    ca_file: Path | None = Field(None, description="The authority that vouches for https.")
+    webhook_secret: str | None = Field(
+        None, description="Name of the secret that pushes are signed with."
+    )
+    report: Report | None = Field(
+        None,
+        description="Where results are told as commit statuses: `forge` (`github`, `gitlab`,"
+        " `gitea`), `api`, `repository`, `token_file`, `context`.",
+    )
 
     @field_validator("name")
     @classmethod

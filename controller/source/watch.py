@@ -79,6 +79,7 @@ class Watch:
         self._loop = asyncio.get_running_loop()
         self._observer: Any = None
         self._seen: tuple[int, int] | None = None
+        self._replaced = False  # an inode's number is used again
         self._timer: asyncio.TimerHandle | None = None
         self._first: float | None = None
         self._events: deque[tuple[str, str, str, bool]] = deque()
@@ -91,9 +92,11 @@ class Watch:
     def check(self) -> None:
         """Watch the root that is there now, if it is another one than before."""
         found = identity(self._root)
-        if found == self._seen and self._observer is not None and self._observer.is_alive():
+        same = found == self._seen and not self._replaced
+        if same and self._observer is not None and self._observer.is_alive():
             return
         self.close()
+        self._replaced = False
         self._everywhere = True
         self._seen = found
         self.polls = self._mode == "poll" or (self._mode == "auto" and is_remote(self._root))
@@ -142,8 +145,8 @@ class Watch:
 
         real = self._root.resolve()
         self._real = f"{real}{os.sep}"
-        observer = Observer()
         try:
+            observer = Observer()
             observer.schedule(Handler(), str(real.parent), recursive=False)
             if self._seen is not None:
                 observer.schedule(Handler(), str(real), recursive=True)
@@ -195,7 +198,9 @@ class Watch:
         """Take an event in; seconds after which to look, or None."""
         inside = [each[len(self._real) :] for each in (path, to) if each.startswith(self._real)]
         if self._real in {f"{path}{os.sep}", f"{to}{os.sep}"}:
-            return self._wide(kind)
+            wait = self._wide(kind)
+            self._replaced = self._replaced or wait is not None
+            return wait
         if not inside:
             return None
         if folder or any(each.rsplit("/", 1)[-1].startswith("..") for each in inside):
