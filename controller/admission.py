@@ -5,7 +5,7 @@ inputs fit, the concurrency has room or its `on_full` says what to do.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -94,11 +94,24 @@ class Gate:
     def __init__(self, store: Store, catalog: Catalog, policy: Policy) -> None:
         self._store = store
         self._catalog = catalog
-        self._policy = policy
+        self._policy = policy_to_json(policy)
 
     async def check(self, wish: Wish) -> Admission:
         """Find the workflow and check the wish; raises `NotFound`, `Refused`, `InvalidInputs`."""
-        head = await self._store.read(ledger.head, wish.workflow)
+        return await self._checked(wish, await self._store.read(ledger.head, wish.workflow))
+
+    async def check_all(self, wishes: Sequence[Wish]) -> list[Admission | Refused]:
+        """`check` for many wishes with one look at their workflows; a refusal is an answer here."""
+        heads = await self._store.read(ledger.heads, list({wish.workflow for wish in wishes}))
+        found: list[Admission | Refused] = []
+        for wish in wishes:
+            try:
+                found.append(await self._checked(wish, heads.get(wish.workflow)))
+            except Refused as error:
+                found.append(error)
+        return found
+
+    async def _checked(self, wish: Wish, head: WorkflowHead | None) -> Admission:
         active = startable(head, wish.workflow)
         version = await self._catalog.version(wish.digest or active.digest)
         workflow = version.workflow
@@ -152,7 +165,7 @@ class Gate:
             created_at=wish.now,
             inputs=inputs,
             trigger=dict(wish.trigger),
-            policy=policy_to_json(self._policy),
+            policy=self._policy,
             context=dict(wish.context),
             parent_id=parent,
             parent_step=parent_step,

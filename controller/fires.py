@@ -86,10 +86,16 @@ def fire_wish(record: ScheduleRecord, due: int, now: int) -> Wish:
 
 def admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission) -> Admitted:
     """Create the execution of a fire; unless fires may overlap, it waits for those before it."""
+    return admit(tx, in_line(schedule, admission))
+
+
+def in_line(schedule: ScheduleRecord, admission: Admission) -> Admission:
+    """Unless fires of the schedule may overlap, they share one place."""
     new = admission.execution
-    if schedule.policy.get("overlap") != "allow" and new.concurrency_key is None:
-        new = replace(new, concurrency_key=f"schedule {schedule.id}", concurrency_max=1)
-    return admit(tx, replace(admission, execution=new))
+    if schedule.policy.get("overlap") == "allow" or new.concurrency_key is not None:
+        return admission
+    keyed = replace(new, concurrency_key=f"schedule {schedule.id}", concurrency_max=1)
+    return replace(admission, execution=keyed)
 
 
 # -- looking ahead ----------------------------------------------------------------------------

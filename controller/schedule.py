@@ -8,7 +8,8 @@ every `LOOK_AGAIN` in case the clock was moved.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import structlog
 
@@ -18,7 +19,7 @@ from controller.core.overlap import Verdict, overlap
 from controller.core.problem import Refused, Unavailable
 from controller.core.timetable import CatchUp, Timetable, catch_up
 from controller.facts import Bus, Fact, FactType
-from controller.fires import admit_fire, fire_wish, timetable_of
+from controller.fires import admit_fire, fire_wish, in_line, timetable_of
 from controller.store import Store, ledger
 from controller.store.records import Keep, ScheduleRecord
 from controller.store.tables import Transaction
@@ -62,6 +63,13 @@ class Fires:
     next: int | None
     missed: int
     refused: str | None = None
+
+    def answered(self, answers: Sequence[Admission | Refused]) -> "Fires":
+        """With what the gate said about its due times."""
+        admissions = tuple(each for each in answers if isinstance(each, Admission))
+        refusals = [f"{each.reason}: {each}" for each in answers if isinstance(each, Refused)]
+        refused = refusals[-1] if refusals else self.refused
+        return replace(self, admissions=admissions, refused=refused)
 
 
 class Scheduler:
@@ -134,17 +142,26 @@ class Scheduler:
     # -- firing -----------------------------------------------------------------------------
 
     async def _fire(self, due: Sequence[ScheduleRecord], now: int) -> None:
-        looked = [await self._look(record, now) for record in due]
+        looked = await self._look(due, now)
         outcomes = await self._store.write(record_fires, looked, now)
         for fires, verdicts in zip(looked, outcomes, strict=True):
             self._tell(fires, verdicts, now)
         self._wake()
 
-    async def _look(self, record: ScheduleRecord, now: int) -> Fires:
-        """Which due times of a schedule to fire now."""
+    async def _look(self, due: Sequence[ScheduleRecord], now: int) -> list[Fires]:
+        """Which due times of each schedule to fire now."""
+        found = [self._owed(record, now) for record in due]
+        wishes = [
+            fire_wish(each.schedule, moment, now) for each, ready in found for moment in ready
+        ]
+        answers = iter(await self._gate.check_all(wishes))
+        return [each.answered(list(islice(answers, len(ready)))) for each, ready in found]
+
+    def _owed(self, record: ScheduleRecord, now: int) -> tuple[Fires, list[int]]:
+        """A look at one schedule, and the due times it owes an execution now."""
         timetable = self._timetable(record, now)
         if timetable is None:
-            return Fires(record, (), now, None, 0, "its timing is not valid any more")
+            return Fires(record, (), now, None, 0, "its timing is not valid any more"), []
         last = record.last_run_at if record.last_run_at is not None else record.created_at
         passed = catch_up(
             timetable,
@@ -155,15 +172,8 @@ class Scheduler:
             grace=GRACE + timetable.jitter,
         )
         ready, following = _ready(timetable, passed, now)
-        admissions: list[Admission] = []
-        refused = None
-        for moment in ready:
-            try:
-                admissions.append(await self._gate.check(fire_wish(record, moment, now)))
-            except Refused as error:
-                refused = f"{error.reason}: {error}"
         dealt = max([last, *ready]) if len(ready) < len(passed.fires) else now
-        return Fires(record, tuple(admissions), dealt, following, passed.missed, refused)
+        return Fires(record, (), dealt, following, passed.missed), ready
 
     def _timetable(self, record: ScheduleRecord, now: int) -> Timetable | None:
         known = self._timetables.get(record.id)
@@ -214,22 +224,45 @@ def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[lis
     Returns:
         For each schedule, for each of its admissions: `created`, or why it was not.
     """
+    going = ledger.unfinished_of_schedules(tx, [fires.schedule.id for fires in looked])
+    clear = {
+        fires.schedule.id: in_line(fires.schedule, fires.admissions[0]).execution
+        for fires in looked
+        if _is_clear(fires) and fires.schedule.id not in going
+    }
+    created = ledger.create_all(tx, list(clear.values()))
     outcomes: list[list[str]] = []
     for fires in looked:
-        verdicts = [_admit_fire(tx, fires.schedule, each, now) for each in fires.admissions]
-        left_out = [one for one in verdicts if one not in {Admitted.CREATED, Admitted.EXISTS}]
-        reason = fires.refused or (left_out[-1] if left_out else None)
-        if reason is None and fires.missed:
-            reason = f"missed {fires.missed}"
-        ledger.advance(
-            tx,
-            fires.schedule.id,
-            last_run_at=fires.last,
-            next_run_at=fires.next,
-            reason=reason,
-        )
+        alone = clear.get(fires.schedule.id)
+        if alone is None:
+            verdicts = [_admit_fire(tx, fires.schedule, each, now) for each in fires.admissions]
+        else:
+            verdicts = [Admitted.CREATED if alone.id in created else Admitted.EXISTS]
         outcomes.append(verdicts)
+    pairs = zip(looked, outcomes, strict=True)
+    ledger.advance_all(
+        tx,
+        [
+            (fires.schedule.id, fires.last, fires.next, _reason(fires, verdicts))
+            for fires, verdicts in pairs
+        ],
+    )
     return outcomes
+
+
+def _is_clear(fires: Fires) -> bool:
+    """One fire, for which no policy of the workflow may do anything but let it wait."""
+    if len(fires.admissions) != 1:
+        return False
+    bound = fires.admissions[0].concurrency
+    return bound is None or bound.on_full == "queue"
+
+
+def _reason(fires: Fires, verdicts: Sequence[str]) -> str | None:
+    """Why a fire was left out, as the schedule's row says it."""
+    left_out = [one for one in verdicts if one not in {Admitted.CREATED, Admitted.EXISTS}]
+    reason = fires.refused or (left_out[-1] if left_out else None)
+    return f"missed {fires.missed}" if reason is None and fires.missed else reason
 
 
 def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission, now: int) -> str:
@@ -240,7 +273,7 @@ def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission,
     due = admission.execution.due_at
     if due is not None and ledger.fired(tx, schedule.id, due, due):
         return Admitted.EXISTS
-    going = ledger.unfinished_of_schedule(tx, schedule.id)
+    going = ledger.unfinished_of_schedules(tx, [schedule.id]).get(schedule.id, [])
     queued = sum(status == "pending" for _, status in going)
     policy = schedule.policy.get("overlap") or "skip"
     verdict = overlap(policy, len(going) - queued, queued)
