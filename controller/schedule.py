@@ -7,21 +7,21 @@ every `LOOK_AGAIN` in case the clock was moved.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import structlog
 
-from controller.admission import Admission, Admitted, Gate, cancel
+from controller.admission import Admission, Admitted, Gate, admit, cancel
 from controller.clock import Clock
 from controller.core.overlap import Verdict, overlap
 from controller.core.problem import Refused, Unavailable
 from controller.core.timetable import CatchUp, Timetable, catch_up
 from controller.facts import Bus, Fact, FactType
-from controller.fires import admit_fire, fire_wish, in_line, timetable_of
+from controller.fires import fire_wish, in_line, timetable_of
 from controller.store import Store, ledger
-from controller.store.records import Keep, ScheduleRecord
+from controller.store.records import Keep, ScheduleRecord, WorkflowHead
 from controller.store.tables import Transaction
 
 GRACE = 60_000
@@ -30,11 +30,17 @@ GRACE = 60_000
 LOOK_AGAIN = 60_000
 """Milliseconds after which the loop looks at the wall clock again."""
 
-AT_ONCE = 500
+AT_ONCE = 1_000
 """Schedules dealt with in one transaction."""
 
 MOST_FIRES = 1_000
 """Fires one schedule makes up at once; older ones count as missed."""
+
+SOON = 1_000
+"""Milliseconds before a fire at which it is prepared; what was, is good for as long after it."""
+
+MOST_AHEAD = 2_000
+"""Fires prepared at once, at most."""
 
 PRUNE_EVERY = 600_000
 """Milliseconds between looks for executions to prune."""
@@ -66,7 +72,8 @@ class Fires:
 
     def answered(self, answers: Sequence[Admission | Refused]) -> "Fires":
         """With what the gate said about its due times."""
-        admissions = tuple(each for each in answers if isinstance(each, Admission))
+        fit = (each for each in answers if isinstance(each, Admission))
+        admissions = tuple(in_line(self.schedule, each) for each in fit)
         refusals = [f"{each.reason}: {each}" for each in answers if isinstance(each, Refused)]
         refused = refusals[-1] if refusals else self.refused
         return replace(self, admissions=admissions, refused=refused)
@@ -99,6 +106,8 @@ class Scheduler:
         self._woken = asyncio.Event()
         self._stopping = False
         self._timetables: dict[str, tuple[ScheduleRecord, Timetable | None]] = {}
+        self._ahead: dict[str, Fires] = {}
+        self._ahead_of: int | None = None
         self._prune_at = clock.now() + PRUNE_EVERY
 
     def look_again(self) -> None:
@@ -136,17 +145,46 @@ class Scheduler:
             self._prune_at = now + PRUNE_EVERY
             await self._prune(now)
         following = await self._store.read(ledger.next_due)
+        if following is not None:
+            if following - now > SOON:
+                following -= SOON
+            elif following != self._ahead_of:
+                await self._prepare(following)
         times = (now + LOOK_AGAIN, wake, following, self._prune_at)
         return min(time for time in times if time is not None)
 
     # -- firing -----------------------------------------------------------------------------
 
     async def _fire(self, due: Sequence[ScheduleRecord], now: int) -> None:
-        looked = await self._look(due, now)
+        known = await self._still_right(due, now)
+        rest = [record for record in due if record.id not in known]
+        looked = [*known.values(), *(await self._look(rest, now) if rest else ())]
         outcomes = await self._store.write(record_fires, looked, now)
         for fires, verdicts in zip(looked, outcomes, strict=True):
             self._tell(fires, verdicts, now)
         self._wake()
+
+    async def _prepare(self, moment: int) -> None:
+        """Look at what is due then as if it were then, so that there is little left to do."""
+        due = await self._store.read(ledger.due, moment, MOST_AHEAD)
+        looked = await self._look(due, moment)
+        self._ahead = {each.schedule.id: each for each in looked if each.refused is None}
+        self._ahead_of = moment
+
+    async def _still_right(self, due: Sequence[ScheduleRecord], now: int) -> dict[str, Fires]:
+        """What was prepared for these, where neither time, schedule nor workflow has changed."""
+        found = {}
+        for record in due:
+            fires = self._ahead.pop(record.id, None)
+            if fires is None or fires.schedule != record or now - fires.last > SOON:
+                continue
+            if fires.next is None or fires.next > now:
+                found[record.id] = fires
+        if not found:
+            return found
+        names = {fires.schedule.workflow_id for fires in found.values()}
+        heads = await self._store.read(ledger.heads, list(names))
+        return {each: fires for each, fires in found.items() if _is_current(fires, heads)}
 
     async def _look(self, due: Sequence[ScheduleRecord], now: int) -> list[Fires]:
         """Which due times of each schedule to fire now."""
@@ -226,7 +264,7 @@ def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[lis
     """
     going = ledger.unfinished_of_schedules(tx, [fires.schedule.id for fires in looked])
     clear = {
-        fires.schedule.id: in_line(fires.schedule, fires.admissions[0]).execution
+        fires.schedule.id: fires.admissions[0].execution
         for fires in looked
         if _is_clear(fires) and fires.schedule.id not in going
     }
@@ -248,6 +286,14 @@ def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[lis
         ],
     )
     return outcomes
+
+
+def _is_current(fires: Fires, heads: Mapping[str, WorkflowHead]) -> bool:
+    """Whether the workflow still is what the executions were prepared with."""
+    head = heads.get(fires.schedule.workflow_id)
+    if head is None or head.status != "active":
+        return False
+    return all(each.execution.digest == head.digest for each in fires.admissions)
 
 
 def _is_clear(fires: Fires) -> bool:
@@ -285,7 +331,7 @@ def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission,
                 cancel(tx, execution, now, reason="replaced by the next fire")
         case Verdict.FIRE | Verdict.QUEUE:
             pass
-    return admit_fire(tx, schedule, admission)
+    return admit(tx, admission)
 
 
 def _ready(timetable: Timetable, passed: CatchUp, now: int) -> tuple[list[int], int | None]:
