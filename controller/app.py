@@ -34,7 +34,7 @@ from controller.execute.worker import Worker
 from controller.facts import Bus
 from controller.history import ExecutionView
 from controller.reconcile import Reconciler
-from controller.schedule import Scheduler
+from controller.schedule import Leftovers, Scheduler
 from controller.service import WorkflowService
 from controller.settings import Settings, child_environment, load_settings
 from controller.source.watch import Watch
@@ -243,6 +243,11 @@ class _Daemon:
             gate=app.gate,
             wake=self.worker.wake,
             keep=Keep(self.settings.retention_days, self.settings.retention_keep_last),
+            leftovers=Leftovers(
+                logs=self.settings.retention_log_days,
+                audits=self.settings.retention_audit_days,
+                unused=self.settings.retention_unused_days,
+            ),
         )
         self.reconciler = Reconciler(
             root=Path(self.settings.source),

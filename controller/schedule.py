@@ -46,7 +46,13 @@ PRUNE_EVERY = 600_000
 """Milliseconds between looks for executions to prune."""
 
 PRUNE_AT_ONCE = 200
-"""Executions pruned in one transaction."""
+"""Executions looked for at once, to prune them."""
+
+ROWS_AT_ONCE = 2_000
+"""Rows removed in one transaction, so that nobody who records waits long."""
+
+DAY = 86_400_000
+"""Milliseconds."""
 
 log = structlog.get_logger("windlass.schedule")
 
@@ -79,15 +85,31 @@ class Fires:
         return replace(self, admissions=admissions, refused=refused)
 
 
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Days that something stays which belongs to no execution any more; None: for ever.
+
+    Attributes:
+        logs: Log lines; in any case they go with their execution.
+        audits: Entries of the audit log.
+        unused: Versions that nothing points to, and schedules that somebody stopped.
+    """
+
+    logs: int | None = None
+    audits: int | None = None
+    unused: int | None = None
+
+
 class Scheduler:
     """The loop of time.
 
     Args:
         wake: Called when there may be something to claim.
         keep: Retention where a workflow says nothing.
+        leftovers: Retention of what belongs to no execution.
     """
 
-    def __init__(
+    def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
         self,
         *,
         store: Store,
@@ -96,6 +118,7 @@ class Scheduler:
         gate: Gate,
         wake: Callable[[], None],
         keep: Keep,
+        leftovers: Leftovers,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -103,6 +126,7 @@ class Scheduler:
         self._gate = gate
         self._wake = wake
         self._keep = keep
+        self._leftovers = leftovers
         self._woken = asyncio.Event()
         self._stopping = False
         self._timetables: dict[str, tuple[ScheduleRecord, Timetable | None]] = {}
@@ -242,18 +266,38 @@ class Scheduler:
     # -- pruning ----------------------------------------------------------------------------
 
     async def _prune(self, now: int) -> None:
-        """Remove what retention does not keep, a bounded number at a time."""
-        gone = 0
+        """Remove what retention does not keep: found by a reader, removed a little at a time."""
+        rows = await self._prune_executions(now)
+        leftovers = (
+            (ledger.remove_logs, self._leftovers.logs),
+            (ledger.remove_audits, self._leftovers.audits),
+            (ledger.remove_versions, self._leftovers.unused),
+            (ledger.remove_schedules, self._leftovers.unused),
+        )
+        for remove, days in leftovers:
+            if days is None:
+                continue
+            while gone := await self._store.write(remove, now - days * DAY, ROWS_AT_ONCE):
+                rows += gone
+                if gone < ROWS_AT_ONCE:
+                    break
+        if rows:
+            log.info("pruned what is not kept any longer", rows=rows)
+
+    async def _prune_executions(self, now: int) -> int:
         found = await self._store.read(ledger.retention_rules)
         rules = {
             name: Keep(rule.get("days"), rule.get("keep_last")) for name, rule in found.items()
         }
-        while count := await self._store.write(
-            ledger.prune, now, self._keep, rules, limit=PRUNE_AT_ONCE
+        rows = 0
+        while roots := await self._store.read(
+            ledger.expired, now, self._keep, rules, limit=PRUNE_AT_ONCE
         ):
-            gone += count
-        if gone:
-            log.info("pruned finished executions", count=gone)
+            gone = await self._store.write(ledger.remove, roots, ROWS_AT_ONCE)
+            if not gone:  # somebody else has removed them
+                break
+            rows += gone
+        return rows
 
 
 def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[list[str]]:

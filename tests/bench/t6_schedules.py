@@ -13,7 +13,7 @@ from controller.core.definition import Schedule
 from controller.facts import Fact, FactType
 from controller.observe.metrics import Metrics
 from controller.recording import schedule_record
-from controller.schedule import Scheduler
+from controller.schedule import Leftovers, Scheduler
 from controller.settings import Settings
 from controller.store import ledger
 from controller.store.records import Keep, ScheduleRecord
@@ -43,6 +43,7 @@ class Daemon:
             gate=app.gate,
             wake=self.worker.wake,
             keep=Keep(),
+            leftovers=Leftovers(),
         )
         self._left = 0
         self._done = asyncio.Event()
