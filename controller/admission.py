@@ -5,8 +5,8 @@ inputs fit, the concurrency has room or its `on_full` says what to do.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -95,20 +95,31 @@ class Gate:
     def __init__(self, store: Store, catalog: Catalog, policy: Policy) -> None:
         self._store = store
         self._catalog = catalog
-        self._policy = policy
+        self._policy = policy_to_json(policy)
 
     async def check(self, wish: Wish) -> Admission:
         """Find the workflow and check the wish; raises `NotFound`, `Refused`, `InvalidInputs`."""
-        head = await self._store.read(ledger.head, wish.workflow)
+        return await self._checked(wish, await self._store.read(ledger.head, wish.workflow))
+
+    async def check_all(self, wishes: Sequence[Wish]) -> list[Admission | Refused]:
+        """`check` for many wishes with one look at their workflows; a refusal is an answer here."""
+        heads = await self._store.read(ledger.heads, list({wish.workflow for wish in wishes}))
+        found: list[Admission | Refused] = []
+        for wish in wishes:
+            try:
+                found.append(await self._checked(wish, heads.get(wish.workflow)))
+            except Refused as error:
+                found.append(error)
+        return found
+
+    async def _checked(self, wish: Wish, head: WorkflowHead | None) -> Admission:
         active = startable(head, wish.workflow)
         version = await self._catalog.version(wish.digest or active.digest)
         workflow = version.workflow
         inputs, problems = check_inputs(workflow.inputs, dict(wish.inputs))
         if problems:
             raise InvalidInputs(wish.workflow, problems)
-        context = {**wish.context, "revision": active.revision} if active.revision else wish.context
-        named = replace(wish, context=context)
-        return self._admission(named, wish.digest or active.digest, workflow, inputs)
+        return self._admission(wish, active, workflow, inputs)
 
     async def emit(self, event: str, data: Mapping[str, Any], key: str, now: int) -> list[str]:
         """Create an execution of each active workflow with a trigger for `event`.
@@ -144,19 +155,19 @@ class Gate:
         return created
 
     def _admission(
-        self, wish: Wish, digest: str, workflow: Workflow, inputs: dict[str, Any]
+        self, wish: Wish, head: WorkflowHead, workflow: Workflow, inputs: dict[str, Any]
     ) -> Admission:
         parent, parent_step, root, depth = wish.parent or (None, None, None, 0)
         new = NewExecution(
             id=wish.id,
             workflow_id=workflow.name,
             workflow_version=workflow.version,
-            digest=digest,
+            digest=wish.digest or head.digest,
             created_at=wish.now,
             inputs=inputs,
             trigger=dict(wish.trigger),
-            policy=policy_to_json(self._policy),
-            context=dict(wish.context),
+            policy=self._policy,
+            context={**wish.context, **({"revision": head.revision} if head.revision else {})},
             parent_id=parent,
             parent_step=parent_step,
             root_id=root,

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from controller.admission import Admission, Admitted, Gate
+from controller.admission import Admission, Admitted, Gate, admit
 from controller.core.problem import NotFound, Refused
-from controller.fires import admit_fire, fire_id, fire_wish, timetable_of
+from controller.fires import fire_id, fire_wish, in_line, timetable_of
 from controller.store import Store, ledger
 from controller.store.records import AuditRecord, ScheduleRecord
 from controller.store.tables import Transaction
@@ -185,7 +185,7 @@ def make_up(tx: Transaction, all_owed: Sequence[Owed], audit: AuditRecord) -> li
         admission.execution.id
         for each in all_owed
         for admission in each.admissions
-        if admit_fire(tx, each.schedule, admission) is Admitted.CREATED
+        if admit(tx, in_line(each.schedule, admission)) is Admitted.CREATED
     }
     ledger.audit(tx, replace(audit, detail={**audit.detail, "created": len(created)}))
     return [

@@ -17,7 +17,7 @@ from controller import __version__
 from controller.app import App
 from controller.core.problem import NotFound
 from controller.reconcile import Wishes, mark_removed
-from controller.schedule import Scheduler
+from controller.schedule import Leftovers, Scheduler
 from controller.store.records import Keep
 from controller.store.wake import Doorbell
 from controller.views import as_json
@@ -65,6 +65,11 @@ class Daemon:
             gate=app.gate,
             wake=self.worker.wake,
             keep=Keep(self.settings.retention_days, self.settings.retention_keep_last),
+            leftovers=Leftovers(
+                logs=self.settings.retention_log_days,
+                audits=self.settings.retention_audit_days,
+                unused=self.settings.retention_unused_days,
+            ),
         )
         self.reconcilers = {
             name: app.reconciler(spec, self.scheduler.look_again)

@@ -1,8 +1,8 @@
 """Fires of schedules: how one becomes an execution, and which are to come.
 
 The scheduler fires when a due time has come. A person may look ahead (`upcoming`) or go back
-(`backfill.py`); all three read a schedule with `timetable_of` and create with `admit_fire`, so that
-they agree on when it fires and what a fire is: (schedule, due time) is unique in the database,
+(`backfill.py`); all three read a schedule with `timetable_of` and create what `in_line` says, so
+that they agree on when it fires and what a fire is: (schedule, due time) is unique in the database,
 whoever makes it up, and the id begins with the due time, so that what was created at once is also
 executed in the order of the due times.
 """
@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice
 
-from controller.admission import Admission, Admitted, Wish, admit, derived_id
+from controller.admission import Admission, Wish, derived_id
 from controller.core.definition import Schedule
 from controller.core.problem import Refused
 from controller.core.timetable import Timetable, compile_timetable
 from controller.store.records import ScheduleRecord
-from controller.store.tables import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +83,13 @@ def fire_wish(record: ScheduleRecord, due: int, now: int) -> Wish:
     )
 
 
-def admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission) -> Admitted:
-    """Create the execution of a fire; unless fires may overlap, it waits for those before it."""
+def in_line(schedule: ScheduleRecord, admission: Admission) -> Admission:
+    """Unless fires of the schedule may overlap, this one waits for those before it."""
     new = admission.execution
-    if schedule.policy.get("overlap") != "allow" and new.concurrency_key is None:
-        new = replace(new, concurrency_key=f"schedule {schedule.id}", concurrency_max=1)
-    return admit(tx, replace(admission, execution=new))
+    if schedule.policy.get("overlap") == "allow" or new.concurrency_key is not None:
+        return admission
+    keyed = replace(new, concurrency_key=f"schedule {schedule.id}", concurrency_max=1)
+    return replace(admission, execution=keyed)
 
 
 # -- looking ahead ----------------------------------------------------------------------------

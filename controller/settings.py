@@ -135,6 +135,17 @@ class Settings(BaseSettings):
     retention_keep_last: int | None = Field(
         None, ge=1, description="Finished executions kept for each workflow that says nothing."
     )
+    retention_log_days: int | None = Field(
+        None, ge=1, description="Days log lines are kept, if not as long as their execution."
+    )
+    retention_audit_days: int | None = Field(
+        365, ge=1, description="Days entries of the audit log are kept."
+    )
+    retention_unused_days: int | None = Field(
+        30,
+        ge=1,
+        description="Days after which versions nothing points to and stopped schedules go.",
+    )
     max_file_bytes: int = Field(1_048_576, ge=1_024, description="Size of a definition file.")
     max_nodes: int = Field(
         50_000, ge=100, description="Values in a definition file, after aliases are expanded."

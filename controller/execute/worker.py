@@ -31,7 +31,7 @@ from controller.store.records import Batch, CheckpointRecord, ExecutionRecord, O
 POLL = 2_000
 """Milliseconds after which the worker looks without having been woken."""
 
-CLAIM = 100
+CLAIM = 1000
 """Executions claimed in one transaction."""
 
 LEASE = 3

@@ -36,6 +36,7 @@ from controller.core.problem import Refused, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.sqlite import Insert
+    from sqlalchemy.sql.dml import ReturningInsert
 
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes, before it is `Unavailable`."""
@@ -245,6 +246,18 @@ def _upsert(name: str, table: Table, columns: tuple[str, ...], keep: tuple[str, 
 def insert_or_ignore(tx: Connection, table: Table, row: dict[str, Any]) -> bool:
     """Insert, unless a unique key of the table is taken; whether it was inserted."""
     return tx.execute(_insert_or_ignore(tx.dialect.name, table), row).rowcount == 1
+
+
+def insert_new(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> set[Any]:
+    """`insert_or_ignore` for many; the primary keys, of one column, of those inserted."""
+    if not rows:
+        return set()
+    return set(tx.scalars(_insert_new(tx.dialect.name, table), rows))
+
+
+@cache
+def _insert_new(name: str, table: Table) -> "ReturningInsert[Any]":
+    return _insert(name, table).on_conflict_do_nothing().returning(*table.primary_key)
 
 
 def insert_missing(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import (
     update,
 )
 
-from controller.store.dialect import begins, insert_or_ignore
+from controller.store.dialect import begins, insert_new, insert_or_ignore
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
@@ -43,10 +43,16 @@ ACTIVE = ("pending", "running", "paused")
 
 def create(tx: Transaction, new: NewExecution) -> bool:
     """Create it as `pending`; False when its id, or its (schedule_id, due_at), is there already."""
-    row = row_of(new)
-    row["root_id"] = new.root_id or new.id
-    row["status"] = "pending"
-    return insert_or_ignore(tx, workflow_executions, row)
+    return insert_or_ignore(tx, workflow_executions, _pending_row(new))
+
+
+def create_all(tx: Transaction, new: Sequence[NewExecution]) -> set[str]:
+    """`create` for many at once; the ids of those that were not there already."""
+    return insert_new(tx, workflow_executions, [_pending_row(each) for each in new])
+
+
+def _pending_row(new: NewExecution) -> dict[str, Any]:
+    return row_of(new) | {"root_id": new.root_id or new.id, "status": "pending"}
 
 
 def execution(tx: Transaction, execution_id: str) -> ExecutionRecord | None:
@@ -88,13 +94,30 @@ def executions_like(tx: Transaction, prefix: str, *, limit: int) -> list[Executi
     return every(tx, ExecutionRecord, chosen.order_by(_e.id).limit(limit))
 
 
-def unfinished_of_schedule(tx: Transaction, schedule_id: str) -> list[tuple[str, str]]:
-    """(id, status) of a schedule's executions that have not ended, oldest first; no backfills."""
-    chosen = select(_e.id, _e.status, _e.trigger).where(
-        _e.schedule_id == schedule_id, _e.status.in_(ACTIVE)
+def unfinished_of_schedules(
+    tx: Transaction, schedule_ids: Sequence[str]
+) -> dict[str, list[tuple[str, str]]]:
+    """(id, status) of each schedule's executions that have not ended, oldest first; no backfills.
+
+    A schedule without any is not in it.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for some in chunks(schedule_ids):
+        given = {"schedules": some, "statuses": ACTIVE}
+        for schedule_id, execution_id, status, trigger in tx.execute(_UNFINISHED, given):
+            if not trigger.get("backfill"):
+                found.setdefault(schedule_id, []).append((execution_id, status))
+    return found
+
+
+_UNFINISHED = (
+    select(_e.schedule_id, _e.id, _e.status, _e.trigger)
+    .where(
+        _e.schedule_id.in_(bindparam("schedules", expanding=True)),
+        _e.status.in_(bindparam("statuses", expanding=True)),
     )
-    found = tx.execute(chosen.order_by(_e.due_at))
-    return [(row[0], row[1]) for row in found if not row[2].get("backfill")]
+    .order_by(_e.due_at)
+)
 
 
 def fired(tx: Transaction, schedule_id: str, first: int, last: int) -> dict[int, str]:

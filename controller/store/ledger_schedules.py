@@ -5,9 +5,10 @@ have one.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import BigInteger, Boolean, Text, bindparam, func, or_, select, update
 
 from controller.store.dialect import insert_or_ignore, upsert
 from controller.store.records import ScheduleRecord
@@ -169,13 +170,38 @@ def advance(
 
     `last_run_at` None leaves it as it is. False: it was stopped meanwhile, and stays so.
     """
+    step = _step(schedule_id, last_run_at, next_run_at, reason)
+    return tx.execute(_ADVANCE, step).rowcount == 1
+
+
+def advance_all(
+    tx: Transaction, steps: Sequence[tuple[str, int | None, int | None, str | None]]
+) -> None:
+    """`advance` for many at once: (id, last_run_at, next_run_at, reason) of each."""
+    if steps:
+        tx.execute(_ADVANCE, list(starmap(_step, steps)))
+
+
+def _step(
+    schedule_id: str, last_run_at: int | None, next_run_at: int | None, reason: str | None
+) -> dict[str, Any]:
     ended = next_run_at is None
-    values = {
-        "next_run_at": next_run_at,
-        "active": not ended,
-        "reason": reason or (ENDED if ended else None),
+    return {
+        "schedule": schedule_id,
+        "dealt": last_run_at,
+        "upcoming": next_run_at,
+        "going": not ended,
+        "why": reason or (ENDED if ended else None),
     }
-    if last_run_at is not None:
-        values["last_run_at"] = last_run_at
-    standing = _s.id == schedule_id, _s.active.is_(True)
-    return tx.execute(update(workflow_schedules).where(*standing).values(values)).rowcount == 1
+
+
+_ADVANCE = (
+    update(workflow_schedules)
+    .where(_s.id == bindparam("schedule"), _s.active.is_(True))
+    .values(
+        last_run_at=func.coalesce(bindparam("dealt", type_=BigInteger), _s.last_run_at),
+        next_run_at=bindparam("upcoming", type_=BigInteger),
+        active=bindparam("going", type_=Boolean),
+        reason=bindparam("why", type_=Text),
+    )
+)

@@ -10,7 +10,7 @@ import pytest
 from controller.app import App
 from controller.core.problem import Refused
 from controller.facts import Fact, FactType
-from controller.schedule import Scheduler
+from controller.schedule import Leftovers, Scheduler
 from controller.settings import Settings
 from controller.store import Store, ledger
 from controller.store.records import ExecutionRecord, Keep
@@ -40,6 +40,7 @@ class Time:
             gate=self.app.gate,
             wake=lambda: None,
             keep=Keep(),
+            leftovers=Leftovers(),
         )
         return self.scheduler
 
@@ -199,3 +200,27 @@ async def test_a_schedule_that_cannot_be_is_refused(tmp_path: Path, clock: FakeC
         for config in wrong:
             with pytest.raises(Refused):
                 await time.app.service.schedule_workflow("w", **config)
+
+
+async def test_what_is_not_kept_is_pruned_while_time_passes(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Executions over their bounds, old audit entries, stopped schedules; nothing that is kept."""
+    async with opened(tmp_path, clock) as time:
+        await schedule(time, cron="0 * * * *", overlap="allow")
+        await time.passes(2 * HOUR)
+        for each in await time.executions():
+            await time.app.service.cancel_execution(each.id)
+        [record] = await time.app.service.list_schedules()
+        await time.app.service.cancel_scheduled_workflow(record.id)
+        time.scheduler._leftovers = Leftovers(audits=2, unused=2)
+        time.scheduler._keep = Keep(days=2)
+        await time.passes(DAY)
+        assert len(await time.executions()) == 2
+        assert len(await time.app.service.list_schedules(stopped=True)) == 1
+        clock.jump(2 * DAY)
+        await time.passes(HOUR)
+        assert await time.executions() == []
+        assert await time.app.service.list_schedules(stopped=True) == []
+        assert await time.app.store.read(ledger.audits) == []
+        assert [each.name for each in await time.app.service.list_workflows()] == ["w"]

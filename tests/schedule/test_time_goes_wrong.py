@@ -142,7 +142,7 @@ def _half(tx: Transaction, looked: Sequence[Fires], now: int) -> None:
 async def _looked(time: Time) -> list[Fires]:
     now = time.clock.now()
     due = await time.app.store.read(ledger.due, now, 10)
-    return [await time.scheduler._look(each, now) for each in due]
+    return await time.scheduler._look(due, now)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

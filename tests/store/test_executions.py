@@ -14,13 +14,15 @@ from controller.store.ledger_executions import (
     children,
     count_active,
     create,
+    create_all,
     execution,
     executions,
     executions_like,
+    fired,
     put_checkpoints,
     record_outcome,
     status_counts,
-    unfinished_of_schedule,
+    unfinished_of_schedules,
 )
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
 from controller.store.records import CheckpointRecord, ExecutionRecord, NewExecution, Outcome
@@ -127,7 +129,23 @@ def test_the_unfinished_executions_of_a_schedule(tx: Transaction) -> None:
         create(tx, new(name, schedule_id="s", due_at=due_at))
     create(tx, new("d", schedule_id="t", due_at=1))
     record_outcome(tx, "a", Outcome("completed", completed_at=NOW))
-    assert unfinished_of_schedule(tx, "s") == [("b", "pending"), ("c", "pending")]
+    create(tx, new("e", schedule_id="s", due_at=4, trigger={"backfill": True}))
+    going = [("b", "pending"), ("c", "pending")]
+    assert unfinished_of_schedules(tx, ["s", "u"]) == {"s": going}
+
+
+def test_many_are_created_at_once(tx: Transaction) -> None:
+    """Those whose id or fire is there already are left as they are, and not named."""
+    create(tx, new("a", schedule_id="s", due_at=1))
+    many = [
+        new("a", schedule_id="s", due_at=9),
+        new("b", schedule_id="s", due_at=1),
+        new("c", schedule_id="s", due_at=2),
+        new("d"),
+    ]
+    assert create_all(tx, many) == {"c", "d"}
+    assert fired(tx, "s", 0, 9) == {1: "a", 2: "c"}
+    assert create_all(tx, []) == set()
 
 
 def test_a_new_execution_may_begin_with_a_history(tx: Transaction) -> None:
