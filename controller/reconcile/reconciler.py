@@ -13,7 +13,6 @@ from controller.core.problem import Refused, Unavailable
 from controller.facts import Bus
 from controller.judgement import Judgement, judge
 from controller.reconcile.apply import (
-    Application,
     application_of,
     apply_revision,
     invalid_paths,
@@ -301,19 +300,15 @@ class Reconciler:
         history = await self._history(outcome, standing, now)
         application = application_of(source, revision, difference, history, now)
         if application.changes:
-            await self._write(application)
+            forgotten = await self._store.write(apply_revision, application)
             self._pruned += [now] * len(application.pruned)
             self._teller.tell(outcome, revision, library, now)
             self._applied()
+            if history is not None:
+                await asyncio.to_thread(self._origin.applied, found, forgotten)
         else:
             await self._put_status(outcome, standing, now)
         return outcome
-
-    async def _write(self, application: Application) -> None:
-        forgotten = await self._store.write(apply_revision, application)
-        if application.history is not None:
-            found = application.history.revision
-            await asyncio.to_thread(self._origin.applied, found, forgotten)
 
     async def _history(
         self, outcome: Outcome, standing: Standing, now: int

@@ -75,7 +75,7 @@ class Checkout:
 
     # -- the network's part -----------------------------------------------------------------
 
-    def refresh(self) -> str:
+    def refresh(self) -> Commit:
         """The commit that the reference names now; raises `GitError`."""
         self._prepare()
         spec = self._spec
@@ -83,7 +83,7 @@ class Checkout:
             self._fetch_commit(spec.commit)
         else:
             self._fetch(f"+{self._reference()}:{TARGET}")
-        return self._line("rev-parse", "--verify", "--quiet", f"{TARGET}^{{commit}}")
+        return self.commit(f"{TARGET}^{{commit}}")
 
     def _reference(self) -> str:
         spec = self._spec
@@ -149,11 +149,11 @@ class Checkout:
 
     # -- the mirror's part ------------------------------------------------------------------
 
-    def commit(self, revision: str, signer: str | None = None) -> Commit:
+    def commit(self, revision: str) -> Commit:
         """Who made a commit, when, and what for; raises `GitError`."""
         shown = self._git.local("show", "-s", "--format=%H%x00%an%x00%ct%x00%s", revision, "--")
         id_, author, seconds, subject = shown.decode("utf-8", "replace").rstrip("\n").split("\0")
-        return Commit(id_, author, subject, int(seconds) * 1000, signer)
+        return Commit(id_, author, subject, int(seconds) * 1000)
 
     def resolve(self, revision: str) -> str:
         """The whole id of a commit that is named in short, or by a branch or tag of the mirror."""
@@ -213,23 +213,20 @@ class Checkout:
         """The command, for whoever verifies signatures."""
         return self._git
 
-    def look(
-        self, revision: str, known: Known, base: str | None = None, signer: str | None = None
-    ) -> Snapshot:
+    def look(self, commit: Commit, known: Known, base: str | None = None) -> Snapshot:
         """What differs from `known` at a commit; raises `GitError` and `Refused`.
 
         Args:
-            revision: The commit.
+            commit: Where to look.
             known: What the last look left, by path.
             base: The commit that `known` is of, if it is one as a whole.
-            signer: Who signed it, if that was asked.
         """
-        entries, gone = self._difference(revision, base) or self._whole(revision, known)
+        entries, gone = self._difference(commit.id, base) or self._whole(commit.id, known)
         changed = {path: each for path, each in entries.items() if _differs(each, known.get(path))}
         contents = dict(self._blobs({path: each.oid for path, each in changed.items()}))
         found = [self._found(path, each, contents.get(path)) for path, each in changed.items()]
         removed = tuple(sorted(known.keys() & gone))
-        return Snapshot(by_path(found), removed, commit=self.commit(revision, signer))
+        return Snapshot(by_path(found), removed, commit=commit)
 
     def _whole(self, revision: str, known: Known) -> tuple[dict[str, _Entry], set[str]]:
         """Every definition file of a commit, and what is known of others."""

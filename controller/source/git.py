@@ -244,14 +244,13 @@ CONFIG = """[safe]
 \tauto = 0
 [maintenance]
 \tauto = false
-[transfer]
-\tfsckObjects = true
 [fetch]
 \trecurseSubmodules = false
 [protocol "file"]
 \tallow = always
 """
-"""`safe.directory`: a repository on disk that an operator names is meant, whoever owns it."""
+"""`safe.directory`: a repository on disk that an operator names is meant, whoever owns it. Objects
+are not checked as `fsck` does: no path of a tree becomes a path here, only contents are read."""
 
 
 def _credentials(spec: SourceSpec) -> dict[str, str]:

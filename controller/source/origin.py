@@ -1,7 +1,7 @@
 """Where a reconciler looks: a directory with its watch, or a checkout with its trust."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -9,7 +9,7 @@ from controller.core.problem import Refused
 from controller.source.checkout import Checkout
 from controller.source.directory import Directory
 from controller.source.git import GitError
-from controller.source.snapshot import Known, Snapshot
+from controller.source.snapshot import Commit, Known, Snapshot
 from controller.source.spec import SourceSpec
 from controller.source.trust import Trust
 from controller.source.watch import EVERYWHERE, Hint, Watch
@@ -152,25 +152,29 @@ class FromGit:
     def look(self, known: Known, base: str | None, now: int, *, whole: bool) -> Look:
         """Fetch, verify, and compare; the same commit as before is not looked at again."""
         del now
-        self.observed = self._whole_mirror(self._checkout.refresh)
+        commit = self._whole_mirror(self._checkout.refresh)
+        self.observed = commit.id
         if self.observed == base:
             return Look(base, Snapshot(), whole)
-        found = self._look(self.observed, known, base, self._checkout.signed())
+        found = self._look(commit, known, base, self._checkout.signed())
         return Look(found.revision, found.snapshot, whole)
 
     def at(self, revision: str, known: Known, base: str | None) -> Look:
         """A commit of the mirror; nothing is fetched."""
         found = self._checkout.resolve(revision)
-        return Look(found, Snapshot()) if found == base else self._look(found, known, base, ())
+        if found == base:
+            return Look(found, Snapshot())
+        return self._look(self._checkout.commit(found), known, base, ())
 
     def find(self, revision: str) -> Look:
         """A commit, a branch or a tag, of the mirror or of the repository."""
-        return self._look(self._checkout.find(revision), {}, None, ())
+        return self._look(self._checkout.commit(self._checkout.find(revision)), {}, None, ())
 
-    def _look(self, revision: str, known: Known, base: str | None, tags: Sequence[str]) -> Look:
-        signer = self._trust.check(revision, tags) if self._trust is not None else None
-        snapshot = self._whole_mirror(lambda: self._checkout.look(revision, known, base, signer))
-        return Look(revision, snapshot)
+    def _look(self, commit: Commit, known: Known, base: str | None, tags: Sequence[str]) -> Look:
+        if self._trust is not None:
+            commit = replace(commit, signer=self._trust.check(commit.id, tags))
+        snapshot = self._whole_mirror(lambda: self._checkout.look(commit, known, base))
+        return Look(commit.id, snapshot)
 
     def _whole_mirror(self, ask: Callable[[], T]) -> T:
         """Ask; a mirror that is damaged is thrown away, so that the next look fetches it anew."""

@@ -4,6 +4,7 @@ The clock stands still, so that no resync happens: what is noticed, events notic
 """
 
 import asyncio
+import importlib
 import logging
 import os
 import resource
@@ -271,6 +272,7 @@ async def test_lost_events_are_made_up_for(
 
 async def test_without_events_it_polls(tmp_path: Path, clock: FakeClock) -> None:
     """The machine gives no inotify instance: changes are found from time to time."""
+    importlib.import_module("watchdog.observers.inotify")  # which needs files of its own
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with opened(tmp_path, clock) as place:
         seen = Seen(place)
