@@ -21,7 +21,7 @@ from controller.core.timetable import CatchUp, Timetable, catch_up
 from controller.facts import Bus, Fact, FactType
 from controller.fires import fire_wish, in_line, timetable_of
 from controller.store import Store, ledger
-from controller.store.records import Keep, ScheduleRecord, WorkflowHead
+from controller.store.records import Keep, Mark, ScheduleRecord, WorkflowHead
 from controller.store.tables import Transaction
 
 GRACE = 60_000
@@ -159,7 +159,7 @@ class Scheduler:
     async def turn(self) -> int:
         """Do all that is due; when to look again."""
         now = self._clock.now()
-        while due := await self._store.read(ledger.due, now, AT_ONCE):
+        while due := await self._store.read(ledger.due_marks, now, AT_ONCE):
             await self._fire(due, now)
         wake = await self._store.read(ledger.next_wake)
         if wake is not None and wake <= now:
@@ -179,14 +179,17 @@ class Scheduler:
 
     # -- firing -----------------------------------------------------------------------------
 
-    async def _fire(self, due: Sequence[ScheduleRecord], now: int) -> None:
-        known = await self._still_right(due, now)
-        rest = [record for record in due if record.id not in known]
-        looked = [*known.values(), *(await self._look(rest, now) if rest else ())]
+    async def _fire(self, due: Sequence[Mark], now: int) -> None:
+        looked = await self._still_right(due, now)
+        if len(looked) < len(due):
+            known = {fires.schedule.id for fires in looked}
+            rest = [mark.id for mark in due if mark.id not in known]
+            looked += await self._look(await self._store.read(ledger.schedules_by_id, rest), now)
         outcomes = await self._store.write(record_fires, looked, now)
+        self._wake()
+        await self._clock.sleep(0)  # who executes goes before who listens
         for fires, verdicts in zip(looked, outcomes, strict=True):
             self._tell(fires, verdicts, now)
-        self._wake()
 
     async def _prepare(self, moment: int) -> None:
         """Look at what is due then as if it were then, so that there is little left to do."""
@@ -195,20 +198,18 @@ class Scheduler:
         self._ahead = {each.schedule.id: each for each in looked if each.refused is None}
         self._ahead_of = moment
 
-    async def _still_right(self, due: Sequence[ScheduleRecord], now: int) -> dict[str, Fires]:
+    async def _still_right(self, due: Sequence[Mark], now: int) -> list[Fires]:
         """What was prepared for these, where neither time, schedule nor workflow has changed."""
-        found = {}
-        for record in due:
-            fires = self._ahead.pop(record.id, None)
-            if fires is None or fires.schedule != record or now - fires.last > SOON:
+        found = []
+        for mark in due:
+            fires = self._ahead.pop(mark.id, None)
+            if fires is None or Mark.of(fires.schedule) != mark or now - fires.last > SOON:
                 continue
             if fires.next is None or fires.next > now:
-                found[record.id] = fires
-        if not found:
-            return found
-        names = {fires.schedule.workflow_id for fires in found.values()}
-        heads = await self._store.read(ledger.heads, list(names))
-        return {each: fires for each, fires in found.items() if _is_current(fires, heads)}
+                found.append(fires)
+        names = {fires.schedule.workflow_id for fires in found}
+        heads = await self._store.read(ledger.heads, list(names)) if names else {}
+        return [fires for fires in found if _is_current(fires, heads)]
 
     async def _look(self, due: Sequence[ScheduleRecord], now: int) -> list[Fires]:
         """Which due times of each schedule to fire now."""

@@ -47,12 +47,14 @@ from controller.store.ledger_schedules import (
     advance_all,
     cancel_schedule,
     due,
+    due_marks,
     next_due,
     pause_schedule,
     put_schedules,
     resume_schedule,
     schedule,
     schedules,
+    schedules_by_id,
 )
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
 from controller.store.ledger_sources import (
@@ -113,6 +115,7 @@ __all__ = [
     "create",
     "create_all",
     "due",
+    "due_marks",
     "execution",
     "executions",
     "executions_like",
@@ -154,6 +157,7 @@ __all__ = [
     "revisions_like",
     "schedule",
     "schedules",
+    "schedules_by_id",
     "schedules_of_source",
     "set_status",
     "signals",

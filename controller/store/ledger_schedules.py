@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Text, bindparam, func, or_, select, update
 
 from controller.store.dialect import insert_or_ignore, upsert
-from controller.store.records import ScheduleRecord
+from controller.store.records import Mark, ScheduleRecord
 from controller.store.rows import chunks, every, one, pick, row_of
 from controller.store.tables import Transaction, workflow_schedules
 
@@ -148,6 +148,22 @@ def due(tx: Transaction, now: int, limit: int) -> list[ScheduleRecord]:
     """Those whose time has come, the longest overdue first."""
     chosen = pick(ScheduleRecord, workflow_schedules).where(_s.next_run_at <= now)
     return every(tx, ScheduleRecord, chosen.order_by(_s.next_run_at, _s.id).limit(limit))
+
+
+def due_marks(tx: Transaction, now: int, limit: int) -> list[Mark]:
+    """`due`, and of each only what tells whether it is as it was known."""
+    columns = (workflow_schedules.c[name] for name in Mark._fields)
+    chosen = select(*columns).where(_s.next_run_at <= now).order_by(_s.next_run_at, _s.id)
+    return list(starmap(Mark, tx.execute(chosen.limit(limit))))
+
+
+def schedules_by_id(tx: Transaction, ids: Sequence[str]) -> list[ScheduleRecord]:
+    """These schedules, the longest overdue first."""
+    found: list[ScheduleRecord] = []
+    for some in chunks(ids):
+        chosen = pick(ScheduleRecord, workflow_schedules).where(_s.id.in_(some))
+        found += every(tx, ScheduleRecord, chosen)
+    return sorted(found, key=lambda each: (each.next_run_at or 0, each.id))
 
 
 def next_due(tx: Transaction) -> int | None:

@@ -7,7 +7,7 @@ its columns; `tests/store` holds both to it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 JsonObject = dict[str, Any]
 JsonArray = list[Any]
@@ -264,6 +264,20 @@ class ScheduleRecord:
     reason: str | None
     created_at: int
     updated_at: int
+
+
+class Mark(NamedTuple):
+    """What tells a schedule from what it was: every change moves one of these."""
+
+    id: str
+    next_run_at: int | None
+    last_run_at: int | None
+    updated_at: int
+
+    @classmethod
+    def of(cls, record: ScheduleRecord) -> Self:
+        """A schedule's."""
+        return cls(record.id, record.next_run_at, record.last_run_at, record.updated_at)
 
 
 @dataclass(frozen=True, slots=True)

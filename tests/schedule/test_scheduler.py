@@ -94,7 +94,7 @@ async def test_a_fire_is_one_execution_whoever_looks(tmp_path: Path, clock: Fake
         await schedule(time, cron="0 * * * *")
         await clock.advance(HOUR)
         first, second = time.scheduler, time.restart()
-        due = await time.app.store.read(ledger.due, clock.now(), 10)
+        due = await time.app.store.read(ledger.due_marks, clock.now(), 10)
         await first._fire(due, clock.now())
         await second._fire(due, clock.now())
         assert len(await time.executions()) == 1
