@@ -44,8 +44,10 @@ class Teller:
             data = {"source": self._source, "workflows": list(outcome.repaired)}
             self._bus.publish(Fact(FactType.DRIFTED, now, data=data))
         for path in outcome.invalid:
+            before = revision.before.get(path)
+            told = before.problems if before is not None else ()
             for problem in revision.files[path].problems if path in revision.files else ():
-                if problem["severity"] == "error":
+                if problem["severity"] == "error" and problem not in told:
                     log.warning("invalid definition", **problem)
         for fate, kind in _FACT_OF.items():
             for name in outcome.drift.of(fate):

@@ -81,12 +81,18 @@ async def _changes(folder: Path, source: Path) -> list[float]:
     return found
 
 
-async def _pushes(folder: Path, source: Path) -> list[float]:
-    """Milliseconds from a push that is announced to its commit, the fetch included."""
+def _repository(folder: Path, source: Path) -> Repository:
+    """The same files, committed and pushed."""
     repository = Repository(folder)
     for file in source.iterdir():
         repository.write(file.name, file.read_text())
     repository.commit()
+    return repository
+
+
+async def _pushes(folder: Path, source: Path) -> list[float]:
+    """Milliseconds from a push that is announced to its commit, the fetch included."""
+    repository = _repository(folder, source)
     found: list[float] = []
     given: dict[str, Any] = {"sources": [{"name": "git", "url": repository.url}]}
     async with open_app(

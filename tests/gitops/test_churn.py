@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import logging
 import os
+import random
 import resource
 import shutil
 from collections.abc import AsyncGenerator
@@ -20,7 +21,9 @@ from controller.facts import Fact, FactType
 from controller.source.watch import Watch, is_remote
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
+from tests.language.test_parse import mutated
 from tests.service.place import Place, flow, opened
+from tests.sources import ROOT
 
 KINDS = {FactType.CREATED, FactType.UPDATED, FactType.ARCHIVED}
 
@@ -319,3 +322,23 @@ def test_file_systems_of_other_machines_are_known(
     table.write_text(mounts + "\n")
     assert is_remote(Path(root), table) is (kind == "remote")
     assert is_remote(Path(root), tmp_path / "absent") is False
+
+
+async def test_five_hundred_broken_files_are_answered(tmp_path: Path, clock: FakeClock) -> None:
+    """Slips, cuts and noise: each file is accepted, or has a problem at a line."""
+    chance = random.Random(500)
+    samples = [path.read_bytes() for path in sorted((ROOT / "definitions").rglob("*.yaml"))]
+    async with opened(tmp_path, clock) as place:
+        for number in range(500):
+            content = chance.choice(samples)
+            for _ in range(chance.randrange(1, 4)):
+                content = mutated(content, chance) or b"\n"
+            (place.root / f"f{number}.yaml").write_bytes(content)
+        await place.reconcile()
+        [status] = await place.app.sources.statuses()
+        assert len(status.files) == 500
+        for file in status.files:
+            errors = [each for each in file.problems if each["severity"] == "error"]
+            assert bool(errors) == (file.status == "invalid"), file
+            assert all(each["line"] >= 1 and each["column"] >= 1 for each in errors)
+        assert {each.status for each in status.files} == {"valid", "invalid"}

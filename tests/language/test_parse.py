@@ -369,7 +369,7 @@ def test_no_yaml_raises(text: str) -> None:
     _is_sound(text.encode(), _quickly(text.encode()))
 
 
-def _mutated(content: bytes, chance: random.Random) -> bytes:
+def mutated(content: bytes, chance: random.Random) -> bytes:
     """A file as a slip of the hand, a merge or a broken disk leaves it."""
     lines = content.splitlines(keepends=True)
     at = chance.randrange(len(lines))
@@ -400,5 +400,5 @@ def test_no_mutation_of_a_sample_raises(path: Path) -> None:
     for _ in range(-(-500 // len(SAMPLES))):
         content = path.read_bytes()
         for _ in range(chance.randrange(1, 4)):
-            content = _mutated(content, chance) or b"\n"
+            content = mutated(content, chance) or b"\n"
         _is_sound(content, _quickly(content))
