@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.option("--source", help="Directory of the definitions.")
+@click.option("--source", help="The definitions: a directory, or URL#branch:path.")
 @click.option("--http-address", help="Where to serve, as host:port.")
 @base_options
 def run(**flags: str | Path | None) -> None:

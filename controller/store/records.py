@@ -344,10 +344,9 @@ class SourceWish:
 
 @dataclass(frozen=True, slots=True)
 class RevisionRecord:
-    """A revision that was applied; `number` counts from 1 in each source.
+    """A revision that was applied, by `sync` or `rollback`; `number` counts from 1.
 
     Attributes:
-        kind: `sync` or `rollback`.
         counts: How many workflows met each fate.
         rewritten: It does not come after the revision that was applied before it.
     """
