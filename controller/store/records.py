@@ -1,8 +1,7 @@
 """What the ledger takes and gives: one frozen record a row.
 
-Every time is an `int` of epoch milliseconds, every duration an `int` of milliseconds. JSON columns
-hold plain JSON-like values. The order of a record's fields is the order in which the ledger selects
-its columns; `tests/store` holds both to it.
+Times are epoch milliseconds, durations milliseconds. JSON columns hold plain JSON-like values. The
+order of a record's fields is that in which the ledger selects its columns; tests hold both to it.
 """
 
 from collections.abc import Sequence
@@ -242,7 +241,7 @@ class ScheduleRecord:
     """One schedule of a workflow.
 
     Attributes:
-        schedule_type: `once` (`at`) or `recurring` (`cron_expression`).
+        schedule_type: `once` (`at`), `recurring` (`cron_expression`).
         policy: {overlap, catchup, jitter, start, end}.
         next_run_at: None when it will not fire.
         reason: Why it is not active, or why its last fire was left out.
@@ -302,9 +301,9 @@ class SourceRecord:
         type: `git` or `directory`.
         revision: The one that was applied last.
         phase: `ready`, `degraded`, `rejected`, `held`, `suspended`, `failed` or `removed`.
-        reason: Of any phase but `ready`: a stable word, such as `invalid-files` or `unsigned`.
+        reason: Of any phase but `ready`: a stable word, such as `unsigned`.
         observed: The revision that was seen last, applied or not.
-        commit: The commit that was applied last: {id, author, subject, committed_at, signer}.
+        commit: What was applied last: {id, author, subject, committed_at, signer}.
         problems: Diagnostics of a revision that was rejected.
         failures: Looks in a row that failed.
         next_at: When it is looked at again without a hint.
@@ -328,10 +327,10 @@ class SourceRecord:
 
 @dataclass(frozen=True, slots=True)
 class SourceWish:
-    """What people want of a source.
+    """What people want of a source; `held` keeps it from following.
 
     Attributes:
-        held: {reason: `suspended` or `rollback`, revision, by, at}; None: it follows its source.
+        held: {reason: `suspended` or `rollback`, revision, by, at}, or None.
         approved: The revision that may prune as much as it does.
         requested_at: When somebody last asked to look at once.
     """
