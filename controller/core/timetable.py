@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol, TypeVar
 from zoneinfo import ZoneInfo
@@ -40,6 +41,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _FIRST_YEAR, _LAST_YEAR = 1970, 9997
 _UTC: Final = ZoneInfo("UTC")
+REMEMBERED: Final = 4096
+"""Answers that are kept: many workflows share a cron text, and all of them are asked for one now."""
 _NEAR: Final = 26 * 3600
 """Seconds. No clock has gone back by more since 1970."""
 
@@ -146,11 +149,13 @@ class Timetable:
         return int.from_bytes(digest[:8]) % (self.jitter + 1)
 
 
+@lru_cache(REMEMBERED)
 def _by_reading(cron: Cron, zone: ZoneInfo, instant: int) -> int | None:
     wall = cron.at_or_after(unreached(zone, instant))
     return None if wall is None else instant_of(zone, wall) * 1000
 
 
+@lru_cache(REMEMBERED)
 def _by_elapsed_time(cron: Cron, zone: ZoneInfo, instant: int) -> int | None:
     """Search with the offset of now; where that changes on the way, search again from there."""
     instant += 1

@@ -154,6 +154,7 @@ class Machine(RuleBasedStateMachine):
     def lose_the_database(self, after: int) -> None:
         """The transaction fails, and the same controller goes on."""
         self._fails_at(after, Unavailable("the database went away"))
+        self.look(whole=False)
 
     def _fails_at(self, after: int, error: Exception) -> None:
         before = self.do(self._rows())
