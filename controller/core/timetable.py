@@ -257,15 +257,39 @@ def compile_timetable(
     Returns:
         The timetable, or None if one of the problems is an error.
     """
-    loaded = load_zone(schedule.timezone, (*path, "timezone"))
+    # only `H` reads the workflow's name; without it, many workflows have the same timetable
+    reads = schedule.cron is not None and "h" in schedule.cron.lower()
+    text = _Text(schedule.cron, schedule.at, schedule.timezone, schedule.start, schedule.end)
+    table, problems = _compiled(text, workflow if reads else "", now)
+    if table is not None:
+        table = replace(table, jitter=schedule.jitter, workflow=workflow)
+    return table, [replace(each, path=(*path, *each.path)) for each in problems]
+
+
+class _Text(NamedTuple):
+    """The fields of a schedule that decide when it is due."""
+
+    cron: str | None
+    at: str | None
+    timezone: str
+    start: str | None
+    end: str | None
+
+
+@lru_cache(REMEMBERED)
+def _compiled(
+    schedule: _Text, workflow: str, now: int
+) -> tuple[Timetable | None, tuple[Problem, ...]]:
+    """`compile_timetable` of the text alone; paths begin at the schedule."""
+    loaded = load_zone(schedule.timezone, ("timezone",))
     # with the wrong zone, the other fields can still be read for their own problems
     zone = _UTC if isinstance(loaded, Problem) else loaded
-    cron = _maybe(schedule.cron, lambda text: parse_cron(text, workflow, (*path, "cron")))
-    once = _maybe(schedule.at, lambda text: moment_of(text, zone, (*path, "at")))
+    cron = _maybe(schedule.cron, lambda text: parse_cron(text, workflow, ("cron",)))
+    once = _maybe(schedule.at, lambda text: moment_of(text, zone, ("at",)))
     if (schedule.cron is None) == (schedule.at is None):
-        once = Problem("bad-schedule", "A schedule has either `cron` or `at`", path)
-    start = _maybe(schedule.start, lambda text: moment_of(text, zone, (*path, "start")))
-    end = _maybe(schedule.end, lambda text: moment_of(text, zone, (*path, "end"), late=True))
+        once = Problem("bad-schedule", "A schedule has either `cron` or `at`", ())
+    start = _maybe(schedule.start, lambda text: moment_of(text, zone, ("start",)))
+    end = _maybe(schedule.end, lambda text: moment_of(text, zone, ("end",), late=True))
     if (
         isinstance(loaded, Problem)
         or isinstance(cron, Problem)
@@ -274,20 +298,20 @@ def compile_timetable(
         or isinstance(end, Problem)
     ):
         parts = (loaded, cron, once, start, end)
-        return None, [part for part in parts if isinstance(part, Problem)]
+        return None, tuple(part for part in parts if isinstance(part, Problem))
     table = Timetable(
         zone=zone,
         cron=cron,
         once=once,
         start=0 if start is None else start,
         end=LATEST if end is None else end,
-        jitter=schedule.jitter,
-        workflow=workflow,
+        jitter=0,
+        workflow="",
     )
-    problem = _never_fires(table, now if start is None else start - 1, now, path)
+    problem = _never_fires(table, now if start is None else start - 1, now, ())
     if problem is None:
-        return table, []
-    return (table if problem.severity == "warning" else None), [problem]
+        return table, ()
+    return (table if problem.severity == "warning" else None), (problem,)
 
 
 def _maybe(text: str | None, read: Callable[[str], T]) -> T | None:
