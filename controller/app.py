@@ -9,8 +9,8 @@ A command that waits for an execution becomes its controller for as long as no d
 import asyncio
 import gc
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ from controller.execute.worker import Worker
 from controller.facts import Bus
 from controller.history import ExecutionView
 from controller.planning import Planner
-from controller.reconcile import Reconciler
+from controller.reconcile import Crew, Reconciler
 from controller.service import WorkflowService
 from controller.settings import Settings, child_environment, git_environment, load_settings
 from controller.source.diagnostic import Diagnostic
@@ -55,6 +55,9 @@ LOOK = 0.1
 QUICK = 0.02
 """Seconds between looks where nobody is shown anything."""
 
+MOST_PROCESSES = 8
+"""Processes that read definitions at once; more wait for the one that writes them."""
+
 COLLECT = (50_000, 20, 50)
 """Thresholds of the garbage collector: thousands of definitions are many objects that stay, and
 looking at all of them for every few hundred new ones took half of a cold start."""
@@ -65,10 +68,13 @@ log = structlog.get_logger("windlass")
 class App:
     """The parts every command has. Made by `open_app`."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, clock: Clock, crew: Crew | None = None
+    ) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
+        self.crew = crew
         self.bus = Bus()
         self._ringers: list[Callable[[], None]] = []
         scripts = Scripts(
@@ -151,6 +157,7 @@ class App:
             limits=self.settings.limits,
             interval=self.settings.resync_interval,
             applied=applied,
+            crew=self.crew,
         )
 
     def lock(self, role: str) -> ControllerLock | None:
@@ -250,11 +257,14 @@ def _hidden(settings: Settings) -> list[Path]:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings | None = None) -> AsyncGenerator[App]:
+async def open_app(
+    settings: Settings | None = None, crew: Crew | None = None
+) -> AsyncGenerator[App]:
     """Open the database and wire what every command has.
 
     Args:
         settings: None: read from the environment and the file.
+        crew: Processes that help with thousands of files.
 
     Raises:
         Refused: The state directory or the database cannot be used.
@@ -271,7 +281,7 @@ async def open_app(settings: Settings | None = None) -> AsyncGenerator[App]:
         ) from None
     clock = SystemClock()
     async with Store.open(chosen.url, monotonic=clock.monotonic) as store:
-        app = App(chosen, store, clock)
+        app = App(chosen, store, clock, crew)
         try:
             yield app
         finally:
@@ -290,6 +300,26 @@ def lint_directory(directory: Path, settings: Settings) -> list[Diagnostic]:
 
 def _unused(name: str) -> BuiltIn:
     raise LookupError(name)  # what calls no action needs only signatures
+
+
+def crew_of_this_machine() -> Crew:
+    """One process for each core but this one's."""
+    return Crew(min(os.cpu_count() or 1, MOST_PROCESSES) - 1)
+
+
+@contextmanager
+def loading() -> Generator[None]:
+    """What is made in the block stays: it is not looked at by the garbage collector, then or later.
+
+    Thousands of definitions are millions of objects; looking at all of them again and again for
+    every few that are new took a sixth of a cold start.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def run_main(main: Coroutine[Any, Any, T]) -> T:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from controller import __version__
-from controller.app import App
+from controller.app import App, loading
 from controller.core.problem import NotFound
 from controller.reconcile import Wishes, mark_removed
 from controller.schedule import Leftovers, Scheduler
@@ -160,7 +160,10 @@ class Daemon:
         """Wait until every source was looked at; False: told to stop before."""
         looked = asyncio.ensure_future(self._looked())
         stopped = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait({looked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        with loading():
+            await asyncio.wait({looked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if self.app.crew is not None:
+            self.app.crew.close()
         looked.cancel()
         stopped.cancel()
         return not self._stop.is_set()

@@ -109,6 +109,9 @@ def _wanted(name: str, revision: Revision, library: Library) -> Wanted | None:
     if name in revision.workflows:
         each = revision.workflows[name]
         return Wanted(name, each.path, each.digest, each.definition.status)
+    if name in revision.ready:
+        ahead = revision.ready[name]
+        return Wanted(name, ahead.path, ahead.digest, ahead.status)
     found = library.definition(("workflow", name))
     if found is None or library.files[found[0]].status == "invalid":
         path = found[0] if found is not None else revision.invalid.get(name)

@@ -9,6 +9,7 @@ import click
 from controller.cli.session import base_options, note, settings_of
 
 if TYPE_CHECKING:
+    from controller.reconcile import Crew
     from controller.settings import Settings
 
 
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
 @base_options
 def run(**flags: str | Path | None) -> None:
     """Watch the definitions, fire schedules and execute, until SIGTERM or Ctrl-C."""
-    from controller.app import run_main  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.app import crew_of_this_machine, run_main  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.observe.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
 
     settings = settings_of(flags)
     configure_logs(settings.log_level, settings.log_format)
-    run_main(_serve(settings))
+    with crew_of_this_machine() as crew:  # forked while there is one thread
+        run_main(_serve(settings, crew))
 
 
-async def _serve(settings: "Settings") -> None:
+async def _serve(settings: "Settings", crew: "Crew") -> None:
     from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.daemon import serve  # ruff: ignore[import-outside-top-level]  # start-up time
 
@@ -34,5 +36,5 @@ async def _serve(settings: "Settings") -> None:
         if sys.stderr.isatty():
             note(f"listening on http://{address}, watching {settings.source}; Ctrl-C stops")
 
-    async with open_app(settings) as app:
+    async with open_app(settings, crew) as app:
         await serve(app, ready)

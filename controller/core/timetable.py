@@ -42,7 +42,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _FIRST_YEAR, _LAST_YEAR = 1970, 9997
 _UTC: Final = ZoneInfo("UTC")
 REMEMBERED: Final = 4096
-"""Answers that are kept: many workflows share a cron text, and all of them are asked for one now."""
+"""Answers that are kept: many workflows share a cron text, and all are asked for one now."""
 _NEAR: Final = 26 * 3600
 """Seconds. No clock has gone back by more since 1970."""
 
@@ -261,9 +261,11 @@ def compile_timetable(
     reads = schedule.cron is not None and "h" in schedule.cron.lower()
     text = _Text(schedule.cron, schedule.at, schedule.timezone, schedule.start, schedule.end)
     table, problems = _compiled(text, workflow if reads else "", now)
-    if table is not None:
-        table = replace(table, jitter=schedule.jitter, workflow=workflow)
-    return table, [replace(each, path=(*path, *each.path)) for each in problems]
+    found = [replace(each, path=(*path, *each.path)) for each in problems]
+    if table is None:
+        return None, found
+    whose = (table.zone, table.cron, table.once, table.start, table.end, schedule.jitter, workflow)
+    return Timetable(*whose), found
 
 
 class _Text(NamedTuple):

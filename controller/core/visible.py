@@ -5,7 +5,7 @@ to come before it: those it depends on, in its own list and in the lists around 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controller.core.cel import Type
 from controller.core.definition import Step
@@ -89,12 +89,14 @@ class Visible:
     def at(self, position: int) -> "Visible":
         """The place of one step of the list."""
         siblings = self.siblings
-        return replace(self, before=siblings.graph.ancestors[position] if siblings else 0)
+        before = siblings.graph.ancestors[position] if siblings else 0
+        return Visible(self.names, self.outer, siblings, before, self.error)
 
     def after(self, steps: tuple[Step, ...], signature: Signatures) -> "Visible":
         """The place after all steps of a list."""
         level = self.inside(steps, Graph(steps), signature)
-        return replace(level, before=(1 << len(steps)) - 1)
+        every = (1 << len(steps)) - 1
+        return Visible(level.names, level.outer, level.siblings, every, level.error)
 
     def loop(self, item: str, *, counted: bool) -> "Visible":
         """The place inside a loop."""
@@ -105,7 +107,7 @@ class Visible:
 
     def with_error(self) -> "Visible":
         """The place of the error handler."""
-        return replace(self, error=True)
+        return Visible(self.names, self.outer, self.siblings, self.before, error=True)
 
     def scope(self) -> Scope:
         """For the expression compiler; names that come too late are in it, see `missing`."""

@@ -7,8 +7,9 @@ and a person's wish all say the same, "look again". Running executions keep the 
 with; a file with a problem keeps the version that was good.
 """
 
+from controller.reconcile.ahead import Crew
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.status import Outcome
 from controller.reconcile.wishes import Wishes, mark_removed
 
-__all__ = ["Outcome", "Reconciler", "Wishes", "mark_removed"]
+__all__ = ["Crew", "Outcome", "Reconciler", "Wishes", "mark_removed"]

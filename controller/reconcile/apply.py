@@ -1,7 +1,8 @@
 """What a revision writes: all of it in one transaction, or nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import starmap
 
 from controller.core.drift import Drift, Fate
 from controller.recording import schedules_of, workflow_record
@@ -67,7 +68,7 @@ def application_of(
     apply = difference.of(Fate.CREATED) + difference.of(Fate.UPDATED)
     return Application(
         source=source,
-        workflows=tuple(_rows(revision.workflows[name], source, now) for name in apply),
+        workflows=tuple(_rows(name, revision, source, now) for name in apply),
         pruned=tuple(difference.of(Fate.PRUNED)),
         files=tuple(file_record(each) for each in files.values()),
         removed=revision.removed,
@@ -102,17 +103,29 @@ def _refused(file: ExaminedFile, name: str, owner: str) -> ExaminedFile:
     )
 
 
-def _rows(compiled: CompiledWorkflow, source: SourceRecord, now: int) -> Rows:
+def _rows(name: str, revision: Revision, source: SourceRecord, now: int) -> Rows:
+    if name in revision.ready:
+        record, version, schedules = revision.ready[name].rows
+        return (
+            replace(WorkflowRecord(*record), revision=source.revision),
+            replace(VersionRecord(*version), revision=source.revision),
+            tuple(starmap(ScheduleRecord, schedules)),
+        )
+    return rows_of(revision.workflows[name], source.id, source.revision, now)
+
+
+def rows_of(compiled: CompiledWorkflow, source: str, revision: str | None, now: int) -> Rows:
+    """A compiled workflow as rows."""
     record, version = workflow_record(
         compiled.definition,
         compiled.content,
         compiled.digest,
-        origin=source.id,
+        origin=source,
         path=compiled.path,
-        revision=source.revision,
+        revision=revision,
         now=now,
     )
-    return record, version, schedules_of(compiled.definition, source.id, now)
+    return record, version, schedules_of(compiled.definition, source, now)
 
 
 def file_record(file: ExaminedFile) -> FileRecord:

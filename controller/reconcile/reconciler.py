@@ -12,6 +12,7 @@ from controller.core.plan import Policy, Signature
 from controller.core.problem import Refused, Unavailable
 from controller.facts import Bus
 from controller.judgement import Judgement, judge
+from controller.reconcile.ahead import Crew, Terms
 from controller.reconcile.apply import (
     application_of,
     apply_revision,
@@ -27,7 +28,7 @@ from controller.source.examine import Examiner
 from controller.source.library import ExaminedFile, Library
 from controller.source.origin import Look, Origin
 from controller.source.parse import Limits
-from controller.source.revision import Revision
+from controller.source.revision import ReadyFile, Revision
 from controller.source.snapshot import Found, Snapshot, Stat
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
@@ -52,6 +53,7 @@ class Reconciler:
         built_in: Signatures of built-in actions.
         interval: Milliseconds between looks at a source that names no `interval`.
         applied: Called when schedules or workflows may have changed.
+        crew: Processes that help with thousands of files.
     """
 
     def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
@@ -67,6 +69,7 @@ class Reconciler:
         limits: Limits,
         interval: int,
         applied: Callable[[], None],
+        crew: Crew | None = None,
     ) -> None:
         self.spec = spec
         self.id = spec.name
@@ -79,6 +82,7 @@ class Reconciler:
         self._limits = limits
         self._interval = spec.interval or interval
         self._applied = applied
+        self._crew = crew
         self._library: Library | None = None
         self._record: SourceRecord | None = None
         self._unsettled = False
@@ -254,6 +258,10 @@ class Reconciler:
         return replace(snapshot, changed=snapshot.changed + again), tuple(sorted(paths.values()))
 
     async def _examine(self, snapshot: Snapshot, library: Library, now: int) -> Revision:
+        ready: Mapping[str, ReadyFile] = {}
+        if self._crew is not None:
+            terms = Terms(self.id, self._built_in, self._policy, self._limits, now)
+            ready = await asyncio.to_thread(self._crew.examine, snapshot.changed, terms)
         others = [each for each in await self._store.read(ledger.origins) if each != self.id]
         examiner = Examiner(
             library=library,
@@ -263,6 +271,7 @@ class Reconciler:
             limits=self._limits,
             read=lambda paths: self._origin.read(library.files, paths),
             now=now,
+            ready=ready,
             whole=True,
         )
         return await asyncio.to_thread(examiner.examine, snapshot)

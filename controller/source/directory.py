@@ -30,6 +30,10 @@ SETTLE = 0.1
 """Seconds after which such a file is looked at again."""
 
 
+File = Path | os.DirEntry[str]
+"""What can be asked for a stat: a walk's own entries are three times as quick as paths."""
+
+
 class Directory:
     """A directory and what was unsettled in it at the last look.
 
@@ -62,10 +66,11 @@ class Directory:
         real = Path(os.path.realpath(self.root))
         if not real.is_dir():
             raise Unavailable(f"the source {self.root} is not a directory, or is not there")
+        there: dict[str, File]
         if near is None:
             there = dict(_walk(real, ""))
         else:
-            there = {path: file for path in near if os.path.lexists(file := real / path)}
+            there = {path: real / path for path in near if os.path.lexists(real / path)}
         changed: list[Found] = []
         unsettled = False
         pending: dict[str, Stat] = {}
@@ -99,7 +104,7 @@ class Directory:
         age = now_ns - found.stat.mtime_ns
         return abs(age) < FRESH and self._pending.get(found.path) != found.stat
 
-    def _look_at(self, file: Path, path: str, root: Path, known: Known) -> Found | None:
+    def _look_at(self, file: File, path: str, root: Path, known: Known) -> Found | None:
         """One file, read or refused; None: it is as known, or went away meanwhile."""
         before = known.get(path)
         try:
@@ -115,7 +120,7 @@ class Directory:
         if refusal is not None:
             return _refused(path, seen, refusal, known)
         try:
-            with file.open("rb") as opened:
+            with Path(file).open("rb") as opened:
                 content = opened.read()
                 seen = _stat(os.fstat(opened.fileno()))
         except OSError as error:
@@ -132,23 +137,23 @@ def identity(root: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+def _walk(folder: File, prefix: str) -> Iterator[tuple[str, File]]:
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
         if prefix:
             return  # it went away while we walked
-        raise Unavailable(f"the source {folder} went away") from None
+        raise Unavailable(f"the source {os.fspath(folder)} went away") from None
     except OSError as error:
-        raise Unavailable(f"cannot list {folder}: {error.strerror}") from None
+        raise Unavailable(f"cannot list {os.fspath(folder)}: {error.strerror}") from None
     for entry in entries:
         if entry.name.startswith("."):
             continue
         path = f"{prefix}{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), f"{path}/")
+            yield from _walk(entry, f"{path}/")
         elif entry.name.endswith(SUFFIXES):
-            yield path, Path(entry.path)
+            yield path, entry
 
 
 def _stat(found: os.stat_result) -> Stat:
@@ -163,7 +168,7 @@ def _refused(path: str, seen: Stat, refusal: str, known: Known) -> Found | None:
     return Found(path, seen, "", refusal=refusal)
 
 
-def _refusal(file: Path, root: Path, found: os.stat_result, largest: int) -> str | None:
+def _refusal(file: File, root: Path, found: os.stat_result, largest: int) -> str | None:
     """Why a file is not read, before it is opened."""
     if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(root):
         return "is a symbolic link that leads out of the source"

@@ -20,6 +20,7 @@ from controller.source.parse import Diagnostic, Document, Limits, parse
 from controller.source.revision import (
     CompiledWorkflow,
     OpenFile,
+    ReadyFile,
     Revision,
     face_in,
     name_of,
@@ -41,6 +42,7 @@ class Examiner:
         actions: Documents of actions defined elsewhere that may be called.
         read: Contents of files that did not change, by path; what is gone is left out.
         now: Epoch milliseconds; what "never fires" is measured from.
+        ready: Files that were examined ahead, by path.
         whole: These are all the files there are, so an action nobody calls here is called nowhere.
     """
 
@@ -55,6 +57,7 @@ class Examiner:
         limits: Limits,
         read: Callable[[Sequence[str]], Mapping[str, bytes]],
         now: int,
+        ready: Mapping[str, ReadyFile] | None = None,
         whole: bool = False,
     ) -> None:
         self._library = library
@@ -64,6 +67,7 @@ class Examiner:
         self._limits = limits
         self._read = read
         self._now = now
+        self._ready = dict(ready or {})
         self._whole = whole
         self._open: dict[str, OpenFile] = {}
         self._before: dict[str, ExaminedFile | None] = {}
@@ -76,7 +80,12 @@ class Examiner:
         for path in snapshot.removed:
             self._take_out(path)
         for each in snapshot.changed:
-            self._look_at(each)
+            if each.path in self._ready:
+                self._take_out(each.path)
+                self._library.put(self._ready[each.path].examined)
+            else:
+                self._look_at(each)
+        self._refuse_ready(snapshot.changed)
         if snapshot.differs:
             self._reach()
         self._refuse_namesakes()
@@ -108,6 +117,19 @@ class Examiner:
             opened.documents = parsed.documents
             opened.read.extend(parsed.problems)
 
+    def _refuse_ready(self, changed: Iterable[Found]) -> None:
+        """A file examined ahead whose names others define too is examined like any other."""
+        opened = {name for each in self._open.values() for name in each.names()}
+        for found in changed if self._ready else ():
+            ready = self._ready.get(found.path)
+            names = [("workflow", each.name) for each in ready.workflows] if ready else []
+            if any(each in opened or len(self._library.definers(each)) > 1 for each in names):
+                del self._ready[found.path]
+                before = self._before[found.path]
+                self._look_at(found)
+                self._before[found.path] = before
+                opened.update(names)
+
     def _reach(self) -> None:
         """Look again at what the changes reach: dependents, namesakes, and all with a problem."""
         names: set[Name] = set()
@@ -119,6 +141,7 @@ class Examiner:
         paths = set(self._library.troubled)
         for name in names:
             paths |= self._library.definers(name).keys() | self._library.users(name)
+        paths -= self._ready.keys()
         contents = self._read(sorted(paths)) if paths else {}
         for path, content in contents.items():
             known = self._library.files[path]
@@ -283,6 +306,10 @@ class Examiner:
                 flows = opened.flows.values()
                 revision.workflows |= {each.definition.name: each for each in flows}
             revision.touched |= names
+        for path, ready in self._ready.items():
+            revision.files[path] = ready.examined
+            revision.ready |= {each.name: each for each in ready.workflows}
+            revision.touched |= {each.name for each in ready.workflows}
         for before in self._before.values():
             revision.touched |= workflows_of(before)
         return revision

@@ -35,6 +35,29 @@ class CompiledWorkflow:
         yield from (("workflow", name) for name in self.subflows)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyWorkflow:
+    """A workflow that was compiled ahead; `rows` are what is written of it."""
+
+    name: str
+    status: str
+    digest: str
+    path: str
+    rows: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyFile:
+    """A file that was examined ahead, by itself.
+
+    Nothing is wrong with it, and it defines only workflows that use nothing but built-in actions:
+    so it means the same whatever stands beside it, unless somebody else defines its names as well.
+    """
+
+    examined: ExaminedFile
+    workflows: tuple[ReadyWorkflow, ...]
+
+
 @dataclass(slots=True)
 class Revision:
     """What one snapshot says.
@@ -43,6 +66,7 @@ class Revision:
         files: Those that were looked at now; the others are as known.
         removed: Paths that are gone.
         workflows: Those compiled now, by name.
+        ready: Those that were compiled ahead, by name.
         invalid: Names whose file is invalid: name → path.
         touched: Names of workflows that these files define, or defined before.
         before: What the library had of these paths.
@@ -51,6 +75,7 @@ class Revision:
     files: dict[str, ExaminedFile] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     workflows: dict[str, CompiledWorkflow] = field(default_factory=dict)
+    ready: dict[str, ReadyWorkflow] = field(default_factory=dict)
     invalid: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     before: dict[str, ExaminedFile | None] = field(default_factory=dict)
