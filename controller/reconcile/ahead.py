@@ -182,7 +182,7 @@ class Crew:
         left = deque(_shards(changed))
         given: dict[Connection, deque[Shard]] = {end: deque() for end in self._ends}
         found: list[Told] = []
-        for end in given:
+        for end in tuple(given):
             self._give(end, terms, given, left)
         while left or any(given.values()):
             busy = [end for end, shards in given.items() if shards]
