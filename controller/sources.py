@@ -74,8 +74,9 @@ class SourceService:
         With neither: as the source is now.
         """
         spec, now = self._spec(name), self._clock.now()
-        if directory is None and spec.url is None and revision is None:
-            directory = spec.root
+        if directory is None:
+            await self._same(spec)
+            directory = spec.root if spec.url is None and revision is None else None
         if directory is not None:
             return await self._planner.of_directory(spec, directory, now)
         return await self._planner.of_revision(spec, revision, now)
@@ -162,6 +163,17 @@ class SourceService:
             known = ", ".join(sorted(self._specs))
             raise NotFound(f"the settings name no source {chosen!r}", hint=f"there is: {known}")
         return self._specs[chosen]
+
+    async def _same(self, spec: SourceSpec) -> None:
+        """Raise `Refused` where the controller follows something else under the source's name."""
+        record = await self._store.read(ledger.source, spec.name)
+        if record is not None and record.location != spec.location:
+            raise Refused(
+                f"the controller follows {record.location}, and the settings here name"
+                f" {spec.location}",
+                reason="other-settings",
+                hint="give this command the controller's settings: WINDLASS_SOURCE or --config",
+            )
 
     async def _named(self, name: str | None) -> SourceRecord:
         """A source that was looked at; without a name, the only one."""

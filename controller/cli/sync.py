@@ -66,7 +66,7 @@ def _print_source(each: "SourceStatus", now: int) -> None:
     if source.observed not in {None, source.revision}:
         fields.insert(3, ("newest", (source.observed or "")[:REVISION]))
     if source.next_at is not None:
-        fields.append(("next try", f"{local(source.next_at)} (failed {source.failures} times)"))
+        fields.append(("next try", f"{local(source.next_at)} (failures: {source.failures})"))
     print_fields(fields)
     click.echo()
     rows = [(file.path, file.status, _defined(file)) for file in each.files]

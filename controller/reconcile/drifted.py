@@ -1,8 +1,9 @@
-"""What somebody changed in the database behind a source's back."""
+"""What has to be looked at again though the source has not changed."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from controller.core.plan import Signature
 from controller.source.library import Library
 from controller.store.records import ScheduleRecord, WorkflowHead
 
@@ -38,6 +39,24 @@ def drifted_paths(
             said = definition["digest"], definition["status"], path
             if recorded != said or counts[name] != definition.get("schedules", counts[name]):
                 yield path, name
+
+
+def reached_paths(
+    library: Library, before: Mapping[str, Signature] | None, now: Mapping[str, Signature]
+) -> set[str]:
+    """Files that workflows of other origins reach: those that start one, and those with problems.
+
+    Args:
+        library: What the last look left.
+        before: The workflows of other origins then; None: it is not known.
+        now: Those there are now.
+    """
+    if before == now:
+        return set()
+    known = before or {}
+    names = {name for name in known.keys() | now.keys() if known.get(name) != now.get(name)}
+    users = {path for name in names for path in library.users(("workflow", name))}
+    return users | {path for path in library.troubled if library.files[path].status == "invalid"}
 
 
 def _elsewhere(head: WorkflowHead | None, source: str) -> bool:

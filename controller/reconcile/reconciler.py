@@ -1,7 +1,7 @@
 """One source, kept: the loop that looks, and the steps of one look."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 
 import structlog
@@ -19,7 +19,7 @@ from controller.reconcile.apply import (
     invalid_paths,
     owned_files,
 )
-from controller.reconcile.drifted import drifted_paths
+from controller.reconcile.drifted import drifted_paths, reached_paths
 from controller.reconcile.status import Outcome, Standing, status_of
 from controller.reconcile.telling import Teller
 from controller.recording import signatures_of
@@ -32,7 +32,7 @@ from controller.source.revision import ReadyFile, Revision
 from controller.source.snapshot import Found, Snapshot, Stat
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
-from controller.store.records import RevisionRecord, SourceRecord, WorkflowHead
+from controller.store.records import RevisionRecord, SourceRecord
 from controller.views import commit_json, recorded, wanted
 
 STALE = 300_000
@@ -85,6 +85,7 @@ class Reconciler:
         self._crew = crew
         self._library: Library | None = None
         self._record: SourceRecord | None = None
+        self._elsewhere: Mapping[str, Signature] | None = None
         self._unsettled = False
         self._pruned: list[int] = []
         self._whole_at = 0
@@ -143,6 +144,7 @@ class Reconciler:
     def _forget(self) -> None:
         """What is known may not be what is recorded: it is read again, and everything looked at."""
         self._library = None
+        self._elsewhere = None
         self._whole_at = 0
 
     # -- one look ---------------------------------------------------------------------------
@@ -202,9 +204,16 @@ class Reconciler:
         snapshot = look.snapshot
         repaired: tuple[str, ...] = ()
         heads = await self._store.read(ledger.catalog) if look.whole else {}
+        others = await self._others()
         if look.whole:
-            snapshot, repaired = await self._with_drifted(look.snapshot, library, heads)
-        revision = await self._examine(snapshot, library, now)
+            schedules = await self._store.read(ledger.schedules_of_source, self.id)
+            drifted = dict(drifted_paths(self.id, library, heads, schedules))
+            reached = reached_paths(library, self._elsewhere, others)
+            snapshot = await self._with(snapshot, drifted.keys() | reached, library)
+            again = {each.path for each in snapshot.changed}
+            repaired = tuple(sorted(name for path, name in drifted.items() if path in again))
+        revision = await self._examine(snapshot, library, others, now)
+        self._elsewhere = others
         names = None if look.whole else revision.touched
         if names is not None:
             heads = await self._store.read(ledger.heads, sorted(names))
@@ -237,36 +246,35 @@ class Reconciler:
             self._pruned = [each for each in self._pruned if each > now - TOGETHER]
         return len(self._pruned)
 
-    async def _with_drifted(
-        self, snapshot: Snapshot, library: Library, heads: Mapping[str, WorkflowHead]
-    ) -> tuple[Snapshot, tuple[str, ...]]:
-        """The snapshot, with the files of workflows that are not recorded as the files say."""
-        schedules = await self._store.read(ledger.schedules_of_source, self.id)
-        changed = {each.path for each in snapshot.changed} | set(snapshot.removed)
-        paths = {
-            path: name
-            for path, name in drifted_paths(self.id, library, heads, schedules)
-            if path not in changed
-        }
-        if not paths:
-            return snapshot, ()
-        contents = await asyncio.to_thread(self._origin.read, library.files, list(paths))
-        again = tuple(
+    async def _with(self, snapshot: Snapshot, paths: Set[str], library: Library) -> Snapshot:
+        """The snapshot, with files that have not changed and are to be examined again."""
+        known = {each.path for each in snapshot.changed} | set(snapshot.removed)
+        again = sorted(paths - known)
+        if not again:
+            return snapshot
+        contents = await asyncio.to_thread(self._origin.read, library.files, again)
+        found = tuple(
             Found(path, library.files[path].stat, library.files[path].digest, content)
             for path, content in contents.items()
         )
-        return replace(snapshot, changed=snapshot.changed + again), tuple(sorted(paths.values()))
+        return replace(snapshot, changed=snapshot.changed + found)
 
-    async def _examine(self, snapshot: Snapshot, library: Library, now: int) -> Revision:
+    async def _others(self) -> dict[str, Signature]:
+        """Workflows of other origins, which subflow steps may name."""
+        origins = [each for each in await self._store.read(ledger.origins) if each != self.id]
+        return signatures_of(await self._store.read(ledger.faces, origins))
+
+    async def _examine(
+        self, snapshot: Snapshot, library: Library, others: Mapping[str, Signature], now: int
+    ) -> Revision:
         ready: Mapping[str, ReadyFile] = {}
         if self._crew is not None:
             terms = Terms(self.id, self._built_in, self._policy, self._limits, now)
             ready = await asyncio.to_thread(self._crew.examine, snapshot.changed, terms)
-        others = [each for each in await self._store.read(ledger.origins) if each != self.id]
         examiner = Examiner(
             library=library,
             built_in=self._built_in,
-            elsewhere=signatures_of(await self._store.read(ledger.faces, others)),
+            elsewhere=others,
             policy=self._policy,
             limits=self._limits,
             read=lambda paths: self._origin.read(library.files, paths),

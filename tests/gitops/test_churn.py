@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from controller.facts import Fact, FactType
+from controller.reconcile import Reconciler
 from controller.source.watch import Watch, is_remote
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
@@ -31,8 +32,9 @@ KINDS = {FactType.CREATED, FactType.UPDATED, FactType.ARCHIVED}
 class Seen:
     """What a reconciler has told."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, reconciler: Reconciler) -> None:
         self.place = place
+        self.reconciler = reconciler
         self.facts: list[Fact] = []
         place.app.bus.subscribe(self.facts.append)
 
@@ -69,8 +71,8 @@ async def _watched(folder: Path, clock: FakeClock, **more: Any) -> AsyncGenerato
     """A reconciler at work on the directory `definitions`."""
     source = {"name": "files", "directory": str(folder / "definitions"), **more}
     async with opened(folder, clock, source) as place:
-        seen = Seen(place)
         reconciler = place.reconciler("files")
+        seen = Seen(place, reconciler)
         running = asyncio.ensure_future(reconciler.run())
         await reconciler.first.wait()
         try:
@@ -125,9 +127,12 @@ async def test_a_half_written_file_is_left_alone(tmp_path: Path, clock: FakeCloc
             for name in ("x", "y"):  # looks that happen meanwhile
                 seen.place.write(f"{name}.yaml", flow(name))
                 await eventually(lambda name=name: name in seen.live)  # type: ignore[misc]  # mypy takes no default here
+            seen.reconciler.look_at_everything()
+            seen.place.write("z.yaml", flow("z"))
+            await eventually(lambda: "z" in seen.live)
             assert "a" not in seen.live
             file.write(text[len(flow("a")) :])
-        await _live(seen, "a", "x", "y")
+        await _live(seen, "a", "x", "y", "z")
         assert len((await seen.place.app.service.get_workflow("a")).steps) == 2
 
 
@@ -278,8 +283,8 @@ async def test_without_events_it_polls(tmp_path: Path, clock: FakeClock) -> None
     importlib.import_module("watchdog.observers.inotify")  # which needs files of its own
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with opened(tmp_path, clock) as place:
-        seen = Seen(place)
         reconciler = place.reconciler()
+        seen = Seen(place, reconciler)
         await reconciler.reconcile()
         used = [os.dup(0)]
         try:

@@ -200,13 +200,14 @@ async def test_links_stand_for_the_file_they_lead_to(tmp_path: Path, clock: Fake
     """Within the source only; a link's target that changes changes what the link says."""
     repository = Repository(tmp_path)
     repository.write("shared/act.txt", ACTION.format(name="greet", text="one"))
-    repository.write("a.yaml", flow("a", action="greet"))
+    repository.put("a.yaml", flow("a", action="greet"))
     (repository.work / "act.yaml").symlink_to("shared/act.txt")
     (repository.work / "out.yaml").symlink_to("/etc/hostname")
-    repository.commit()
     async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
         reconciler = place.reconciler("git")
-        outcome = await reconciler.reconcile()
+        assert (await reconciler.reconcile()).invalid == ("a.yaml",)
+        repository.commit()
+        outcome = await reconciler.reconcile(whole=False)
         assert (outcome.drift.of(Fate.CREATED), outcome.invalid) == (["a"], ("out.yaml",))
         repository.put("shared/act.txt", ACTION.format(name="greet", text="two"))
         assert (await reconciler.reconcile(whole=False)).drift.of(Fate.UPDATED) == ["a"]
@@ -284,3 +285,31 @@ async def test_a_rollback_can_go_where_history_was_rewritten(
         source = (await place.reconcile("git")).source
         assert (source.phase, source.reason, source.revision) == ("held", "rollback", first)
         assert (await place.app.service.get_workflow("a")).description == "one"
+
+
+async def test_what_another_source_brings_mends_this_one(tmp_path: Path, clock: FakeClock) -> None:
+    """A subflow that another origin owns comes, changes its inputs, and goes: each is noticed."""
+    one, two = Repository(tmp_path, "one"), Repository(tmp_path, "two")
+    step = "  - {id: a, type: subflow, subflow: child, inputs: {day: today}}\n"
+    one.put("parent.yaml", f"name: parent\nsteps:\n{step}")
+    two.put("other.yaml", flow("other"))
+    sources = ({"name": "one", "url": one.url}, {"name": "two", "url": two.url})
+    child = flow("child") + "inputs:\n  - {name: day, type: string}\n"
+    async with opened(tmp_path, clock, *sources) as place:
+        first, second = place.reconciler("one"), place.reconciler("two")
+        assert (await first.reconcile()).invalid == ("parent.yaml",)
+        await second.reconcile()
+        assert (await first.reconcile()).invalid == ("parent.yaml",)
+        two.put("child.yaml", child)
+        await second.reconcile()
+        assert (await first.reconcile()).drift.of(Fate.CREATED) == ["parent"]
+        two.put("child.yaml", child.replace("day", "night"))
+        await second.reconcile()
+        assert (await first.reconcile()).invalid == ("parent.yaml",)
+        two.put("child.yaml", child)
+        await second.reconcile()
+        assert (await first.reconcile()).invalid == ()
+        two.git("rm", "--quiet", "child.yaml")
+        two.commit()
+        await second.reconcile()
+        assert (await first.reconcile()).invalid == ("parent.yaml",)

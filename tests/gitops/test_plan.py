@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controller.cli.annotations import github, gitlab
 from controller.core.difference import Change, Subject, difference, sentence
+from controller.core.problem import Refused
 from controller.source.diagnostic import Diagnostic
 from tests.crash.daemon import windlass
 from tests.fake_clock import FakeClock
@@ -217,6 +218,17 @@ async def test_a_plan_says_what_the_policy_would_refuse(tmp_path: Path, clock: F
         repository.put("b.yaml", "name: [")
         plan = await place.app.sources.plan("git")
         assert (plan.exit_status, "not applied" in (plan.refusal or "")) == (1, True)
+
+
+async def test_a_plan_is_of_what_the_controller_follows(tmp_path: Path, clock: FakeClock) -> None:
+    """A command with other settings than the controller's is told so, and plans nothing."""
+    one, two = Repository(tmp_path, "one"), Repository(tmp_path, "two")
+    one.put("a.yaml", flow("a"))
+    async with opened(tmp_path, clock, {"name": "git", "url": one.url}) as place:
+        await place.reconcile("git")
+    async with opened(tmp_path, clock, {"name": "git", "url": two.url}) as place:
+        with pytest.raises(Refused, match="the controller follows"):
+            await place.app.sources.plan("git")
 
 
 def test_the_command_prints_each_format(tmp_path: Path) -> None:
