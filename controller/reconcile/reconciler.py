@@ -1,7 +1,8 @@
 """One source, kept: the loop that looks, and the steps of one look."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import structlog
@@ -246,7 +247,7 @@ class Reconciler:
             self._pruned = [each for each in self._pruned if each > now - TOGETHER]
         return len(self._pruned)
 
-    async def _with(self, snapshot: Snapshot, paths: Set[str], library: Library) -> Snapshot:
+    async def _with(self, snapshot: Snapshot, paths: AbstractSet[str], library: Library) -> Snapshot:
         """The snapshot, with files that have not changed and are to be examined again."""
         known = {each.path for each in snapshot.changed} | set(snapshot.removed)
         again = sorted(paths - known)
