@@ -11,13 +11,14 @@ a busy machine is no failure. `--hypothesis-profile thorough` tries ten times as
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.fake_clock import FakeClock
+from tests.postgres import Postgres, serving
 
 usual = settings.get_profile(settings.get_current_profile_name())
 settings.register_profile("usual", usual, deadline=None)
@@ -85,3 +86,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = inspect.signature(test).parameters
     _as_plain(test, pyfuncitem)(**{name: pyfuncitem.funcargs[name] for name in names})
     return True
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL, started when the first test needs it."""
+    with serving() as server:
+        yield server

@@ -33,7 +33,7 @@ from controller.source.revision import ReadyFile, Revision
 from controller.source.snapshot import Found, Snapshot, Stat
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
-from controller.store.records import RevisionRecord, SourceRecord
+from controller.store.records import RevisionRecord, SourceRecord, WorkflowHead
 from controller.views import commit_json, recorded, wanted
 
 STALE = 300_000
@@ -201,18 +201,12 @@ class Reconciler:
         return self._origin.look(files, standing.revision, now, whole=whole)
 
     async def _carry_out(self, look: Look, standing: Standing, now: int) -> Outcome:
-        library = standing.library
-        snapshot = look.snapshot
+        library, snapshot = standing.library, look.snapshot
         repaired: tuple[str, ...] = ()
         heads = await self._store.read(ledger.catalog) if look.whole else {}
         others = await self._others()
         if look.whole:
-            schedules = await self._store.read(ledger.schedules_of_source, self.id)
-            drifted = dict(drifted_paths(self.id, library, heads, schedules))
-            reached = reached_paths(library, self._elsewhere, others)
-            snapshot = await self._with(snapshot, drifted.keys() | reached, library)
-            again = {each.path for each in snapshot.changed}
-            repaired = tuple(sorted(name for path, name in drifted.items() if path in again))
+            snapshot, repaired = await self._with_drifted(snapshot, library, heads, others)
         revision = await self._examine(snapshot, library, others, now)
         self._elsewhere = others
         names = None if look.whole else revision.touched
@@ -247,7 +241,29 @@ class Reconciler:
             self._pruned = [each for each in self._pruned if each > now - TOGETHER]
         return len(self._pruned)
 
-    async def _with(self, snapshot: Snapshot, paths: AbstractSet[str], library: Library) -> Snapshot:
+    async def _with_drifted(
+        self,
+        snapshot: Snapshot,
+        library: Library,
+        heads: Mapping[str, WorkflowHead],
+        others: Mapping[str, Signature],
+    ) -> tuple[Snapshot, tuple[str, ...]]:
+        """The snapshot with what others changed; the workflows that are not as files say."""
+        schedules = await self._store.read(ledger.schedules_of_source, self.id)
+        changed = {each.path for each in snapshot.changed} | set(snapshot.removed)
+        drifted = {
+            path: name
+            for path, name in drifted_paths(self.id, library, heads, schedules)
+            if path not in changed
+        }
+        reached = reached_paths(library, self._elsewhere, others)
+        found = await self._with(snapshot, drifted.keys() | reached, library)
+        there = {each.path for each in found.changed}
+        return found, tuple(sorted(name for path, name in drifted.items() if path in there))
+
+    async def _with(
+        self, snapshot: Snapshot, paths: AbstractSet[str], library: Library
+    ) -> Snapshot:
         """The snapshot, with files that have not changed and are to be examined again."""
         known = {each.path for each in snapshot.changed} | set(snapshot.removed)
         again = sorted(paths - known)

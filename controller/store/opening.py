@@ -9,6 +9,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, inspect, text
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +18,9 @@ from controller.core.problem import NotFound, Refused
 from controller.store import dialect
 from controller.store.dialect import Engines
 from controller.store.tables import Transaction
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SCHEMA_TABLE = "windlass_schema"
 """Where alembic keeps the revision."""
@@ -139,6 +143,12 @@ def _migrate(tx: Transaction, where: str) -> None:
     if _revision(tx, where) == HEAD:
         return
     from alembic import command  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    command.upgrade(migrations(tx), HEAD)
+
+
+def migrations(tx: Transaction) -> "Config":
+    """What alembic goes by, within the transaction."""
     from alembic.config import Config  # ruff: ignore[import-outside-top-level]  # start-up time
 
     config = Config()
@@ -146,4 +156,4 @@ def _migrate(tx: Transaction, where: str) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = tx
     config.attributes["version_table"] = SCHEMA_TABLE
-    command.upgrade(config, HEAD)
+    return config

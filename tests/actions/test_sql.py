@@ -1,7 +1,6 @@
 """`sql` against real databases."""
 
 import asyncio
-import os
 import sqlite3
 import time
 from contextlib import closing
@@ -12,6 +11,7 @@ import pytest
 
 from tests.actions.stage import Stage
 from tests.eventually import eventually
+from tests.postgres import Postgres
 
 
 @pytest.fixture
@@ -112,32 +112,27 @@ async def test_a_postgresql_that_is_not_there_is_a_failure(stage: Stage) -> None
     assert error.type == "sql"
 
 
-POSTGRESQL = os.environ.get("WINDLASS_TEST_POSTGRESQL", "")
-
-
-@pytest.mark.skipif(
-    not POSTGRESQL, reason="POSTGRESQL IS NOT TESTED: WINDLASS_TEST_POSTGRESQL is not set"
-)
-async def test_postgresql_is_spoken_too(stage: Stage) -> None:
+async def test_postgresql_is_spoken_too(stage: Stage, postgres: Postgres) -> None:
     """Parameters, types that JSON does not have, and a cancellation."""
+    url = postgres.url
     query = (
         "select %(a)s::int as a, now()::date as day, 1.5::numeric as n, '{\"k\": 1}'::jsonb as j"
     )
-    found = await stage.outputs("sql", url=POSTGRESQL, query=query, parameters={"a": 3})
+    found = await stage.outputs("sql", url=url, query=query, parameters={"a": 3})
     [row] = found["rows"]
     assert (row["a"], row["n"], row["j"]) == (3, "1.5", {"k": 1})
     assert len(row["day"]) == 10
-    assert (await stage.outputs("sql", url=POSTGRESQL, query="select '100%' as p"))["rows"] == [
+    assert (await stage.outputs("sql", url=url, query="select '100%' as p"))["rows"] == [
         {"p": "100%"}
     ]
-    slow = stage.perform("sql", url=POSTGRESQL, query="select pg_sleep(30)")
+    slow = stage.perform("sql", url=url, query="select pg_sleep(30)")
     running = asyncio.ensure_future(slow)
     activity = (
         "select 1 from pg_stat_activity where query like '%pg_sleep(30)' and state = 'active'"
     )
 
     async def is_running() -> bool:
-        return bool((await stage.outputs("sql", url=POSTGRESQL, query=activity))["row_count"])
+        return bool((await stage.outputs("sql", url=url, query=activity))["row_count"])
 
     while not await is_running():
         assert not running.done()

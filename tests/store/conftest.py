@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +15,10 @@ from controller.store.store import Store, database_url
 from controller.store.tables import Transaction
 from tests.store.sample import version
 
-BACKENDS = ["sqlite"]
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
+
+BACKENDS = ["sqlite", "postgresql"]
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +43,15 @@ def database(tmp_path: Path, empty_file: Path) -> Path:
 
 
 @pytest.fixture(params=BACKENDS)
-def store_url(request: pytest.FixtureRequest) -> str:
+def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A database of the test's own, migrated and empty, on each backend."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        with server.migrated() as url:
+            yield url
+        return
     path: Path = request.getfixturevalue("database")
-    return f"sqlite:///{path}"
+    yield f"sqlite:///{path}"
 
 
 @pytest.fixture
