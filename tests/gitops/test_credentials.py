@@ -159,3 +159,22 @@ def test_the_flag_takes_a_url_with_branch_and_path() -> None:
         assert (spec.url, spec.branch, spec.path) == (url, branch, path)
     [spec] = load_settings({"source": "some/folder"}, None, {}).specs
     assert (spec.type, spec.root) == ("directory", Path("some/folder"))
+
+
+def test_the_nearer_of_source_and_sources_counts(tmp_path: Path) -> None:
+    """A flag goes before a variable, and a variable before the file, whichever of the two it is."""
+    file = tmp_path / "windlass.yaml"
+    file.write_text("sources: [{name: a, directory: d}]")
+    several = {"WINDLASS_SOURCES": '[{"name": "b", "directory": "e"}]'}
+
+    def names(flags: dict[str, str], environ: dict[str, str]) -> list[str]:
+        return [each.name for each in load_settings(flags, file, environ).specs]
+
+    assert names({}, {}) == ["a"]
+    assert names({}, {"WINDLASS_SOURCE": "x"}) == ["definitions"]
+    assert names({"source": "x"}, several) == ["definitions"]
+    assert names({}, several) == ["b"]
+    assert names({}, {"WINDLASS_SOURCE": ""}) == ["a"]
+    file.write_text("source: x\nsources: [{name: a, directory: d}]")
+    with pytest.raises(Refused, match="either `source` or `sources`"):
+        names({}, {})
