@@ -130,6 +130,18 @@ class Machine(RuleBasedStateMachine):
         self.repository.commit("Change", *amend)
         self.pushed = dict(self.files)
 
+    @rule(
+        path=st.sampled_from(PATHS),
+        kind=st.sampled_from(["workflow", "caller", "action"]),
+        name=st.sampled_from(NAMES),
+        text=st.sampled_from(TEXTS),
+        force=st.booleans(),
+    )
+    def change(self, path: str, kind: str, name: str, text: str, force: bool) -> None:  # ruff: ignore[boolean-type-hint-positional-argument]  # Hypothesis gives it
+        """Write a file and push it, as people mostly do."""
+        self.edit(path, kind, name, text)
+        self.push(force)
+
     @rule(whole=st.booleans())
     def look(self, whole: bool = True) -> None:  # ruff: ignore[boolean-type-hint-positional-argument, boolean-default-value-positional-argument]  # Hypothesis gives it
         """The controller looks, and the database is equal to the branch's tip."""
@@ -266,3 +278,14 @@ TestWhateverHappens.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_a_transaction_that_failed_is_tried_again() -> None:
+    """By the same controller, which must not believe that it was done."""
+    machine = Machine()
+    machine.begin()
+    for text in ("one", "two"):
+        machine.edit("a.yaml", "workflow", "a", text)
+        machine.push(force=False)
+        machine.lose_the_database(after=0)
+    machine.teardown()
