@@ -133,8 +133,13 @@ def _environment(declared: tuple[tuple[str, Type], ...]) -> Any:  # ruff: ignore
     return cel.NewEnv(variables={name: _DECLARED[kind] for name, kind in declared})
 
 
-def references(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
+@lru_cache(maxsize=4096)
+def references(text: str) -> tuple[tuple[tuple[str, ...], int], ...]:
     """Names with their static members, such as `("inputs", "x")`, and where each begins."""
+    return tuple(_references(text))
+
+
+def _references(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
     bound = set(_macro_calls(text))
     tokens = [match for match in _TOKEN.finditer(text) if match.lastgroup != "number"]
     position = 0

@@ -88,6 +88,7 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
         self.names: set[str] = set()
         self.called: dict[str, None] = {}
         self.subflows: dict[str, None] = {}
+        self.levels: dict[Path, Visible] = {}
         self.inputs: dict[str, Type] = {item.name: item.type for item in workflow.inputs}
 
     def plan(self, digest: str) -> Plan:
@@ -96,7 +97,7 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
         self.check_reserved()
         top = Visible(self.inputs, None)
         body = self.block(workflow.steps, ("steps",), top)
-        after = top.after(workflow.steps, self.signature)
+        after = self.levels["steps",].after()
         handler = None
         if workflow.error_handler is not None:
             visible = after.with_error()
@@ -140,7 +141,7 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
         for problem in graph.problems(path):
             self.problems.append(problem)
         plans: dict[str, StepPlan] = {}
-        visible = outer.inside(steps, graph, self.signature)
+        visible = self.levels[path] = outer.inside(steps, graph, self.signature)
         for index, step in enumerate(steps):
             here = visible.at(index)
             plans[step.id] = self.step(step, index, (*path, index), here, graph)
@@ -292,7 +293,7 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
         plan.blocks = (self.block(body.steps, (*here, "steps"), inner),)
         self.names.update((body.as_, f"{body.as_}_index"))
         if body.while_ is not None:
-            after = inner.after(body.steps, self.signature)
+            after = self.levels[*here, "steps"].after()
             plan.until = self.condition(body.while_, (*here, "while"), after)
 
     # -- values -----------------------------------------------------------------------------

@@ -103,6 +103,12 @@ def compile_template(
     return template, compiler.problems
 
 
+def compile_expression(piece: Piece, scope: Scope, path: Path) -> tuple[Template, list[Problem]]:
+    """Compile one `${…}` of a text that is split already."""
+    compiler = _Compiler(scope)
+    return compiler.expression(piece, path), compiler.problems
+
+
 def compile_condition(
     value: str | bool,  # ruff: ignore[boolean-type-hint-positional-argument]  # a JSON value of the document
     scope: Scope,

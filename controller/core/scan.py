@@ -1,8 +1,10 @@
 """Where the `${…}` of a text are; `$${` is a literal `${`."""
 
+import re
 from typing import NamedTuple
 
-QUOTES = "\"'"
+_MARK = re.compile(r"[\"'{}]")
+"""What decides where an expression ends."""
 
 
 class Piece(NamedTuple):
@@ -51,16 +53,17 @@ def _end(text: str, mark: int) -> int:
     """The position of the `}` that closes the `${` at `mark`; braces and quotes inside count."""
     depth = 0
     position = mark + 2
-    while position < len(text):
+    while (found := _MARK.search(text, position)) is not None:
+        position = found.start()
         character = text[position]
-        if character in QUOTES:
-            position = _string_end(text, position)
-        elif character == "{":
+        if character == "{":
             depth += 1
         elif character == "}":
             if depth == 0:
                 return position
             depth -= 1
+        else:
+            position = _string_end(text, position)
         position += 1
     raise Unterminated(mark)
 

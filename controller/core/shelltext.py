@@ -8,13 +8,14 @@ problem instead of a surprise.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from controller.core.expression import (
     ExpressionError,
     Scope,
     Template,
-    compile_template,
+    compile_expression,
     to_text,
 )
 from controller.core.problem import Path, Problem
@@ -71,8 +72,8 @@ def compile_shell(text: str, scope: Scope, path: Path) -> tuple[ShellText, list[
             continue
         if quoting.literal:
             problems.append(_unexpanded(piece, path, quoting.literal))
-        template, found = compile_template(f"${{{piece.text}}}", scope, path)
-        problems.extend(_moved(each, piece) for each in found)
+        template, found = compile_expression(piece, scope, path)
+        problems.extend(_hinted(each, piece) for each in found)
         variable = f"{PREFIX}{len(values) + 1}"
         values.append((variable, template))
         script.append(f"${{{variable}}}")
@@ -80,14 +81,12 @@ def compile_shell(text: str, scope: Scope, path: Path) -> tuple[ShellText, list[
     return ShellText("".join(script), tuple(values)), problems
 
 
-def _moved(problem: Problem, piece: Piece) -> Problem:
-    """A problem of an expression compiled by itself, at its place in the whole text."""
-    offset = problem.offset - 2 + piece.offset
-    hint = problem.hint
+def _hinted(problem: Problem, piece: Piece) -> Problem:
+    """A problem of an expression, with what shell text makes likely to have been meant."""
     name = piece.text.strip()
     if problem.code == "unknown-name" and name.isidentifier() and name.isupper():
-        hint = f"for a shell variable, write ${name} or $${{{name}}}"
-    return Problem(problem.code, problem.message, problem.path, hint, offset=offset)
+        return replace(problem, hint=f"for a shell variable, write ${name} or $${{{name}}}")
+    return problem
 
 
 def _unexpanded(piece: Piece, path: Path, where: str) -> Problem:

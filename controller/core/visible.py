@@ -5,7 +5,7 @@ to come before it: those it depends on, in its own list and in the lists around 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.core.cel import Type
 from controller.core.definition import Step
@@ -72,6 +72,7 @@ class Visible:
     siblings: _List | None = None
     before: int = 0
     error: bool = False
+    _scopes: list[Scope] = field(default_factory=list, compare=False)
 
     def inside(self, steps: tuple[Step, ...], graph: Graph, signature: Signatures) -> "Visible":
         """The level of a list of steps, before its first step."""
@@ -89,14 +90,16 @@ class Visible:
     def at(self, position: int) -> "Visible":
         """The place of one step of the list."""
         siblings = self.siblings
-        before = siblings.graph.ancestors[position] if siblings else 0
-        return Visible(self.names, self.outer, siblings, before, self.error)
+        return self._moved(siblings.graph.ancestors[position] if siblings else 0)
 
-    def after(self, steps: tuple[Step, ...], signature: Signatures) -> "Visible":
-        """The place after all steps of a list."""
-        level = self.inside(steps, Graph(steps), signature)
-        every = (1 << len(steps)) - 1
-        return Visible(level.names, level.outer, level.siblings, every, level.error)
+    def after(self) -> "Visible":
+        """The place after all steps of the list."""
+        siblings = self.siblings
+        return self._moved((1 << len(siblings.steps)) - 1 if siblings else 0)
+
+    def _moved(self, before: int) -> "Visible":
+        """Another place of the same level: it has the same scope."""
+        return Visible(self.names, self.outer, self.siblings, before, self.error, self._scopes)
 
     def loop(self, item: str, *, counted: bool) -> "Visible":
         """The place inside a loop."""
@@ -111,6 +114,11 @@ class Visible:
 
     def scope(self) -> Scope:
         """For the expression compiler; names that come too late are in it, see `missing`."""
+        if not self._scopes:
+            self._scopes.append(self._scope())
+        return self._scopes[0]
+
+    def _scope(self) -> Scope:
         levels: list[Mapping[str, Type]] = []
         level: Visible | None = self
         inputs: Mapping[str, Type] = {}

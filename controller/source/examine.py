@@ -283,8 +283,9 @@ class Examiner:
         for opened in self._open.values():
             for document in opened.defined:
                 kind, name = name_of(document)
-                users = self._library.users((kind, name)) - self._open.keys()
-                if kind == "action" and name not in called and not users:
+                if kind != "action" or name in called:
+                    continue
+                if self._library.users((kind, name)) <= self._open.keys():
                     message = f"no workflow calls the action `{name}`"
                     warning = Problem("unused-action", message, ("name",), severity="warning")
                     opened.compiled.append(document.locate(warning))
