@@ -286,9 +286,12 @@ def _execute(
     That is more than half of the time of thousands of rows. The driver gets the same statement, and
     values made by the same types.
     """
+    if len(rows) < MANY_ROWS:
+        tx.execute(statement, rows)
+        return
     compiled = statement.compile(dialect=tx.dialect, column_keys=list(rows[0]))
     order = getattr(compiled, "positiontup", None)
-    if len(rows) < MANY_ROWS or order is None or not set(order) <= rows[0].keys():
+    if order is None or not set(order) <= rows[0].keys():
         tx.execute(statement, rows)
         return
     made = [(name, table.c[name].type.bind_processor(tx.dialect)) for name in order]
