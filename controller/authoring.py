@@ -114,8 +114,7 @@ class Author:
     async def _examine(
         self, found: Snapshot, known: _Known, now: int, *, whole: bool = False
     ) -> Revision:
-        origins = await self._store.read(ledger.origins)
-        faces = await self._store.read(ledger.faces, origins)
+        faces = await self._store.read(ledger.faces)
         known.workflows = signatures_of(faces) | known.workflows
         for source in await self._store.read(ledger.sources):
             for file in (await self._store.read(ledger.source_files, source.id)).values():

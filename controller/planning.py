@@ -19,10 +19,8 @@ from controller.source.parse import Limits
 from controller.source.revision import Revision
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
-from controller.store.records import WorkflowHead
+from controller.store.records import UNFINISHED, WorkflowHead
 from controller.views import PlannedChange, SyncPlan, diagnostics_of, next_fires, recorded, wanted
-
-UNFINISHED = ("pending", "running", "paused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +62,10 @@ class Planner:
 
     async def _plan(self, spec: SourceSpec, look: Look, now: int) -> SyncPlan:
         library = Library()
-        others = [each for each in await self.store.read(ledger.origins) if each != spec.name]
         examiner = Examiner(
             library=library,
             built_in=self.built_in,
-            elsewhere=signatures_of(await self.store.read(ledger.faces, others)),
+            elsewhere=signatures_of(await self.store.read(ledger.faces, spec.name)),
             policy=self.policy,
             limits=self.limits,
             read=lambda _: {},

@@ -38,6 +38,7 @@ from controller.source.export import to_yaml
 from controller.store import Store, ledger
 from controller.store.identity import new_id
 from controller.store.records import (
+    UNFINISHED,
     AuditRecord,
     CheckpointRecord,
     ExecutionRecord,
@@ -52,8 +53,6 @@ from controller.views import Validation
 
 ORIGIN = "api"
 """The owner of what is created by a person or a program rather than by a source."""
-
-UNFINISHED = ("pending", "running", "paused")
 
 SHORTEST_PREFIX = 6
 

@@ -204,7 +204,7 @@ class Reconciler:
         library, snapshot = standing.library, look.snapshot
         repaired: tuple[str, ...] = ()
         heads = await self._store.read(ledger.catalog) if look.whole else {}
-        others = await self._others()
+        others = signatures_of(await self._store.read(ledger.faces, self.id))
         if look.whole:
             snapshot, repaired = await self._with_drifted(snapshot, library, heads, others)
         revision = await self._examine(snapshot, library, others, now)
@@ -235,7 +235,7 @@ class Reconciler:
         Commits are whole by themselves; and what is held stays counted until somebody decides.
         """
         held = standing.record is not None and standing.record.reason == "prune-limit"
-        if self.spec.type == "git" or standing.wish.approved is not None:
+        if self.spec.type == "git":
             self._pruned = []
         elif not held:
             self._pruned = [each for each in self._pruned if each > now - TOGETHER]
@@ -275,11 +275,6 @@ class Reconciler:
             for path, content in contents.items()
         )
         return replace(snapshot, changed=snapshot.changed + found)
-
-    async def _others(self) -> dict[str, Signature]:
-        """Workflows of other origins, which subflow steps may name."""
-        origins = [each for each in await self._store.read(ledger.origins) if each != self.id]
-        return signatures_of(await self._store.read(ledger.faces, origins))
 
     async def _examine(
         self, snapshot: Snapshot, library: Library, others: Mapping[str, Signature], now: int
@@ -335,7 +330,8 @@ class Reconciler:
         application = application_of(source, revision, difference, history, now)
         if application.changes:
             forgotten = await self._store.write(apply_revision, application)
-            self._pruned += [now] * len(application.pruned)
+            approved = standing.wish.approved == found
+            self._pruned = [] if approved else self._pruned + [now] * len(application.pruned)
             self._teller.tell(outcome, revision, library, now)
             self._applied()
             if history is not None:

@@ -98,18 +98,12 @@ def schedules_of_source(tx: Transaction, source_id: str) -> list[ScheduleRecord]
     return every(tx, ScheduleRecord, chosen.where(~gone))
 
 
-def faces(tx: Transaction, origins: Sequence[str]) -> list[Face]:
-    """Names, inputs and outputs of the standing workflows of these origins."""
+def faces(tx: Transaction, besides: str | None = None) -> list[Face]:
+    """Every standing workflow, or those that another origin than `besides` owns."""
     c = _workflows.c
-    chosen = select(c.name, c.inputs, c.outputs).where(
-        c.origin.in_(origins), c.status != "archived"
-    )
+    owners = [each for each in tx.scalars(select(c.origin).distinct()) if each != besides]
+    chosen = select(c.name, c.inputs, c.outputs).where(c.origin.in_(owners), c.status != "archived")
     return [(row[0], row[1], row[2]) for row in tx.execute(chosen)]
-
-
-def origins(tx: Transaction) -> list[str]:
-    """Who owns workflows."""
-    return list(tx.scalars(select(_workflows.c.origin).distinct()))
 
 
 # -- revisions --------------------------------------------------------------------------------

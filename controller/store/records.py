@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 JsonObject = dict[str, Any]
 JsonArray = list[Any]
-
+UNFINISHED = ("pending", "running", "paused")
 FINAL = ("completed", "failed", "cancelled")
 """The execution statuses after which nothing is recorded."""
 

@@ -234,6 +234,29 @@ async def test_files_that_go_one_by_one_are_one_deletion(tmp_path: Path, clock: 
         await _live(seen, "d", "e")
 
 
+async def test_an_approval_is_not_for_ever(tmp_path: Path, clock: FakeClock) -> None:
+    """What was approved once does not let later files go one by one."""
+    async with opened(tmp_path, clock) as place:
+        reconciler = place.reconciler()
+        for name in "abcd":
+            place.write(f"{name}.yaml", flow(name))
+        await reconciler.reconcile()
+        for name in "abc":
+            (place.root / f"{name}.yaml").unlink()
+        await reconciler.reconcile()
+        await place.app.sources.approve()
+        await reconciler.reconcile()
+        assert await place.names() == ["d"]
+        for name in "efg":
+            place.write(f"{name}.yaml", flow(name))
+        await reconciler.reconcile()
+        phases = []
+        for name in "def":
+            (place.root / f"{name}.yaml").unlink()
+            phases.append((await reconciler.reconcile()).source.phase)
+        assert phases == ["ready", "ready", "held"]
+
+
 async def test_five_thousand_files_at_once(tmp_path: Path, clock: FakeClock) -> None:
     """Written one after another as a checkout does, while looks go on; all of them arrive."""
     async with _watched(tmp_path, clock) as seen:
