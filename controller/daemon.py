@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 BEAT = 20.0
 """Seconds between signs of life for the service manager."""
 
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
+Loops = tuple[list[asyncio.Task[None]], list[asyncio.Task[None]]]
+"""Loops that end when they are told to, and loops that are cancelled."""
+
 log = structlog.get_logger("windlass")
 
 
@@ -184,33 +189,37 @@ class Daemon:
         if on_ready is not None:
             on_ready(self.settings.http_address)
 
-    def _loops(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+    def _loops(self, tasks: asyncio.TaskGroup) -> Loops:
+        parts: dict[str, Loop] = {
             "worker": self.worker.run,
             "scheduler": self.scheduler.run,
             "wishes": self.wishes.run,
         }
         parts |= {f"source {name}": each.run for name, each in self.reconcilers.items()}
         endless = {f"report {name}": each.run for name, each in self.reporters.items()}
-        self._endless = len(endless) + 1
-        parts |= endless | {"heart": self._beat}
-        return [tasks.create_task(self._supervise(name, part)) for name, part in parts.items()]
+        endless["heart"] = self._beat
 
-    async def _wind_down(self, loops: list[asyncio.Task[None]]) -> None:
+        def begun(named: Mapping[str, Loop]) -> list[asyncio.Task[None]]:
+            return [tasks.create_task(self._supervise(name, part)) for name, part in named.items()]
+
+        return begun(parts), begun(endless)
+
+    async def _wind_down(self, loops: Loops) -> None:
         """No new work, a grace for what runs, everything released."""
         self.health.stopping()
         log.info("stopping", busy=self.worker.busy)
         self.scheduler.stop()
         self.wishes.stop()
-        for each in self.reconcilers.values():
-            each.stop()
+        for reconciler in self.reconcilers.values():
+            reconciler.stop()
         await self.worker.stop(self.settings.stop_grace)
-        for loop in loops[-self._endless :]:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        told, endless = loops
+        for each in endless:
+            each.cancel()
+        await asyncio.gather(*told, *endless, return_exceptions=True)
         log.info("stopped")
 
-    async def _supervise(self, name: str, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _supervise(self, name: str, part: Loop) -> None:
         """Run a loop; a bug in it is told, and the loop begins again."""
         pause = 1.0
         while True:

@@ -232,23 +232,16 @@ def load_settings(
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for where, found in _sources(environment, config, flags or {}):
+        if ("source" in found) != ("sources" in found):  # the nearer of the two counts
+            values.pop("sources" if "source" in found else "source", None)
         values |= found
         origin |= dict.fromkeys(found, where)
-    if origin.get("source", "") != origin.get("sources", ""):  # the nearer one counts
-        far = "sources" if _rank(origin, "source") > _rank(origin, "sources") else "source"
-        values.pop(far, None)
     try:
         settings = Settings(**values)
         settings.specs  # ruff: ignore[useless-expression]  # so that a bad URL is refused here
     except ValidationError as error:
         raise _refusal(error, origin) from None
     return settings
-
-
-def _rank(origin: Mapping[str, str], name: str) -> int:
-    """How near the place is that a value comes from: a flag is nearest."""
-    where = origin.get(name, "")
-    return 3 if where.startswith("--") else 2 if where.startswith("the variable") else bool(where)
 
 
 def _sources(

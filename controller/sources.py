@@ -13,7 +13,7 @@ from controller.core.problem import NotFound, Refused
 from controller.planning import Planner
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
-from controller.store.records import AuditRecord, RevisionRecord, SourceRecord, SourceWish
+from controller.store.records import AuditRecord, RevisionRecord, SourceRecord
 from controller.store.tables import Transaction
 from controller.views import SourceStatus, SyncPlan
 
@@ -48,22 +48,24 @@ class SourceService:
 
     async def statuses(self) -> list[SourceStatus]:
         """Each source with its files, as the last look left them."""
-        wishes = await self._store.read(ledger.wishes)
-        found = []
-        for source in await self._store.read(ledger.sources):
-            files = await self._store.read(ledger.source_files, source.id)
-            wish = wishes.get(source.id, SourceWish(source.id))
-            found.append(SourceStatus(source, list(files.values()), wish))
-        return found
+        return [await self._status(each) for each in await self._store.read(ledger.sources)]
 
     async def status(self, name: str | None = None) -> SourceStatus:
-        """One source; raises `NotFound`."""
-        known = await self._named(name)
-        return next(each for each in await self.statuses() if each.source.id == known.id)
+        """One source with its files; raises `NotFound`."""
+        return await self._status(await self.source(name))
+
+    async def source(self, name: str | None = None) -> SourceRecord:
+        """A source that was looked at, without its files; with no name, the only one."""
+        records = {each.id: each for each in await self._store.read(ledger.sources)}
+        chosen = name or _only(records or self._specs)
+        if chosen not in records:
+            hint = f"there is: {', '.join(sorted(records))}" if records else "`windlass run` does"
+            raise NotFound(f"no source {chosen!r} has been looked at", hint=hint)
+        return records[chosen]
 
     async def history(self, name: str | None = None, *, limit: int = 20) -> list[RevisionRecord]:
         """The revisions that were applied, newest first."""
-        source = await self._named(name)
+        source = await self.source(name)
         return await self._store.read(ledger.revisions, source.id, limit)
 
     async def plan(
@@ -93,7 +95,7 @@ class SourceService:
 
     async def resume(self, name: str | None = None) -> None:
         """Follow the source again, after `suspend` or `rollback`."""
-        source = await self._named(name)
+        source = await self.source(name)
         wish = await self._store.read(ledger.wish, source.id)
         if wish.held is None:
             message = f"source {source.id!r} is neither suspended nor rolled back"
@@ -107,7 +109,7 @@ class SourceService:
             name: The source.
             revision: Its id, or the beginning of it; None: the one before the live one.
         """
-        source = await self._named(name)
+        source = await self.source(name)
         if source.type != "git":
             message = f"source {source.id!r} is a directory, which keeps no earlier revisions"
             raise Refused(message, reason="no-history", hint="keep the definitions in Git")
@@ -117,7 +119,7 @@ class SourceService:
 
     async def approve(self, name: str | None = None) -> str:
         """Let the revision that waits archive as many workflows as it does."""
-        source = await self._named(name)
+        source = await self.source(name)
         if source.reason != "prune-limit" or source.observed is None:
             message = f"source {source.id!r} does not wait for an approval"
             raise Refused(message, reason="nothing-to-approve")
@@ -126,7 +128,7 @@ class SourceService:
 
     async def forget(self, name: str) -> int:
         """Archive what a source owns that the settings do not name any more; how many."""
-        source = await self._named(name)
+        source = await self.source(name)
         if name in self._specs:
             message = f"source {name!r} is in the settings"
             hint = "take it out of the settings and restart the controller first"
@@ -175,14 +177,10 @@ class SourceService:
                 hint="give this command the controller's settings: WINDLASS_SOURCE or --config",
             )
 
-    async def _named(self, name: str | None) -> SourceRecord:
-        """A source that was looked at; without a name, the only one."""
-        records = {each.id: each for each in await self._store.read(ledger.sources)}
-        chosen = name or _only(records or self._specs)
-        if chosen not in records:
-            hint = f"there is: {', '.join(sorted(records))}" if records else "`windlass run` does"
-            raise NotFound(f"no source {chosen!r} has been looked at", hint=hint)
-        return records[chosen]
+    async def _status(self, source: SourceRecord) -> SourceStatus:
+        files = await self._store.read(ledger.source_files, source.id)
+        wish = await self._store.read(ledger.wish, source.id)
+        return SourceStatus(source, list(files.values()), wish)
 
     async def _hold(self, name: str | None, reason: str, revision: str | None) -> None:
         now = self._clock.now()
@@ -190,7 +188,7 @@ class SourceService:
         await self._wish(reason, name, held=held)
 
     async def _wish(self, verb: str, name: str | None, **wanted: object) -> int:
-        source, now = await self._named(name), self._clock.now()
+        source, now = await self.source(name), self._clock.now()
         wishes: dict[str, object] = {"requested_at": now, **wanted}
         await self._store.write(ledger.put_wish, source.id, wishes)
         if wanted:

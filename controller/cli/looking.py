@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from controller.store.records import LogRecord
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
-FINAL = ("completed", "failed", "cancelled")
 
 LOG_LINES = 20
 """Lines of the log that `--detailed` shows: the last ones."""
@@ -190,7 +189,7 @@ async def _lines(
     last = 0
     while True:
         # looked at before the lines: what is written until an execution ends is seen
-        ended = (await app.service.get_execution(execution)).status in FINAL
+        ended = (await app.service.get_execution(execution)).completed_at is not None
         while lines := await app.service.execution_logs(execution, last, step=step):
             for line in lines:
                 yield line

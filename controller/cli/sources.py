@@ -32,7 +32,7 @@ async def _looked_at(app: "App", name: str | None, since: int, seconds: int) -> 
 
     end = app.clock.monotonic() + seconds
     while True:
-        source = (await app.sources.status(name)).source
+        source = await app.sources.source(name)
         if (source.checked_at or 0) >= since:
             return source
         if app.clock.monotonic() > end:

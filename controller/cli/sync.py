@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.output import iso, local, print_fields, print_json, print_table
+from controller.cli.output import iso, local, print_fields, print_json, print_table, took
 from controller.cli.session import F, format_option, note, with_app
 
 if TYPE_CHECKING:
@@ -83,8 +83,6 @@ def _revision(revision: str | None, commit: dict[str, Any] | None) -> str:
 
 
 def _ago(moment: int | None, now: int) -> str:
-    from controller.cli.output import took  # ruff: ignore[import-outside-top-level]  # beside its use
-
     return f"{local(moment)} ({took(max(now - moment, 0))} ago)" if moment is not None else "never"
 
 

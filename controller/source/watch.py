@@ -112,10 +112,6 @@ class Watch:
         self._created.clear()
         return Hint(near, frozenset(self._open))
 
-    def look_everywhere(self) -> None:
-        """The next look is at everything."""
-        self._everywhere = True
-
     def close(self) -> None:
         """Watch nothing any more."""
         if self._timer is not None:
