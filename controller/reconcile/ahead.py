@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic_core import to_json
 
 from controller.core.compile import check_triggers, compile_plan
-from controller.core.content import content_of
 from controller.core.definition import Workflow
-from controller.core.plan import Policy, Signature, digest_of
+from controller.core.plan import Policy, Signature
 from controller.reconcile.apply import Rows, rows_of
 from controller.source.examine import LFS
 from controller.source.library import ExaminedFile
@@ -74,10 +73,7 @@ def ready_file(found: Found, terms: Terms) -> ReadyFile | None:
         plan, problems = compile_plan(workflow, terms.built_in, {}, terms.policy, "")
         if problems or plan.subflows or check_triggers(workflow, terms.now):
             return None
-        content = content_of(document.data, {}, {})
-        opened.flows[index] = CompiledWorkflow(
-            workflow, document.data, content, digest_of(content), found.path, plan.actions
-        )
+        opened.flows[index] = CompiledWorkflow.of(document, found.path, plan, {}, {})
     if len(opened.names()) < len(parsed.documents):
         return None
     made = tuple(_ready(each, terms) for each in opened.flows.values())

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from controller.core.compile import check_action, check_triggers, compile_plan
-from controller.core.content import action_signature, content_of, face_of
+from controller.core.content import action_signature, face_of
 from controller.core.definition import Action, Workflow
 from controller.core.graph import way_back
-from controller.core.plan import Policy, Signature, digest_of
+from controller.core.plan import Policy, Signature
 from controller.core.problem import Problem
 from controller.source.library import ExaminedFile, Json, Library, Name, Signatures
 from controller.source.parse import Diagnostic, Document, Limits, parse
@@ -213,16 +213,8 @@ class Examiner:
                 called = {name: self._document(opened, name) for name in plan.actions}
                 used = {name: each for name, each in called.items() if each is not None}
                 faces = {name: self._face(opened, name, workflows) for name in plan.subflows}
-                content = content_of(document.data, used, faces)
-                opened.flows[index] = CompiledWorkflow(
-                    workflow,
-                    document.data,
-                    content,
-                    digest_of(content),
-                    opened.found.path,
-                    plan.actions,
-                    plan.subflows,
-                )
+                path = opened.found.path
+                opened.flows[index] = CompiledWorkflow.of(document, path, plan, used, faces)
 
     def _document(self, opened: OpenFile, action: str) -> Json | None:
         """The document of a defined action; None for a built-in one."""

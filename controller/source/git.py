@@ -10,7 +10,7 @@ import re
 import shlex
 import signal
 import subprocess  # ruff: ignore[suspicious-subprocess-import]  # git, by a list
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -116,32 +116,28 @@ class Git:
         """Ask the other side; raises `GitError`."""
         return self.run(arguments, seconds=seconds)
 
-    def run(
-        self,
-        arguments: Sequence[str],
-        *,
-        seconds: float,
-        given: bytes = b"",
-        check: Callable[[int, bytes], bool] = lambda status, _: status == 0,
-        both: bool = False,
-    ) -> bytes:
-        """What git says on stdout.
+    def run(self, arguments: Sequence[str], *, seconds: float, given: bytes = b"") -> bytes:
+        """What git says on stdout; raises `GitError`.
 
         Args:
             arguments: The command and its arguments.
             seconds: After which git and all it started are killed.
             given: Its stdin.
-            check: Whether an exit status, with what stands on stderr, is a success.
-            both: Return stderr as well, after stdout.
         """
-        mirror = str(self._home / "mirror.git")
-        command = ["git", "--git-dir", mirror, *self._options, *arguments]
-        status, out, err = self._finish(command, seconds, given)
-        if not check(status, err):
+        status, out, err = self.ask(arguments, seconds=seconds, given=given)
+        if status:
             said = _clean(err)
             reason, hint = meaning_of(said)
             raise GitError(f"git {_verb(arguments)}: {said}", reason=reason, hint=hint)
-        return out + err if both else out
+        return out
+
+    def ask(
+        self, arguments: Sequence[str], *, seconds: float = LOCAL_SECONDS, given: bytes = b""
+    ) -> tuple[int, bytes, bytes]:
+        """Exit status, stdout and stderr, where a failure is an answer too."""
+        mirror = str(self._home / "mirror.git")
+        command = ["git", "--git-dir", mirror, *self._options, *arguments]
+        return self._finish(command, seconds, given)
 
     def _finish(
         self, command: Sequence[str], seconds: float, given: bytes

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
-from controller.core.content import action_signature
+from controller.core.content import action_signature, content_of
 from controller.core.definition import Action, ScheduledTrigger, Workflow
-from controller.core.plan import Signature
+from controller.core.plan import Plan, Signature, digest_of
 from controller.source.library import ExaminedFile, Json, Name
 from controller.source.parse import Diagnostic, Document
 from controller.source.snapshot import Found
@@ -28,6 +28,29 @@ class CompiledWorkflow:
     path: str
     actions: tuple[str, ...] = ()
     subflows: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        document: Document,
+        path: str,
+        plan: Plan,
+        actions: Mapping[str, Json],
+        faces: Mapping[str, Json],
+    ) -> Self:
+        """A document that defines a workflow, with what its plan uses of others."""
+        workflow = document.definition
+        assert isinstance(workflow, Workflow)  # ruff: ignore[assert]  # the caller compiled it
+        content = content_of(document.data, actions, faces)
+        return cls(
+            workflow,
+            document.data,
+            content,
+            digest_of(content),
+            path,
+            plan.actions,
+            plan.subflows,
+        )
 
     def uses(self) -> Iterator[Name]:
         """What it calls and starts."""

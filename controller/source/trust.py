@@ -54,16 +54,10 @@ class Trust:
         raise refusals[0]
 
     def _verified(self, arguments: Sequence[str], revision: str) -> str:
-        statuses: list[int] = []
-
-        def noted(status: int, _said: bytes) -> bool:
-            statuses.append(status)
-            return True
-
-        out = self._git.run(arguments, seconds=60.0, check=noted, both=True)
-        said = out.decode("utf-8", "replace")
+        status, out, err = self._git.ask(arguments)
+        said = (out + err).decode("utf-8", "replace")
         signer = _signer(said, self._spec.verify)
-        if statuses == [0] and signer is not None:
+        if status == 0 and signer is not None:
             return signer
         raise _refusal(said, revision)
 
