@@ -17,6 +17,7 @@ The map, in the order in which things flow (a test keeps it true):
     catalog.py       recorded definitions by digest, compiled once
     recording.py     definitions as rows, whoever records them
     history.py       an execution's checkpoints read back: events, steps, what a retry starts from
+    tenure.py        what only one controller does at a time, where there may be several
     judgement.py     whether a revision may be applied, and what the status says of it
     views.py         what is shown of definitions: validations, plans of a sync, sources
     facts.py         what happened, told after the commit to whoever listens
@@ -35,8 +36,8 @@ The map, in the order in which things flow (a test keeps it true):
 
 Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
 reconcile | schedule | execute | observe > authoring | planning | backfill > judgement | fires >
-admission | views | history > catalog | recording > source | store | clock | facts > core`. The
-stages side by side never import each other; they meet in the store.
+admission | views | history | tenure > catalog | recording > source | store | clock | facts >
+core`. The stages side by side never import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

@@ -41,8 +41,9 @@ from controller.source.spec import SourceSpec
 from controller.sources import SourceService
 from controller.store import Store, ledger
 from controller.store.identity import new_id
-from controller.store.lock import ControllerLock
+from controller.store.lock import ControllerLock, Holder
 from controller.store.wake import ring
+from controller.tenure import Tenure
 
 T = TypeVar("T")
 
@@ -115,7 +116,9 @@ class App:
         """Something was recorded: tell whoever executes and schedules, here or elsewhere."""
         for ringer in self._ringers:
             ringer()
-        if not self._ringers:
+        if self.store.path is None:
+            self.store.post(ledger.announce)
+        elif not self._ringers:
             ring(self.settings.state_dir)
 
     def on_ring(self, listener: Callable[[], None]) -> None:
@@ -144,8 +147,17 @@ class App:
         home = self.settings.state_dir.absolute() / "sources" / spec.name
         return origin_of(spec, home, git_environment(), self.settings.max_file_bytes)
 
-    def reconciler(self, spec: SourceSpec, applied: Callable[[], None]) -> Reconciler:
-        """What keeps one source."""
+    def tenure(self, name: str) -> Tenure | None:
+        """What only one controller does at a time; None where there is only one."""
+        if self.store.path is not None:
+            return None
+        beat = self.settings.checkpoint_interval
+        return Tenure(self.store, self.clock, name=name, owner=self.owner, heartbeat=beat)
+
+    def reconciler(
+        self, spec: SourceSpec, applied: Callable[[], None], tenure: Tenure | None = None
+    ) -> Reconciler:
+        """What keeps one source, if other controllers leave it to this one."""
         return Reconciler(
             spec=spec,
             origin=self.origin(spec),
@@ -158,11 +170,20 @@ class App:
             interval=self.settings.resync_interval,
             applied=applied,
             crew=self.crew,
+            tenure=tenure,
         )
 
-    def lock(self, role: str) -> ControllerLock | None:
-        """The right to execute; None where any number may (PostgreSQL)."""
-        return ControllerLock(self.store.path, role) if self.store.path is not None else None
+    def lock(self, role: str) -> ControllerLock:
+        """The right to execute here: of the database, or where many may, of the state directory."""
+        return ControllerLock(self.store.path or self.settings.state_dir, role, self.owner)
+
+    async def at_work(self) -> Holder | None:
+        """Who executes, of this machine or elsewhere on this database; None: nobody does."""
+        holder = self.lock("command").holder()
+        if holder is not None or self.store.path is not None:
+            return holder
+        elsewhere = await self.store.read(ledger.leases_of, "controller", self.clock.now())
+        return next((Holder(0, "controller", 0, owner) for owner in elsewhere.values()), None)
 
     # -- one execution ----------------------------------------------------------------------
 
@@ -189,17 +210,15 @@ class App:
         record = await self.service.get_execution(execution_id)
         try:
             while True:
-                held = lock is not None and lock.try_acquire(self.clock.now())
-                if held or lock is None:
-                    async with self._working(record.root_id):
+                if await self.at_work() is None and lock.try_acquire(self.clock.now()):
+                    async with self._working(record.root_id, lock):
                         return await self._watch(record.id, on_view, until, every)
                 view = await self._look(record.id, on_view)
                 if view.record.status in until:
                     return view
                 await self.clock.sleep(every)
         finally:
-            if lock is not None:
-                lock.release()
+            lock.release()
 
     async def _watch(
         self,
@@ -216,9 +235,9 @@ class App:
             await self.clock.sleep(min(every, QUICK) if on_view is None else every)
 
     @asynccontextmanager
-    async def _working(self, root: str) -> AsyncGenerator[None]:
+    async def _working(self, root: str, lock: ControllerLock) -> AsyncGenerator[None]:
         """A worker for one tree, for as long as the block lasts."""
-        await self.prepare()
+        await self.prepare(lock)
         worker = self.worker(root)
         self._ringers.append(worker.wake)
         try:
@@ -240,15 +259,18 @@ class App:
             on_view(view)
         return view
 
-    async def prepare(self) -> None:
+    async def prepare(self, lock: ControllerLock) -> None:
         """Before executing: what an earlier controller left running ends, what it owned is free."""
         orphans = await asyncio.to_thread(end_orphans, self.scratch)
         if orphans:
             log.warning("ended processes of an earlier controller", count=orphans)
+        freed = 0
         if self.store.path is not None:
             freed = await self.store.write(ledger.adopt, self.owner)
-            if freed:
-                log.info("executions of an earlier controller go on", count=freed)
+        elif lock.predecessor is not None:
+            freed = await self.store.write(ledger.release, lock.predecessor.owner)
+        if freed:
+            log.info("executions of an earlier controller go on", count=freed)
 
 
 def _hidden(settings: Settings) -> list[Path]:

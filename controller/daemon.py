@@ -18,6 +18,7 @@ from controller.app import App, loading
 from controller.core.problem import NotFound
 from controller.reconcile import Wishes, mark_removed
 from controller.schedule import Leftovers, Scheduler
+from controller.store import ledger
 from controller.store.records import Keep
 from controller.store.wake import Doorbell
 from controller.views import as_json
@@ -76,8 +77,11 @@ class Daemon:
                 unused=self.settings.retention_unused_days,
             ),
         )
+        names = {name: f"source/{name}" for name in app.specs}
+        found = {each: app.tenure(each) for each in (*names.values(), f"controller/{app.owner}")}
+        self.tenures = {name: each for name, each in found.items() if each is not None}
         self.reconcilers = {
-            name: app.reconciler(spec, self.scheduler.look_again)
+            name: app.reconciler(spec, self.scheduler.look_again, found[names[name]])
             for name, spec in app.specs.items()
         }
         self.wishes = Wishes(app.store, self.reconcilers.values())
@@ -103,11 +107,10 @@ class Daemon:
         app = self.app
         async with AsyncExitStack() as stack:
             lock = app.lock("controller")
-            if lock is not None:
-                stack.enter_context(lock.acquire(app.clock.now()))
+            stack.enter_context(lock.acquire(app.clock.now()))
             listening = bind(self.settings.http_address)
             stack.callback(listening.close)
-            await app.prepare()
+            await app.prepare(lock)
             await app.store.write(mark_removed, list(app.specs))
             listeners = [self.metrics.observe, *(each.observe for each in self.reporters.values())]
             for listener in listeners:
@@ -152,7 +155,12 @@ class Daemon:
         push = received(headers, body, self.app.secrets.get(secret) if secret else None)
         if not concerns(push, reconciler.spec.branch):
             return {"source": name, "ignored": f"{push.ref} is not followed"}
-        reconciler.look_again()
+        if reconciler.keeps:
+            reconciler.look_again()
+        else:  # whoever keeps it is told
+            wanted = {"requested_at": self.app.clock.now()}
+            self.app.store.post(ledger.put_wish, name, wanted)
+            self.app.ring()
         return {"source": name, "event": push.event}
 
     async def _shown(self, name: str | None) -> Any:  # ruff: ignore[any-type]  # plain data
@@ -195,9 +203,13 @@ class Daemon:
             "scheduler": self.scheduler.run,
             "wishes": self.wishes.run,
         }
+        parts |= {f"lease {name}": each.run for name, each in self.tenures.items()}
         parts |= {f"source {name}": each.run for name, each in self.reconcilers.items()}
         endless = {f"report {name}": each.run for name, each in self.reporters.items()}
         endless["heart"] = self._beat
+        listener = self.app.store.listener(self.app.clock.sleep, self._rang)
+        if listener is not None:
+            endless["listener"] = listener.run
 
         def begun(named: Mapping[str, Loop]) -> list[asyncio.Task[None]]:
             return [tasks.create_task(self._supervise(name, part)) for name, part in named.items()]
@@ -212,6 +224,8 @@ class Daemon:
         self.wishes.stop()
         for reconciler in self.reconcilers.values():
             reconciler.stop()
+        for tenure in self.tenures.values():
+            tenure.stop()
         await self.worker.stop(self.settings.stop_grace)
         told, endless = loops
         for each in endless:
@@ -245,6 +259,8 @@ class Daemon:
         self.worker.wake()
         self.scheduler.look_again()
         self.wishes.look_again()
+        for tenure in self.tenures.values():
+            tenure.look_again()
 
     def _stop_asked(self) -> None:
         self._stop.set()

@@ -189,7 +189,8 @@ class Scheduler:
         self._wake()
         await self._clock.sleep(0)  # who executes goes before who listens
         for fires, verdicts in zip(looked, outcomes, strict=True):
-            self._tell(fires, verdicts, now)
+            if verdicts is not None:
+                self._tell(fires, verdicts, now)
 
     async def _prepare(self, moment: int) -> None:
         """Look at what is due then as if it were then, so that there is little left to do."""
@@ -301,12 +302,20 @@ class Scheduler:
         return rows
 
 
-def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[list[str]]:
+def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[list[str] | None]:
     """A verb for the store: create the executions and move the schedules on.
 
     Returns:
-        For each schedule, for each of its admissions: `created`, or why it was not.
+        For each schedule, for each of its admissions: `created`, or why it was not. None: the
+        schedule has changed since it was looked at, such as by another controller that fired it.
     """
+    standing = ledger.held_marks(tx, [fires.schedule.id for fires in looked])
+    current = [each for each in looked if standing.get(each.schedule.id) == Mark.of(each.schedule)]
+    outcomes = dict(zip(map(id, current), _record(tx, current, now), strict=True))
+    return [outcomes.get(id(each)) for each in looked]
+
+
+def _record(tx: Transaction, looked: Sequence[Fires], now: int) -> list[list[str]]:
     going = ledger.unfinished_of_schedules(tx, [fires.schedule.id for fires in looked])
     clear = {
         fires.schedule.id: fires.admissions[0].execution

@@ -114,8 +114,7 @@ async def _database(app: "App") -> Check:
 
 
 def _controller(app: "App") -> Check:
-    lock = app.lock("doctor")
-    holder = lock.holder() if lock is not None else None
+    holder = app.lock("doctor").holder()
     if holder is None:
         return Check("controller", "ok", "none is at work on this machine")
     since = f"process {holder.pid} ({holder.role}) since {local(holder.since)}"

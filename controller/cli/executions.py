@@ -67,17 +67,12 @@ async def _waited(app: "App", record: "ExecutionRecord", form: str, *, detached:
         print_json({"execution": record})
     else:
         click.echo(record.id)
-    _say_if_nobody_executes(app)
+    await _say_if_nobody_executes(app)
     return 0
 
 
-def _nobody_executes(app: "App") -> bool:
-    lock = app.lock("command")
-    return lock is not None and lock.holder() is None
-
-
-def _say_if_nobody_executes(app: "App") -> None:
-    if _nobody_executes(app):
+async def _say_if_nobody_executes(app: "App") -> None:
+    if await app.at_work() is None:
         note("no controller is at work; it goes on when `windlass run` starts")
 
 
@@ -89,14 +84,14 @@ async def cancel(app: "App", *, execution: str, force: bool) -> None:
     """Cancel an execution: what runs is asked to stop."""
     record = await app.service.get_execution(execution)
     await app.service.cancel_execution(record.id, force=force)
-    if _nobody_executes(app):
+    if await app.at_work() is None:
         await app.attend(record.id, until=("completed", "failed", "cancelled"))
     record = await app.service.get_execution(record.id)
     if record.status == "cancelled":
         click.echo(f"cancelled {record.id}")
         return
     click.echo(f"cancelling {record.id}")
-    _say_if_nobody_executes(app)
+    await _say_if_nobody_executes(app)
 
 
 @click.command("workflows:pause")
@@ -107,7 +102,7 @@ async def pause(app: "App", *, execution: str) -> None:
     record = await app.service.get_execution(execution)
     await app.service.pause_execution(record.id)
     click.echo(f"pausing {record.id}")
-    _say_if_nobody_executes(app)
+    await _say_if_nobody_executes(app)
 
 
 @click.command("workflows:resume")
@@ -118,7 +113,7 @@ async def resume(app: "App", *, execution: str) -> None:
     record = await app.service.get_execution(execution)
     await app.service.resume_execution(record.id)
     click.echo(f"resuming {record.id}")
-    _say_if_nobody_executes(app)
+    await _say_if_nobody_executes(app)
 
 
 @click.command("workflows:signal")
@@ -133,4 +128,4 @@ async def signal(app: "App", *, execution: str, name: str, payload: object) -> N
     record = await app.service.get_execution(execution)
     await app.service.send_signal(record.id, name, payload)
     click.echo(f"sent {name} to {record.id}")
-    _say_if_nobody_executes(app)
+    await _say_if_nobody_executes(app)

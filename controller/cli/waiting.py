@@ -61,16 +61,18 @@ async def _on_interrupt(
     """
     interrupt = _Interrupt()
 
-    def pressed() -> None:
-        interrupt.pressed += 1
-        if interrupt.pressed > 2 or _has_controller(app):  # ruff: ignore[magic-value-comparison]  # asked, killed
+    async def answer(times: int) -> None:
+        if times > 2 or await _has_controller(app):  # ruff: ignore[magic-value-comparison]  # asked, killed
             say("leaving it")
             interrupt.leave.set()
             return
-        force = interrupt.pressed > 1
+        force = times > 1
         say("killing what runs" if force else "cancelling; Ctrl-C again kills what runs")
-        wish = app.service.cancel_execution(execution, force=force)
-        interrupt.wishes.append(asyncio.ensure_future(wish))
+        await app.service.cancel_execution(execution, force=force)
+
+    def pressed() -> None:
+        interrupt.pressed += 1
+        interrupt.wishes.append(asyncio.ensure_future(answer(interrupt.pressed)))
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, pressed)
@@ -81,9 +83,8 @@ async def _on_interrupt(
         await asyncio.gather(*interrupt.wishes, return_exceptions=True)
 
 
-def _has_controller(app: "App") -> bool:
-    lock = app.lock("command")
-    holder = lock.holder() if lock is not None else None
+async def _has_controller(app: "App") -> bool:
+    holder = await app.at_work()
     return holder is not None and holder.role == "controller"
 
 

@@ -66,6 +66,7 @@ class EventType(StrEnum):
     CANCEL = "cancel"  # {force, reason}
     PAUSE = "pause"  # {restart}: held back for a restart of the daemon, not by a person
     RESUME = "resume"
+    TAKEN_OVER = "taken-over"  # another controller goes on with it: {owner}; it changes nothing
 
 
 @dataclass(frozen=True, slots=True)

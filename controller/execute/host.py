@@ -20,6 +20,7 @@ class Host(Protocol):
         owner: Whose the executions are, in the database.
         slots: Bounds how many steps are performed at once.
         stopping: The daemon stops: nothing new is begun.
+        holds: Whether nobody else can have what is in memory here; nothing is begun without.
     """
 
     store: Store
@@ -32,6 +33,10 @@ class Host(Protocol):
     owner: str
     slots: asyncio.Semaphore
     stopping: bool
+
+    @property
+    def holds(self) -> bool:
+        """See above."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the loop; the worker waits for it before it ends."""

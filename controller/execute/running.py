@@ -107,7 +107,7 @@ class Running:
 
     def _restore(self, plan: Plan, events: Sequence[CheckpointRecord]) -> ExecutionState:
         """The state its checkpoints lead to; what begins by itself is decided here."""
-        if events:
+        if any(each.type != EventType.TAKEN_OVER for each in events):
             return fold(plan, self._identity, map(event_of, events))
         state, opening = begin(plan, self._identity)
         at = self._identity.started_at
@@ -139,7 +139,7 @@ class Running:
             if not isinstance(command, Perform) or not self._is_interrupted(command)
         )
         self._flush()
-        self._carry_out()
+        self.go_on()
 
     def take(self, signal: SignalRecord) -> None:
         """A signal becomes an event, once."""
@@ -173,6 +173,10 @@ class Running:
         """The grace is over: end what runs, and leave it outstanding."""
         self._attempts.interrupt()
 
+    def lost(self) -> None:
+        """Somebody else has it."""
+        self._let_go(Fenced("its lease ran out"))
+
     async def release(self) -> None:
         """Give it up: whoever claims it next goes on."""
         self._cancel_timers()
@@ -201,8 +205,8 @@ class Running:
         if self._flight is not None or self._gone or self._ended:
             return
         self._ended = self.state.status in FINAL
-        changed = self._status_changed or self._ended
-        if not (self._rows or self._signals or changed):
+        changed = self._status_changed or self._ended or bool(self._signals and not self._rows)
+        if not (self._rows or changed):
             return
         batch = Batch(
             self.record.id,
@@ -245,7 +249,7 @@ class Running:
             self._host.wake()
         self._todo.extend(commands)
         self._flush()
-        self._carry_out()
+        self.go_on()
 
     def _let_go(self, error: BaseException) -> None:
         """Another owner has it, or a commit reported as failed had happened: fold it again."""
@@ -291,15 +295,18 @@ class Running:
 
     # -- carrying out -----------------------------------------------------------------------
 
-    def _carry_out(self) -> None:
-        """Carry out a slice of the commands, and the rest in a later turn of the loop."""
+    def go_on(self) -> None:
+        """Carry out a slice of the commands, and the rest in a later turn of the loop.
+
+        Nothing is carried out while somebody else may have the execution: the worker asks again.
+        """
         for _ in range(min(SLICE, len(self._todo))):
-            if self._gone:
+            if self._gone or not self._host.holds:
                 return
             command = self._todo.popleft()
             _CARRY[type(command)](self, command)
         if self._todo:
-            asyncio.get_running_loop().call_soon(self._carry_out)
+            asyncio.get_running_loop().call_soon(self.go_on)
         else:
             self._consider_parking()
 
@@ -342,15 +349,10 @@ class Running:
 
     # -- leaving memory ---------------------------------------------------------------------
 
-    @property
-    def _resting(self) -> bool:
-        """Nothing is being done, and nothing is on its way to the database."""
-        return not (self._gone or self._flight or self.busy or self._host.stopping)
-
     def _consider_parking(self, *, idle: bool = False) -> None:
         """Leave memory when nothing is to be done for a while, or (`idle`) has been for a while."""
         self._idle = None if idle else self._idle
-        if not self._resting:
+        if self._gone or self._flight or self.busy or self._host.stopping:
             return
         now = self._host.clock.now()
         due = min(self._dues(), default=NEVER if idle else 0)

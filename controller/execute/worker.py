@@ -6,12 +6,18 @@ What a crash does: the next controller to hold the lock (SQLite) or to see the l
 (PostgreSQL) claims what was in flight and goes on from its checkpoints. What a stop does: running
 steps get a grace; each execution records that it is held, and is released.
 
+What being away does — a stopped process, a machine that slept, a database that did not answer. A
+worker whose leases ran out begins nothing until it has asked, by its next heartbeat, what it still
+has; what somebody else took meanwhile it lets go of. What it has without knowing, from a claim
+that was recorded though it seemed to fail, it gives back.
+
 The worker is woken by a doorbell — somebody created an execution or sent a signal — and looks by
 itself every `POLL` in case a ring was lost.
 """
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -26,7 +32,14 @@ from controller.execute.running import Running
 from controller.execute.secrets import Secrets
 from controller.facts import Bus
 from controller.store import Store, ledger
-from controller.store.records import Batch, CheckpointRecord, ExecutionRecord, Outcome, SignalRecord
+from controller.store.records import (
+    Batch,
+    CheckpointRecord,
+    ExecutionRecord,
+    Fenced,
+    Outcome,
+    SignalRecord,
+)
 
 POLL = 2_000
 """Milliseconds after which the worker looks without having been woken."""
@@ -83,7 +96,9 @@ class Worker:
         self._woken = asyncio.Event()
         self._strays: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
-        self._renew_at = 0
+        self._renew_at = 0.0  # monotonic seconds, as is the next
+        self._held_until = 0.0
+        self._unsure = False
 
     @property
     def in_memory(self) -> int:
@@ -96,6 +111,11 @@ class Worker:
         return sum(running.busy for running in self._running.values())
 
     # -- for its executions -----------------------------------------------------------------
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can have what is in memory here."""
+        return self.clock.monotonic() < self._held_until
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the loop; the worker waits for it before it ends."""
@@ -130,6 +150,7 @@ class Worker:
                     await self._turn()
                 except Unavailable as error:
                     log.warning("database unavailable; trying again", error=str(error))
+                    self._unsure = True
                     await self.clock.sleep(1)
                     continue
                 timer = self.clock.call_at(self.clock.now() + POLL, self.wake)
@@ -158,15 +179,25 @@ class Worker:
     async def _turn(self) -> None:
         """Renew, claim, and take signals, once."""
         now = self.clock.now()
-        if self._running and now >= self._renew_at:
-            self._renew_at = now + self._heartbeat
-            await self.store.write(ledger.heartbeat, self.owner, now + LEASE * self._heartbeat)
+        late = self._running and self.clock.monotonic() >= self._renew_at
+        if late or self._unsure:
+            await self._renew(now)
+        await self._claim(now)
+        if self._running:
+            for signal in await self.store.read(ledger.signals_for, self.owner):
+                running = self._running.get(signal.execution_id)
+                if running is not None:
+                    running.take(signal)
+
+    async def _claim(self, now: int) -> None:
+        """Take on what is free, while there is room."""
         while not self.stopping:
             room = min(CLAIM, self._limit - self.busy)
             if room <= 0 or not await self.store.read(
                 ledger.claimable, self.owner, now, self._root
             ):
                 break
+            begun = self.clock.monotonic()
             claimed = await self.store.write(
                 ledger.claim,
                 self.owner,
@@ -177,12 +208,31 @@ class Worker:
             )
             if not claimed:
                 break
+            if not self._running:
+                self._held(begun)
             await self._take_on(claimed)
-        if self._running:
-            for signal in await self.store.read(ledger.signals_for, self.owner):
-                running = self._running.get(signal.execution_id)
-                if running is not None:
-                    running.take(signal)
+            now = self.clock.now()
+
+    def _held(self, since: float) -> None:
+        """Leases were written that begin at `since`, or a little later."""
+        self._renew_at = since + self._heartbeat / 1000
+        self._held_until = since + LEASE * self._heartbeat / 1000
+
+    async def _renew(self, now: int) -> None:
+        """Extend the leases; let go of what others took, and of what is not known here."""
+        begun = self.clock.monotonic()
+        until = now + LEASE * self._heartbeat
+        held = set(await self.store.write(ledger.heartbeat, self.owner, until))
+        for execution_id in self._running.keys() - held:
+            self._running[execution_id].lost()
+        unknown = sorted(held - self._running.keys())
+        if unknown:
+            log.warning("claimed without knowing; given back", count=len(unknown))
+            await self.store.write(ledger.release, self.owner, unknown)
+        self._held(begun)
+        self._unsure = False
+        for running in list(self._running.values()):
+            running.go_on()
 
     async def _take_on(self, claimed: list[ExecutionRecord]) -> None:
         """Fold what was claimed and go on with it."""
@@ -212,4 +262,5 @@ class Worker:
         now = self.clock.now()
         error = {"step": None, "type": "definition", "message": message}
         outcome = Outcome("failed", error=error, completed_at=now, duration=0)
-        await self.store.append(Batch(record.id, outcome=outcome, owner=self.owner))
+        with suppress(Fenced):
+            await self.store.append(Batch(record.id, outcome=outcome, owner=self.owner))

@@ -6,8 +6,9 @@ from itertools import starmap
 
 from controller.core.drift import Drift, Fate
 from controller.recording import schedules_of, workflow_record
-from controller.source.library import ExaminedFile
+from controller.source.library import ExaminedFile, Library
 from controller.source.revision import CompiledWorkflow, Revision
+from controller.source.snapshot import Stat
 from controller.store import ledger
 from controller.store.records import (
     FileRecord,
@@ -139,6 +140,21 @@ def file_record(file: ExaminedFile) -> FileRecord:
         status=file.status,
         problems=list(file.problems),
         definitions=list(file.definitions),
+    )
+
+
+def library_of(rows: Iterable[FileRecord], *, moved: bool) -> Library:
+    """The files as the last look left them; `moved`: of another place, where none is the same."""
+    return Library(
+        ExaminedFile(
+            path=each.path,
+            stat=Stat(0, 0, 0) if moved else Stat(each.size, each.mtime_ns, each.inode),
+            digest=each.digest,
+            status=each.status,
+            problems=tuple(each.problems),
+            definitions=tuple(each.definitions),
+        )
+        for each in rows
     )
 
 

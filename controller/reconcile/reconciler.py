@@ -18,6 +18,7 @@ from controller.reconcile.apply import (
     application_of,
     apply_revision,
     invalid_paths,
+    library_of,
     owned_files,
 )
 from controller.reconcile.drifted import drifted_paths, reached_paths
@@ -26,18 +27,22 @@ from controller.reconcile.telling import Teller
 from controller.recording import signatures_of
 from controller.source.directory import SETTLE
 from controller.source.examine import Examiner
-from controller.source.library import ExaminedFile, Library
+from controller.source.library import Library
 from controller.source.origin import Look, Origin
 from controller.source.parse import Limits
 from controller.source.revision import ReadyFile, Revision
-from controller.source.snapshot import Found, Snapshot, Stat
+from controller.source.snapshot import Found, Snapshot
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
-from controller.store.records import RevisionRecord, SourceRecord, WorkflowHead
+from controller.store.records import Fenced, RevisionRecord, SourceRecord, WorkflowHead
+from controller.tenure import Tenure
 from controller.views import commit_json, recorded, wanted
 
 STALE = 300_000
 """Milliseconds after which a status that has not changed is written again, for its `checked_at`."""
+
+LOOK_AGAIN = 1_000
+"""Milliseconds between tries when the database, or the right to write, is away."""
 
 TOGETHER = 60_000
 """Milliseconds within which deletions of a directory's files count as one."""
@@ -55,6 +60,7 @@ class Reconciler:
         interval: Milliseconds between looks at a source that names no `interval`.
         applied: Called when schedules or workflows may have changed.
         crew: Processes that help with thousands of files.
+        tenure: The right to keep it; None: there is no other controller.
     """
 
     def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
@@ -71,6 +77,7 @@ class Reconciler:
         interval: int,
         applied: Callable[[], None],
         crew: Crew | None = None,
+        tenure: Tenure | None = None,
     ) -> None:
         self.spec = spec
         self.id = spec.name
@@ -84,6 +91,10 @@ class Reconciler:
         self._interval = spec.interval or interval
         self._applied = applied
         self._crew = crew
+        self._tenure = tenure
+        self._write = store.write if tenure is None else tenure.write
+        if tenure is not None:
+            tenure.changed = self._succeed
         self._library: Library | None = None
         self._record: SourceRecord | None = None
         self._elsewhere: Mapping[str, Signature] | None = None
@@ -105,6 +116,16 @@ class Reconciler:
         self._whole_at = 0
         self._woken.set()
 
+    @property
+    def keeps(self) -> bool:
+        """Whether this controller is the one that keeps the source."""
+        return self._tenure is None or self._tenure.held
+
+    def _succeed(self) -> None:
+        """It may have been kept by another controller until now."""
+        self._forget()
+        self._woken.set()
+
     def stop(self) -> None:
         """End the loop, and what it runs."""
         self._stopping = True
@@ -113,24 +134,29 @@ class Reconciler:
 
     async def run(self) -> None:
         """Look whenever told to, and from time to time."""
+        if self._tenure is not None:
+            await self._tenure.decided.wait()
         while not self._stopping:
             self._woken.clear()
-            self._origin.attend(self._woken.set)
-            now = self._clock.now()
-            due = now >= self._whole_at
-            try:
-                outcome = await self.reconcile(whole=due)
-                wait = self._wait(outcome.source)
-            except Unavailable as error:
-                log.warning("database unavailable; trying again", error=str(error))
-                self._forget()
-                wait = 1_000
-            if due or self._library is None:
-                self._whole_at = now + self._origin.interval(self._interval)
+            wait = await self._turn() if self.keeps else LOOK_AGAIN
             self.first.set()
             timer = self._clock.call_at(self._clock.now() + wait, self._woken.set)
             await self._woken.wait()
             timer.cancel()
+
+    async def _turn(self) -> int:
+        """Look; milliseconds until the next look without a hint."""
+        self._origin.attend(self._woken.set)
+        now = self._clock.now()
+        due = now >= self._whole_at
+        if due:
+            self._whole_at = now + self._origin.interval(self._interval)
+        try:
+            outcome = await self.reconcile(whole=due)
+        except (Unavailable, Fenced) as error:
+            log.warning("nothing is written; trying again", source=self.id, error=str(error))
+            return LOOK_AGAIN
+        return self._wait(outcome.source)
 
     def _wait(self, source: SourceRecord) -> int:
         """Milliseconds until the next look without a hint."""
@@ -180,17 +206,7 @@ class Reconciler:
             files = await self._store.read(ledger.source_files, self.id)
             self._record = await self._store.read(ledger.source, self.id)
             there = self._record is not None and self._record.location == self.spec.location
-            self._library = Library(
-                ExaminedFile(
-                    path=path,
-                    stat=Stat(each.size, each.mtime_ns, each.inode) if there else Stat(0, 0, 0),
-                    digest=each.digest,
-                    status=each.status,
-                    problems=tuple(each.problems),
-                    definitions=tuple(each.definitions),
-                )
-                for path, each in files.items()
-            )
+            self._library = library_of(files.values(), moved=not there)
         return Standing(self._record, wish, self._library)
 
     def _look(self, standing: Standing, now: int, *, whole: bool) -> Look:
@@ -317,19 +333,14 @@ class Reconciler:
             standing.record.commit if standing.record and standing.revision == found else None
         )
         source = status_of(self.spec, standing, Judgement.good(invalid, standing.wish), found, now)
-        source = replace(
-            source,
-            revision=found,
-            commit=commit,
-            applied_at=now
-            if difference.changes or found != standing.revision
-            else source.applied_at,
-        )
+        moves = difference.changes or found != standing.revision
+        applied_at = now if moves else source.applied_at
+        source = replace(source, revision=found, commit=commit, applied_at=applied_at)
         outcome = Outcome(source, difference, invalid, repaired)
         history = await self._history(outcome, standing, now)
         application = application_of(source, revision, difference, history, now)
         if application.changes:
-            forgotten = await self._store.write(apply_revision, application)
+            forgotten = await self._write(apply_revision, application)
             approved = standing.wish.approved == found
             self._pruned = [] if approved else self._pruned + [now] * len(application.pruned)
             self._teller.tell(outcome, revision, library, now)
@@ -383,6 +394,6 @@ class Reconciler:
         asked = standing.wish.requested_at or 0
         if same and asked <= checked and now - checked < STALE:
             return
-        await self._store.write(ledger.put_source, source)
+        await self._write(ledger.put_source, source)
         if not same:
             self._teller.say(outcome, standing.library, now)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Engine,
+    Select,
     Table,
     Text,
     TypeDecorator,
@@ -30,6 +31,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
 
 from controller.core.problem import Refused, Unavailable
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes, before it is `Unavailable`."""
+
+CHANNEL = "windlass"
+"""PostgreSQL's channel on which controllers tell each other to look again."""
 
 WAL_BYTES = 64 * 1024 * 1024
 """The write-ahead log is cut back to this size after a checkpoint."""
@@ -107,10 +112,11 @@ def storable(line: str) -> str:
 
 
 class Engines(NamedTuple):
-    """Where to write (one connection) and where to read (several)."""
+    """Where to write (one connection), to read (several), and to hear of others."""
 
     writer: Engine
     reader: Engine
+    listener: Engine | None = None
 
 
 def parse_url(url: str) -> URL:
@@ -160,13 +166,14 @@ def connect(url: URL, readers: int) -> Engines:
             pool_pre_ping=True,
             isolation_level="REPEATABLE READ",
         ).execution_options(postgresql_readonly=True)
+        listener = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     except ImportError:
         raise Refused(
             "PostgreSQL needs the driver psycopg",
             reason="database-driver",
             hint="install Windlass with the extra `postgres`",
         ) from None
-    return Engines(writer, reader)
+    return Engines(writer, reader, listener)
 
 
 def _connect_sqlite(url: URL, readers: int) -> Engines:
@@ -225,7 +232,8 @@ def is_sqlite(tx: Connection) -> bool:
 
 
 @cache
-def _insert(name: str, table: Table) -> "Insert":
+def inserting(name: str, table: Table) -> "Insert":
+    """An insert which may say what to do when a unique key is taken."""
     if name == "sqlite":
         from sqlalchemy.dialects.sqlite import insert  # ruff: ignore[import-outside-top-level]  # one of two
     else:
@@ -235,13 +243,13 @@ def _insert(name: str, table: Table) -> "Insert":
 
 @cache
 def _insert_or_ignore(name: str, table: Table) -> "Insert":
-    statement = _insert(name, table).on_conflict_do_nothing()
+    statement = inserting(name, table).on_conflict_do_nothing()
     return statement.execution_options(preserve_rowcount=True)  # psycopg forgets it otherwise
 
 
 @cache
 def _upsert(name: str, table: Table, columns: tuple[str, ...], keep: tuple[str, ...]) -> "Insert":
-    statement = _insert(name, table)
+    statement = inserting(name, table)
     keys = [column.name for column in table.primary_key]
     changed = {each: statement.excluded[each] for each in columns if each not in {*keys, *keep}}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
@@ -261,13 +269,21 @@ def insert_new(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> 
 
 @cache
 def _insert_new(name: str, table: Table) -> "ReturningInsert[Any]":
-    return _insert(name, table).on_conflict_do_nothing().returning(*table.primary_key)
+    return inserting(name, table).on_conflict_do_nothing().returning(*table.primary_key)
+
+
+def insert_selected(
+    name: str, table: Table, columns: Sequence[str], rows: Select[Any], returned: Column[Any]
+) -> "ReturningInsert[Any]":
+    """A statement that inserts what a select gives, where the unique keys are free."""
+    selected = inserting(name, table).from_select(list(columns), rows)
+    return selected.on_conflict_do_nothing().returning(returned)
 
 
 def insert_missing(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert those whose unique keys are free."""
     if rows:
-        _execute(tx, _insert(tx.dialect.name, table).on_conflict_do_nothing(), table, rows)
+        _execute(tx, inserting(tx.dialect.name, table).on_conflict_do_nothing(), table, rows)
 
 
 def upsert(
@@ -317,6 +333,33 @@ def serialise(tx: Connection, number: int) -> None:
     """Let one transaction at a time past this point; SQLite's writers take turns anyway."""
     if not is_sqlite(tx):
         tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+
+def announce(tx: Connection) -> None:
+    """Tell every controller, once this is committed, to look again; SQLite has only one."""
+    if not is_sqlite(tx):
+        tx.exec_driver_sql(f"NOTIFY {CHANNEL}")
+
+
+def listen(connection: Connection) -> None:
+    """Hear what is announced from now on; on a connection of `Engines.listener`."""
+    connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+
+
+def heard(connection: Connection) -> bool:
+    """Whether something was announced since the last look; `Unavailable`: it is lost."""
+    driver: Any = connection.connection.driver_connection
+    try:
+        return bool(list(driver.notifies(timeout=0)))
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise Unavailable(f"the connection was lost ({str(error).strip()})") from error
+
+
+def descriptor(connection: Connection) -> int:
+    """What becomes readable when there is something to hear."""
+    driver: Any = connection.connection.driver_connection
+    number: int = driver.fileno()
+    return number
 
 
 def damage(tx: Connection) -> list[str]:

@@ -185,6 +185,8 @@ class Journal:
                     rows += self._append(tx, [item.batch for item in group if item.batch])
                 else:
                     rows += _perform(tx, list(group))
+            if any(item.batch is not None and _concerns_others(item.batch) for item in items):
+                dialect.announce(tx)
         self.commits += 1
         self.rows += rows
         self.last_commit_seconds = self._monotonic() - started
@@ -251,6 +253,14 @@ def _conclude(tx: Transaction, batch: Batch) -> None:
         raise _fenced(batch)
     for signal in batch.notify:
         add_signal(tx, signal)
+
+
+def _concerns_others(batch: Batch) -> bool:
+    """Whether another controller may have something to do now: a child, a parent, what is free."""
+    outcome = batch.outcome
+    ends = outcome is None or outcome.status in FINAL
+    freed = not ends and outcome is not None and outcome.release and outcome.wake_at is None
+    return bool(batch.children or batch.notify) or freed
 
 
 def _fenced(batch: Batch) -> Fenced:

@@ -4,6 +4,7 @@ A verb is a plain function whose first argument is a `Transaction`; each module 
 holds those of one subject.
 """
 
+from controller.store.dialect import announce
 from controller.store.doctor import integrity
 from controller.store.ledger_claims import adopt, claim, claimable, heartbeat, next_wake, release
 from controller.store.ledger_definitions import (
@@ -39,6 +40,7 @@ from controller.store.ledger_executions import (
     status_counts,
     unfinished_of_schedules,
 )
+from controller.store.ledger_leases import give_up_lease, hold_lease, leases_of, take_lease
 from controller.store.ledger_logs import add_logs, audit, audits, logs
 from controller.store.ledger_schedules import (
     STOPPED,
@@ -48,6 +50,7 @@ from controller.store.ledger_schedules import (
     cancel_schedule,
     due,
     due_marks,
+    held_marks,
     next_due,
     pause_schedule,
     put_schedules,
@@ -97,6 +100,7 @@ __all__ = [
     "adopt",
     "advance",
     "advance_all",
+    "announce",
     "archive",
     "audit",
     "audits",
@@ -122,10 +126,14 @@ __all__ = [
     "faces",
     "file_of",
     "fired",
+    "give_up_lease",
     "head",
     "heads",
     "heartbeat",
+    "held_marks",
+    "hold_lease",
     "integrity",
+    "leases_of",
     "logs",
     "next_due",
     "next_wake",
@@ -164,6 +172,7 @@ __all__ = [
     "source_files",
     "sources",
     "status_counts",
+    "take_lease",
     "unfinished_of_schedules",
     "version",
     "waiting_for_events",

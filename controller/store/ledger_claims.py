@@ -12,11 +12,16 @@ Only what is parked has a `wake_at`, and only what is owned has a lease: so each
 is one condition, and one index.
 
 What has started goes before what has not, and whoever is free for longest goes first. A claim makes
-`wake_at` NULL, so that an execution whose new owner dies is free again at once. Claims need not be
-exclusive to be safe — the key of a checkpoint is the fence — they are exclusive so that no work is
-done twice. Rows another controller is claiming are left to it (SKIP LOCKED on PostgreSQL).
+`wake_at` NULL, so that an execution whose new owner dies is free again at once. Rows another
+controller is claiming are left to it (SKIP LOCKED on PostgreSQL).
+
+The key of a checkpoint is the fence. Who takes an execution from an owner whose lease ran out
+records that as its next event: whatever the old owner, who may only have been asleep, still wants
+to record has that number too, and is refused. If the old owner was quicker, it still lives, and
+keeps the execution.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -27,19 +32,22 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
+    Text,
     Update,
     and_,
     bindparam,
     case,
     func,
+    literal,
     or_,
     select,
     text,
     update,
 )
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
-from controller.store.dialect import serialise
+from controller.core.execution import EventType
+from controller.store.dialect import insert_selected, serialise
 from controller.store.records import NEVER, ExecutionRecord
 from controller.store.rows import columns, every
 from controller.store.tables import (
@@ -47,6 +55,7 @@ from controller.store.tables import (
     READY,
     UNCONSUMED,
     Transaction,
+    execution_checkpoints,
     signals,
     workflow_executions,
 )
@@ -62,7 +71,7 @@ def claim(
 ) -> list[ExecutionRecord]:
     """Take up to `limit` free executions for `owner`; with `root`, of that tree only."""
     given = {"by": owner, "until": lease_until, "now": now, "limit": limit, "root": root}
-    claimed = _take(tx, _started(tx, given), given)
+    claimed = _take(tx, _fenced(tx, _started(tx, given), given), given)
     while len(claimed) < limit:
         wanted = limit - len(claimed)
         candidates = _pending(tx, given | {"limit": wanted})
@@ -72,12 +81,40 @@ def claim(
     return claimed
 
 
-def _started(tx: Transaction, given: dict[str, Any]) -> list[str]:
-    """Started executions nobody has: one indexed select for each way to become free."""
-    found: dict[str, int] = {}
+def _started(tx: Transaction, given: dict[str, Any]) -> dict[str, str | None]:
+    """Started executions that are free, with their old owner if they had one: a select a way."""
+    found: dict[str, tuple[int, str | None]] = {}
     for way in _ways(rooted=given["root"] is not None):
-        found = {row[0]: row[1] for row in tx.execute(way, given)} | found
-    return sorted(found, key=lambda each: (found[each], each))[: given["limit"]]
+        found = {row[0]: (row[1], row[2]) for row in tx.execute(way, given)} | found
+    chosen = sorted(found, key=lambda each: (found[each][0], each))[: given["limit"]]
+    return {each: found[each][1] for each in chosen}
+
+
+def _fenced(tx: Transaction, found: dict[str, str | None], given: dict[str, Any]) -> list[str]:
+    """Those of nobody, and those whose old owner can record nothing any more."""
+    lapsed = [each for each, owner in found.items() if owner is not None]
+    if not lapsed:
+        return list(found)
+    event = {"context": json.dumps({"owner": given["by"]}), "now": given["now"], "ids": lapsed}
+    fenced = set(tx.scalars(_takeover(tx.dialect.name), event))
+    return [each for each, owner in found.items() if owner is None or each in fenced]
+
+
+@cache
+def _takeover(dialect: str) -> ReturningInsert[Any]:
+    """The next event of each execution: that somebody else has it now."""
+    c = execution_checkpoints.c
+    following = select(func.coalesce(func.max(c.seq) + 1, 0)).where(c.execution_id == _e.id)
+    events = select(
+        _e.id,
+        following.correlate(workflow_executions).scalar_subquery(),
+        literal(str(EventType.TAKEN_OVER), Text),
+        literal(0, Integer),
+        bindparam("context", type_=Text),
+        bindparam("now", type_=BigInteger),
+    ).where(_e.id.in_(bindparam("ids", expanding=True)))
+    columns = ["execution_id", "seq", "type", "attempt", "context", "created_at"]
+    return insert_selected(dialect, execution_checkpoints, columns, events, c.execution_id)
 
 
 def _pending(tx: Transaction, given: dict[str, Any]) -> list[Any]:
@@ -124,7 +161,7 @@ def _ways(*, rooted: bool, take: bool = True) -> tuple[Select[Any], ...]:
         (and_(_e.id.in_(signalled), standing), _e.created_at),
     )
     return tuple(
-        _first(select(_e.id, since).where(way), since, rooted=rooted, take=take)
+        _first(select(_e.id, since, _e.owner).where(way), since, rooted=rooted, take=take)
         for way, since in ways
     )
 
@@ -172,15 +209,18 @@ def _taking() -> ReturningUpdate[Any]:
     )
 
 
-def heartbeat(tx: Transaction, owner: str, lease_until: int) -> int:
-    """Extend the owner's leases; how many executions it has."""
+def heartbeat(tx: Transaction, owner: str, lease_until: int) -> list[str]:
+    """Extend the owner's leases; the executions it has, also if it does not know of some."""
     renewed = update(workflow_executions).where(_e.owner == owner).values(lease_until=lease_until)
-    return tx.execute(renewed).rowcount
+    return list(tx.scalars(renewed.returning(_e.id)))
 
 
-def release(tx: Transaction, owner: str) -> int:
-    """The owner gives up all it has, such as at a graceful stop; how many that was."""
-    return tx.execute(_freed().where(_e.owner == owner)).rowcount
+def release(tx: Transaction, owner: str, ids: Sequence[str] | None = None) -> int:
+    """The owner gives up these, or all it has; how many that was."""
+    freed = _freed().where(_e.owner == owner)
+    if ids is not None:
+        freed = freed.where(_e.id.in_(ids))
+    return tx.execute(freed).rowcount
 
 
 def adopt(tx: Transaction, owner: str) -> int:

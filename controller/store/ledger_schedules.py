@@ -157,6 +157,16 @@ def due_marks(tx: Transaction, now: int, limit: int) -> list[Mark]:
     return list(starmap(Mark, tx.execute(chosen.limit(limit))))
 
 
+def held_marks(tx: Transaction, ids: Sequence[str]) -> dict[str, Mark]:
+    """These schedules as they are now; nobody else changes them before the transaction ends."""
+    columns = [workflow_schedules.c[name] for name in Mark._fields]
+    found: dict[str, Mark] = {}
+    for some in chunks(sorted(ids)):
+        chosen = select(*columns).where(_s.id.in_(some)).order_by(_s.id).with_for_update()
+        found |= {row[0]: Mark(*row) for row in tx.execute(chosen)}
+    return found
+
+
 def schedules_by_id(tx: Transaction, ids: Sequence[str]) -> list[ScheduleRecord]:
     """These schedules, the longest overdue first."""
     found: list[ScheduleRecord] = []

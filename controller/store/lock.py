@@ -1,8 +1,9 @@
-"""One controller for one SQLite file.
+"""One controller for one SQLite file; on PostgreSQL, one for one state directory.
 
 The lock is the kernel's (`flock` on `<database>.lock`): it ends with the process that held it,
-whatever ended that. What stands in the file only says who it is. The file stays when the lock is
-given up — removing it would let two processes each hold a lock on a file of that name.
+whatever ended that. What stands in the file only says who it is; what still stands there when the
+lock is free is of one that crashed. The file stays when the lock is given up — removing it would
+let two processes each hold a lock on a file of that name.
 """
 
 import fcntl
@@ -22,25 +23,33 @@ _PAUSE_SECONDS = 0.01
 
 
 class Holder(NamedTuple):
-    """Who holds the lock; `since` in epoch milliseconds."""
+    """Who holds the lock, `since` epoch milliseconds; `owner` of what it has in the database."""
 
     pid: int
     role: str
     since: int
+    owner: str = ""
 
 
 class ControllerLock:
     """The right to be the one who executes what is in a database.
 
     Args:
-        database: The SQLite file; its lock file stands beside it.
+        what: The SQLite file, its lock file stands beside it; or a directory, which holds it.
         role: What this process is, for the message another one gets, such as `controller`.
+        owner: What it is called in the database.
+
+    Attributes:
+        predecessor: Who had the lock when it crashed, once we have it.
     """
 
-    def __init__(self, database: Path, role: str = "controller") -> None:
-        self._database = database
-        self._path = database.with_name(database.name + ".lock")
+    def __init__(self, what: Path, role: str = "controller", owner: str = "") -> None:
+        self.predecessor: Holder | None = None
+        self._what = what
+        inside = what / "controller.lock"
+        self._path = inside if what.is_dir() else what.with_name(what.name + ".lock")
         self._role = role
+        self._owner = owner
         self._file: int | None = None
 
     def acquire(self, now: int) -> Self:
@@ -66,8 +75,9 @@ class ControllerLock:
         except BlockingIOError:
             os.close(file)
             return False
+        self.predecessor = self._read()
         os.ftruncate(file, 0)
-        os.pwrite(file, to_json(Holder(os.getpid(), self._role, now)._asdict()), 0)
+        os.pwrite(file, to_json(Holder(os.getpid(), self._role, now, self._owner)._asdict()), 0)
         self._file = file
         return True
 
@@ -99,14 +109,15 @@ class ControllerLock:
     def _read(self) -> Holder | None:
         try:
             said: dict[str, Any] = from_json(self._path.read_bytes())
-            return Holder(int(said["pid"]), str(said["role"]), int(said["since"]))
+            owner = str(said.get("owner", ""))
+            return Holder(int(said["pid"]), str(said["role"]), int(said["since"]), owner)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def _refusal(self, holder: Holder | None) -> Refused:
         who = f"process {holder.pid} ({holder.role})" if holder else "another process"
         return Refused(
-            f"{self._database} is in use: {who} executes what is in it",
+            f"{self._what} is in use: {who} executes what is in it",
             reason="database-locked",
             hint=f"stop {who}, or use another state directory",
         )

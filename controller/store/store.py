@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import URL
 
@@ -24,6 +24,9 @@ from controller.store.journal import Journal
 from controller.store.opening import prepare, translated
 from controller.store.records import Batch
 from controller.store.tables import Transaction
+
+if TYPE_CHECKING:
+    from controller.store.listening import Listener, Sleep
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -53,7 +56,7 @@ class Store:
     ) -> None:
         self.path = sqlite_path(url)
         self.where = place(url)
-        self._reader = engines.reader
+        self._engines = engines
         self._journal = journal
         self._pool = pool
         self._loop = asyncio.get_running_loop()
@@ -123,8 +126,16 @@ class Store:
         )
 
     def _snapshot(self, verb: Callable[[Transaction], T]) -> T:
-        with translated(self.where), self._reader.connect() as tx, tx.begin():
+        with translated(self.where), self._engines.reader.connect() as tx, tx.begin():
             return verb(tx)
+
+    def listener(self, sleep: "Sleep", heard: Callable[[], None]) -> "Listener | None":
+        """What hears of other controllers; None on SQLite, which has only one."""
+        if self._engines.listener is None:
+            return None
+        from controller.store.listening import Listener  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        return Listener(self._engines.listener, self.where, sleep, heard)
 
     @property
     def commits(self) -> int:
@@ -158,3 +169,5 @@ def _shut(pool: ThreadPoolExecutor, engines: Engines) -> None:
     pool.shutdown()
     engines.reader.dispose()
     engines.writer.dispose()
+    if engines.listener is not None:
+        engines.listener.dispose()

@@ -230,6 +230,14 @@ source_wishes = Table(
     Column("requested_at", BigInteger),
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+)
+
 source_revisions = Table(
     "source_revisions",
     metadata,

@@ -161,9 +161,9 @@ def test_a_lease_that_ran_out_frees_it_for_others(tx: Transaction) -> None:
     take(tx)
     late = NOW + LEASE + 1
     assert take(tx, "me", late) == []
-    assert heartbeat(tx, "me", late + LEASE) == 2
+    assert sorted(heartbeat(tx, "me", late + LEASE)) == ["a", "b"]
     assert take(tx, "you", late) == []
-    assert heartbeat(tx, "nobody", late) == 0
+    assert heartbeat(tx, "nobody", late) == []
     assert take(tx, "you", late + LEASE + 1) == ["a", "b"]
 
 
