@@ -223,7 +223,10 @@ class Worker:
         begun = self.clock.monotonic()
         until = now + LEASE * self._heartbeat
         held = set(await self.store.write(ledger.heartbeat, self.owner, until))
-        for execution_id in self._running.keys() - held:
+        lost = self._running.keys() - held
+        if lost:
+            log.warning("goes on elsewhere: the leases had run out", count=len(lost))
+        for execution_id in lost:
             self._running[execution_id].lost()
         unknown = sorted(held - self._running.keys())
         if unknown:

@@ -71,6 +71,7 @@ class Examiner:
         self._whole = whole
         self._open: dict[str, OpenFile] = {}
         self._before: dict[str, ExaminedFile | None] = {}
+        self._moved: Mapping[Name, Json] = {}
         foreign = [Action.model_validate(each) for each in self._foreign.values()]
         self._actions = {**built_in, **{each.name: action_signature(each) for each in foreign}}
         self._workflows = elsewhere
@@ -88,6 +89,7 @@ class Examiner:
         self._refuse_ready(snapshot.changed)
         if snapshot.differs:
             self._reach()
+        self._moved = self._find_moved()
         self._refuse_namesakes()
         self._check_actions()
         self._settle()
@@ -146,6 +148,17 @@ class Examiner:
         for path, content in contents.items():
             known = self._library.files[path]
             self._look_at(Found(path, known.stat, known.digest, content))
+
+    def _find_moved(self) -> Mapping[Name, Json]:
+        """What a file defined before that it does not even name any more."""
+        moved: dict[Name, Json] = {}
+        for path, before in self._before.items():
+            if before is not None:
+                opened = self._open.get(path)
+                there = opened.names() if opened is not None else self._library.names_in(path)
+                known = {(each["kind"], each["name"]): each for each in before.definitions}
+                moved |= {name: each for name, each in known.items() if name not in there}
+        return moved
 
     def _refuse_namesakes(self) -> None:
         """Two definitions of one name: both files are invalid."""
@@ -285,7 +298,7 @@ class Examiner:
     # -- the result -------------------------------------------------------------------------
 
     def _examined(self, opened: OpenFile) -> ExaminedFile:
-        return opened.examined(self._before.get(opened.found.path))
+        return opened.examined(self._before.get(opened.found.path), self._moved)
 
     def _revision(self, removed: tuple[str, ...]) -> Revision:
         revision = Revision(removed=removed, before=self._before)

@@ -114,6 +114,11 @@ class Library:
         """The path and the definition in force of a name, or None."""
         return next(iter(self.definers(name).items()), None)
 
+    def names_in(self, path: str) -> set[Name]:
+        """What a file defines in force."""
+        file = self.files.get(path)
+        return {(each["kind"], each["name"]) for each in file.definitions} if file else set()
+
     def names(self, kind: str) -> Iterator[str]:
         """Every defined name of a kind."""
         return (name for of, name in self._definers if of == kind)

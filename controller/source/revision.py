@@ -162,12 +162,21 @@ class OpenFile:
             if isinstance(each, Workflow)
         }
 
-    def examined(self, before: ExaminedFile | None) -> ExaminedFile:
-        """The file as it is known from now on; broken, it keeps what it defined before."""
+    def examined(
+        self, before: ExaminedFile | None, moved: Mapping[Name, Json] | None = None
+    ) -> ExaminedFile:
+        """The file as it is known from now on.
+
+        Broken, it keeps what it defined before, and takes over what it would define and another
+        file defined before: a definition that moves and breaks at once is not gone.
+        """
         found = self.found
         problems = tuple(each.as_json() for each in self.problems)
         if self.broken:
             kept = before.definitions if before is not None else ()
+            known = {(each["kind"], each["name"]) for each in kept}
+            come = sorted((self.names() - known) & (moved or {}).keys())
+            kept = (*kept, *((moved or {})[name] for name in come))
             return ExaminedFile(found.path, found.stat, found.digest, "invalid", problems, kept)
         definitions = tuple(
             _record(each, self.flows.get(index))

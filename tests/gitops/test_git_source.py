@@ -60,6 +60,27 @@ async def test_one_reconciler_reads_only_what_changed(tmp_path: Path, clock: Fak
         assert (await place.reconcile("git")).drift.changes is False
 
 
+async def test_what_moves_and_breaks_at_once_is_not_gone(tmp_path: Path, clock: FakeClock) -> None:
+    """A file is renamed with a mistake in it: its workflow stays, also when nothing changes then."""
+    repository = Repository(tmp_path)
+    repository.write("a.yaml", flow("a"))
+    repository.write("other.yaml", flow("other"))
+    repository.commit()
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        reconciler = place.reconciler("git")
+        await reconciler.reconcile()
+        repository.git("mv", "a.yaml", "b.yaml")
+        repository.write("b.yaml", flow("a", action="sett"))
+        repository.commit()
+        for _ in range(2):
+            outcome = await reconciler.reconcile()
+            assert outcome.drift.of(Fate.INVALID) == ["a"]
+            assert await place.names() == ["a", "other"]
+        repository.write("b.yaml", flow("a", "two"))
+        repository.commit()
+        assert (await reconciler.reconcile()).drift.of(Fate.UPDATED) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("follows", "expected"),
     [
