@@ -148,6 +148,7 @@ class Attempts:
         clock = self._host.clock
         try:
             async with self._host.slots:
+                await self._host.held()
                 if limit is not None:
                     timer = clock.call_at(clock.now() + limit, lambda: attempt.end("timeout"))
                 return await work

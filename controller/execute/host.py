@@ -38,6 +38,9 @@ class Host(Protocol):
     def holds(self) -> bool:
         """See above."""
 
+    async def held(self) -> None:
+        """Return once `holds`; what somebody else took meanwhile is interrupted instead."""
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the loop; the worker waits for it before it ends."""
 

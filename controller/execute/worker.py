@@ -98,6 +98,7 @@ class Worker:
         self._tasks: asyncio.TaskGroup | None = None
         self._renew_at = 0.0  # monotonic seconds, as is the next
         self._held_until = 0.0
+        self._renewed = asyncio.Event()
         self._unsure = False
 
     @property
@@ -116,6 +117,12 @@ class Worker:
     def holds(self) -> bool:
         """Whether nobody else can have what is in memory here."""
         return self.clock.monotonic() < self._held_until
+
+    async def held(self) -> None:
+        """See `Host`: a step may have waited long for its place, or the process been stopped."""
+        while not self.holds:
+            self._renewed.clear()
+            await self._renewed.wait()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the loop; the worker waits for it before it ends."""
@@ -217,6 +224,7 @@ class Worker:
         """Leases were written that begin at `since`, or a little later."""
         self._renew_at = since + self._heartbeat / 1000
         self._held_until = since + LEASE * self._heartbeat / 1000
+        self._renewed.set()
 
     async def _renew(self, now: int) -> None:
         """Extend the leases; let go of what others took, and of what is not known here."""

@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import ReturningInsert
 
 BUSY_SECONDS = 5.0
-"""How long to wait for another process that writes, before it is `Unavailable`."""
+"""How long to wait for another process that writes, before it is `Unavailable`.
+
+PostgreSQL ends a transaction that its owner has left open for as long: one that was stopped in the
+middle of it, or whose machine is gone, must not keep its locks from everybody else.
+"""
 
 CHANNEL = "windlass"
 """PostgreSQL's channel on which controllers tell each other to look again."""
@@ -173,7 +177,15 @@ def connect(url: URL, readers: int) -> Engines:
             reason="database-driver",
             hint="install Windlass with the extra `postgres`",
         ) from None
+    for engine in (writer, reader):
+        event.listen(engine, "connect", _end_what_is_left_open)
     return Engines(writer, reader, listener)
+
+
+def _end_what_is_left_open(connection: Any, _record: object) -> None:  # ruff: ignore[any-type]  # a DBAPI connection
+    timeout = int(BUSY_SECONDS * 1000)
+    connection.execute(f"SET idle_in_transaction_session_timeout = {timeout}")
+    connection.commit()
 
 
 def _connect_sqlite(url: URL, readers: int) -> Engines:
@@ -440,8 +452,11 @@ def _postgres_failure(
         return read_only(where)
     if state is not None and state[:2] in {"28", "3D", "42"}:
         return Refused(f"{where} refuses us ({said})", reason="database-access")
-    lost = error.connection_invalidated or (
-        state is None and type(error.orig).__name__ == "OperationalError"
+    left_open = state == "25P03"
+    lost = (
+        left_open
+        or error.connection_invalidated
+        or (state is None and type(error.orig).__name__ == "OperationalError")
     )
     if lost or (state is not None and state[:2] in _POSTGRES_AWAY):
         return Unavailable(f"{where} does not answer ({said})")

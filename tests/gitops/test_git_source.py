@@ -61,7 +61,7 @@ async def test_one_reconciler_reads_only_what_changed(tmp_path: Path, clock: Fak
 
 
 async def test_what_moves_and_breaks_at_once_is_not_gone(tmp_path: Path, clock: FakeClock) -> None:
-    """A file is renamed with a mistake in it: its workflow stays, also when nothing changes then."""
+    """A file is renamed with a mistake in it: its workflow stays, also at the next look."""
     repository = Repository(tmp_path)
     repository.write("a.yaml", flow("a"))
     repository.write("other.yaml", flow("other"))

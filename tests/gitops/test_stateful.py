@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -271,7 +272,7 @@ def _broken(after: int, error: Exception) -> Callable[..., list[str]]:
     return apply
 
 
-TestWhateverHappens = Machine.TestCase
+TestWhateverHappens = pytest.mark.timeout(300)(Machine.TestCase)
 TestWhateverHappens.settings = settings(
     max_examples=20 if settings().max_examples <= USUAL else 300,
     stateful_step_count=30,

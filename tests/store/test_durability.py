@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from controller.core.problem import Unavailable
 from controller.store.doctor import integrity
 from controller.store.ledger_executions import checkpoints, checkpoints_of
+from controller.store.ledger_leases import take_lease
 from controller.store.records import Batch
 from controller.store.store import Store
 from controller.store.tables import Transaction
+from tests.postgres import Postgres
 from tests.sources import ROOT
 from tests.store.sample import batch, event, opened, outcomes
 
@@ -182,6 +185,32 @@ async def test_a_database_somebody_else_keeps_locked_is_unavailable(database: Pa
         other.execute("ROLLBACK")
         other.close()
         await store.append(batch("e", 0))
+
+
+def test_a_controller_that_hangs_keeps_no_locks(postgres: Postgres) -> None:
+    """Stopped in the middle of a transaction: the others wait a little, and it is told then."""
+    locked, go = threading.Event(), threading.Event()
+
+    def hang(tx: Transaction) -> None:
+        take_lease(tx, "source/s", "hung", now=0, until=1)
+        locked.set()
+        go.wait()
+        take_lease(tx, "source/s", "hung", now=2, until=3)
+
+    async def both(url: str) -> None:
+        async with opened(url) as hung, opened(url) as other:
+            lost = asyncio.ensure_future(hung.write(hang))
+            await asyncio.to_thread(locked.wait)
+            try:
+                assert await other.write(take_lease, "source/s", "other", now=0, until=9)
+            finally:
+                go.set()
+            with pytest.raises(Unavailable):
+                await lost
+            assert not await hung.write(take_lease, "source/s", "hung", now=2, until=3)
+
+    with postgres.migrated() as url:
+        asyncio.run(both(url))
 
 
 async def test_a_commit_is_on_the_disk_before_it_is_acknowledged(database: Path) -> None:
