@@ -3,6 +3,10 @@
 Wall time is an `int` of epoch milliseconds (the unit of the definitions and of every column); the
 monotonic clock is in seconds, as asyncio has it. Everything that waits asks a `Clock`, so that
 tests drive time instead of sleeping.
+
+What is recorded as due — a fire, a deadline, the end of a `sleep` — is wall time: `call_at`. How
+long something may take or is let alone — a grace, a timeout, a poll, a lease that is kept — is not:
+`call_later`, `sleep` and `monotonic` do not follow a wall clock that is set forward or back.
 """
 
 import asyncio
@@ -33,6 +37,9 @@ class Clock(Protocol):
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the loop once wall time reaches `when` (epoch milliseconds)."""
 
+    def call_later(self, milliseconds: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` on the loop after so long, wherever the wall clock is set meanwhile."""
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -56,6 +63,10 @@ class SystemClock:
         would make a long timer late: it looks at the wall clock again at least every minute.
         """
         return _WallTimer(self, when, callback)
+
+    def call_later(self, milliseconds: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` after so long."""
+        return asyncio.get_running_loop().call_later(milliseconds / 1000, callback)
 
 
 class _WallTimer:

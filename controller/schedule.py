@@ -147,12 +147,12 @@ class Scheduler:
         """Fire until stopped; an unavailable database is waited for."""
         while not self._stopping:
             self._woken.clear()
+            wait = 1_000
             try:
-                until = await self.turn()
+                wait = min(await self.turn() - self._clock.now(), LOOK_AGAIN)
             except Unavailable as error:
                 log.warning("database unavailable; trying again", error=str(error))
-                until = self._clock.now() + 1_000
-            timer = self._clock.call_at(until, self._woken.set)
+            timer = self._clock.call_later(max(wait, 0), self._woken.set)
             await self._woken.wait()
             timer.cancel()
 

@@ -87,7 +87,7 @@ class Tenure:
                 await self._try()
             except Unavailable as error:
                 log.warning("lease not renewed", lease=self.name, error=str(error))
-            timer = self._clock.call_at(self._clock.now() + self._heartbeat, self._woken.set)
+            timer = self._clock.call_later(self._heartbeat, self._woken.set)
             await self._woken.wait()
             timer.cancel()
         await self._store.write(_give_up, self.name, self._owner)

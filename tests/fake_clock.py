@@ -77,6 +77,10 @@ class FakeClock:
         """Call `callback` once wall time reaches `when` (epoch ms), or in the next advance."""
         return self._arm(when * 1000 - self._origin, callback, wall=True)
 
+    def call_later(self, milliseconds: float, callback: Callable[[], None]) -> FakeTimer:
+        """Call `callback` once so much time has passed; `jump` does not move it."""
+        return self._arm(self._elapsed + round(milliseconds * 1000), callback, wall=False)
+
     def _arm(self, due: int, callback: Callable[[], None], *, wall: bool) -> FakeTimer:
         timer = FakeTimer(due, callback, wall=wall)
         heapq.heappush(self._timers, (due, next(self._order), timer))

@@ -59,9 +59,10 @@ async def test_a_cancelled_timer_never_runs(clock: FakeClock) -> None:
 
 
 async def test_a_jump_moves_the_wall_and_not_the_sleeper(clock: FakeClock) -> None:
-    """Setting the wall clock forward makes wall timers due and leaves sleeps alone."""
+    """Setting the wall clock makes wall timers due, and leaves sleeps and delays alone."""
     seen: list[str] = []
     clock.call_at(START + 60_000, lambda: seen.append("wall"))
+    clock.call_later(60_000, lambda: seen.append("later"))
 
     async def sleeper() -> None:
         await clock.sleep(60)
@@ -74,8 +75,9 @@ async def test_a_jump_moves_the_wall_and_not_the_sleeper(clock: FakeClock) -> No
         await clock.advance(0)
         assert seen == ["wall"]
         assert clock.monotonic() == 0
+        clock.jump(-120_000)
         await clock.advance(60_000)
-        assert seen == ["wall", "slept"]
+        assert seen == ["wall", "later", "slept"]
 
 
 @pytest.mark.uvloop

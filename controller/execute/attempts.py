@@ -150,7 +150,7 @@ class Attempts:
             async with self._host.slots:
                 await self._host.held()
                 if limit is not None:
-                    timer = clock.call_at(clock.now() + limit, lambda: attempt.end("timeout"))
+                    timer = clock.call_later(limit, lambda: attempt.end("timeout"))
                 return await work
         except asyncio.CancelledError:
             if attempt.ending is None:

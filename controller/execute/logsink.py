@@ -82,7 +82,7 @@ class LogSink:
         if len(self._lines) >= BATCH:
             self.flush()
         elif self._timer is None:
-            self._timer = self._clock.call_at(self._clock.now() + LINGER, self.flush)
+            self._timer = self._clock.call_later(LINGER, self.flush)
 
     def flush(self) -> None:
         """Send what there is; the journal keeps the order, so what comes later is later."""

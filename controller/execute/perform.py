@@ -153,7 +153,7 @@ async def _within(timeout: int, call: Call, work: Coroutine[Any, Any, Result]) -
         if task is not None:
             task.cancel()
 
-    timer = call.clock.call_at(call.clock.now() + timeout, expire)
+    timer = call.clock.call_later(timeout, expire)
     try:
         return await work
     except asyncio.CancelledError:

@@ -170,8 +170,8 @@ class _Running:
             self._signal(signal.SIGKILL)
         else:
             self._ask()
-        due = self._clock.now() + self._spawn.grace
-        timer = self._clock.call_at(due, partial(self._signal, signal.SIGKILL))
+        kill = partial(self._signal, signal.SIGKILL)
+        timer = self._clock.call_later(self._spawn.grace, kill)
         while not self.ended.done():
             try:
                 await asyncio.shield(self.ended)

@@ -13,6 +13,7 @@ in the fold and are carried out by whoever claims the execution next.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -234,8 +235,7 @@ class Running:
             if error is None:
                 then()
             elif isinstance(error, Unavailable):
-                again = self._host.clock.now() + AGAIN_AFTER
-                self._host.clock.call_at(again, lambda: self._append(batch, then))
+                self._host.clock.call_later(AGAIN_AFTER, lambda: self._append(batch, then))
             else:
                 self._let_go(error)
 
@@ -359,8 +359,8 @@ class Running:
         if self.state.paused_at is not None or due > now + (AGAIN_AFTER if idle else PARK_AFTER):
             self._park()
         elif self._idle is None and not idle:
-            again = now + PARK_AFTER
-            self._idle = self._host.clock.call_at(again, lambda: self._consider_parking(idle=True))
+            look = partial(self._consider_parking, idle=True)
+            self._idle = self._host.clock.call_later(PARK_AFTER, look)
 
     def _dues(self) -> list[int]:
         return [step.due for step in self.state.active_steps() if step.due is not None]

@@ -160,7 +160,7 @@ class Worker:
                     self._unsure = True
                     await self.clock.sleep(1)
                     continue
-                timer = self.clock.call_at(self.clock.now() + POLL, self.wake)
+                timer = self.clock.call_later(POLL, self.wake)
                 await self._woken.wait()
                 timer.cancel()
         self._tasks = None
@@ -170,9 +170,9 @@ class Worker:
         self.stopping = True
         for running in list(self._running.values()):
             running.hold()
-        deadline = self.clock.now() + grace
+        deadline = self.clock.monotonic() + grace / 1000
         self._woken.set()
-        while self.busy and self.clock.now() < deadline:
+        while self.busy and self.clock.monotonic() < deadline:
             await self.clock.sleep(0.02)
         held = list(self._running.values())
         for running in held:

@@ -100,7 +100,7 @@ class Reconciler:
         self._elsewhere: Mapping[str, Signature] | None = None
         self._unsettled = False
         self._pruned: list[int] = []
-        self._whole_at = 0
+        self._whole_at = 0.0  # monotonic seconds
         self._woken = asyncio.Event()
         self._stopping = False
         self.first = asyncio.Event()
@@ -140,17 +140,17 @@ class Reconciler:
             self._woken.clear()
             wait = await self._turn() if self.keeps else LOOK_AGAIN
             self.first.set()
-            timer = self._clock.call_at(self._clock.now() + wait, self._woken.set)
+            timer = self._clock.call_later(wait, self._woken.set)
             await self._woken.wait()
             timer.cancel()
 
     async def _turn(self) -> int:
         """Look; milliseconds until the next look without a hint."""
         self._origin.attend(self._woken.set)
-        now = self._clock.now()
+        now = self._clock.monotonic()
         due = now >= self._whole_at
         if due:
-            self._whole_at = now + self._origin.interval(self._interval)
+            self._whole_at = now + self._origin.interval(self._interval) / 1000
         try:
             outcome = await self.reconcile(whole=due)
         except (Unavailable, Fenced) as error:

@@ -102,6 +102,8 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(
     text = "trap '' TERM; echo $$; while :; do sleep 0.01; done"
     running = await started(command.shell(text), command, clock)
     running.cancel()
+    await clock.advance(0)
+    clock.jump(-3_600_000)  # what somebody does to the wall clock changes nothing
     await clock.advance(command.grace - 1)
     assert is_alive(int(command.said[0]))
     await clock.advance(1)
