@@ -8,6 +8,7 @@ version, for itself and for whoever calls them (LANGUAGE, "Files").
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from controller.core.compile import check_action, check_triggers, compile_plan
 from controller.core.content import action_signature, face_of
@@ -300,10 +301,21 @@ class Examiner:
     def _examined(self, opened: OpenFile) -> ExaminedFile:
         return opened.examined(self._before.get(opened.found.path), self._moved)
 
+    def _without_given_up(self, file: ExaminedFile) -> ExaminedFile:
+        """A broken file keeps nothing that a good one defines by now."""
+        if file.status == "valid":
+            return file
+        kept = tuple(
+            each
+            for each in file.definitions
+            if not self._library.is_good((each["kind"], each["name"]))
+        )
+        return replace(file, definitions=kept)
+
     def _revision(self, removed: tuple[str, ...]) -> Revision:
         revision = Revision(removed=removed, before=self._before)
         for path, opened in self._open.items():
-            revision.files[path] = file = self._examined(opened)
+            revision.files[path] = file = self._without_given_up(self._examined(opened))
             self._library.put(file)
             names = {name for kind, name in opened.names() if kind == "workflow"}
             if file.status == "invalid":

@@ -111,8 +111,18 @@ class Library:
         return self._users.get(name, set())
 
     def definition(self, name: Name) -> tuple[str, Json] | None:
-        """The path and the definition in force of a name, or None."""
-        return next(iter(self.definers(name).items()), None)
+        """The path and the definition in force of a name, or None; a good file's comes first."""
+        found = self.definers(name)
+        good = (path for path in found if self._is_valid(path))
+        path = next(good, None) or next(iter(found), None)
+        return None if path is None else (path, found[path])
+
+    def is_good(self, name: Name) -> bool:
+        """Whether a file without a problem defines it."""
+        return any(map(self._is_valid, self.definers(name)))
+
+    def _is_valid(self, path: str) -> bool:
+        return self.files[path].status == "valid"
 
     def names_in(self, path: str) -> set[Name]:
         """What a file defines in force."""

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -57,7 +58,42 @@ class Repository:
         return self.git("rev-parse", "HEAD").strip()
 
 
-def run(*command: str, cwd: Path | None = None, **environment: str) -> str:
+class Line:
+    """A bare repository whose branch is written commit by commit, with one command for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bare = folder / "workflows.git"
+        self.commits: list[str] = []
+        self._count = 0
+        run("git", "init", "--quiet", "--bare", "--template=", "--initial-branch=main", self.bare)
+
+    @property
+    def url(self) -> str:
+        """As a source names it."""
+        return f"file://{self.bare}"
+
+    @property
+    def head(self) -> str:
+        """The branch's tip."""
+        return self.commits[-1]
+
+    def commit(self, files: Mapping[str, str], *, amend: bool = False) -> None:
+        """These are all the files from now on; `amend`: in place of the last commit."""
+        self._count += 1
+        before = self.commits[:-1] if amend else self.commits
+        lines = ["commit refs/heads/main", "mark :1"]
+        lines += [f"committer Ada <ada@example.org> {1_790_000_000 + 60 * self._count} +0000"]
+        lines += ["data 6", "Change", *(f"from {each}" for each in before[-1:]), "deleteall"]
+        for path, text in files.items():
+            lines += [f"M 100644 inline {path}", f"data {len(text.encode())}", text]
+        stream = "\n".join([*lines, "get-mark :1", ""])
+        made = run("git", "fast-import", "--quiet", "--force", cwd=self.bare, given=stream)
+        self.commits = [*before, made.strip()]
+
+
+def run(
+    *command: str | Path, cwd: Path | None = None, given: str | None = None, **environment: str
+) -> str:
     """Run a command with nobody's configuration; what it says on stdout."""
     clean = {
         "PATH": os.environ["PATH"],
@@ -68,10 +104,19 @@ def run(*command: str, cwd: Path | None = None, **environment: str) -> str:
         "GIT_AUTHOR_EMAIL": "ada@example.org",
         "GIT_COMMITTER_NAME": "Ada",
         "GIT_COMMITTER_EMAIL": "ada@example.org",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "core.fsync",
+        "GIT_CONFIG_VALUE_0": "none",
         "LC_ALL": "C",
     }
     done = subprocess.run(
-        command, cwd=cwd, env=clean | environment, capture_output=True, text=True, check=False
+        command,
+        cwd=cwd,
+        env=clean | environment,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout

@@ -28,7 +28,7 @@ from controller.source.snapshot import Found, Snapshot, Stat
 from controller.store import Store, ledger
 from controller.store.tables import Transaction
 from tests.fake_clock import FakeClock
-from tests.gitops.repository import Repository
+from tests.gitops.repository import Line
 from tests.service.place import ACTION, flow
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory(prefix="wl-")
-        self.repository = Repository(Path(self.folder.name))
+        self.repository = Line(Path(self.folder.name))
         self.clock = FakeClock()
         self.files: dict[str, str] = {}
         self.pushed: dict[str, str] = {}
@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """An empty repository, and a controller that looks at it."""
-        self.repository.commit("Nothing yet")
+        self.repository.commit({})
         self.do(self._open())
         self.look()
 
@@ -117,18 +117,7 @@ class Machine(RuleBasedStateMachine):
     @rule(force=st.booleans())
     def push(self, force: bool) -> None:  # ruff: ignore[boolean-type-hint-positional-argument]  # Hypothesis gives it
         """Commit what there is; by force: in place of the last commit."""
-        for path in PATHS:
-            target = self.repository.work / path
-            if path in self.files:
-                self.repository.write(path, self.files[path])
-            else:
-                target.unlink(missing_ok=True)
-        amend = (
-            ("--amend",)
-            if force and self.repository.git("rev-list", "HEAD").count("\n") > 1
-            else ()
-        )
-        self.repository.commit("Change", *amend)
+        self.repository.commit(self.files, amend=force and len(self.repository.commits) > 1)
         self.pushed = dict(self.files)
 
     @rule(
@@ -148,7 +137,7 @@ class Machine(RuleBasedStateMachine):
         """The controller looks, and the database is equal to the branch's tip."""
         assert self.reconciler is not None
         outcome = self.do(self.reconciler.reconcile(whole=whole))
-        assert outcome.source.revision == self.repository.head()
+        assert outcome.source.revision == self.repository.head
         self.compare()
 
     @rule()
@@ -274,7 +263,7 @@ def _broken(after: int, error: Exception) -> Callable[..., list[str]]:
 
 TestWhateverHappens = pytest.mark.timeout(300)(Machine.TestCase)
 TestWhateverHappens.settings = settings(
-    max_examples=20 if settings().max_examples <= USUAL else 300,
+    max_examples=10 if settings().max_examples <= USUAL else 300,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -106,6 +106,38 @@ async def test_two_files_with_one_name_are_both_invalid(tmp_path: Path, clock: F
         assert (await place.app.service.get_workflow("a")).description == "two"
 
 
+async def test_what_a_broken_file_gave_up_belongs_to_whoever_defines_it(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """A good definition comes before one that a broken file only keeps, now and from then on."""
+
+    def both(text: str) -> str:
+        action = ACTION.format(name="greet", text=text)
+        return f"{action}---\n{FLOW.format(name='w', text=text, action='set')}"
+
+    async with opened(tmp_path, clock) as place:
+        place.write("a.yaml", both("one"))
+        place.write("b.yaml", FLOW.format(name="caller", text="one", action="greet"))
+        place.write("c.yaml", FLOW.format(name="c", text="one", action="set"))
+        await place.reconcile()
+        place.write("a.yaml", FLOW.format(name="c", text="defined already", action="set"))
+        place.write("e.yaml", both("two"))
+        outcome = await place.reconcile()
+        assert outcome.invalid == ("a.yaml", "c.yaml")
+        assert outcome.drift.of(Fate.UPDATED) == ["caller", "w"]
+        digest = (await place.app.service.get_workflow("caller")).digest
+        assert (await place.reconcile()).drift.of(Fate.UNCHANGED) == ["caller", "w"]
+        place.write("a.yaml", FLOW.format(name="c", text="again", action="set"))
+        place.write("e.yaml", "steps: [")
+        assert (await place.reconcile()).drift.of(Fate.INVALID) == ["c", "w"]
+        assert (await place.app.service.get_workflow("caller")).digest == digest
+        (place.root / "a.yaml").unlink()
+        (place.root / "e.yaml").unlink()
+        outcome = await place.reconcile()
+        assert outcome.drift.of(Fate.PRUNED) == ["w"]
+        assert outcome.invalid == ("b.yaml",)
+
+
 async def test_what_others_own_is_left_alone(tmp_path: Path, clock: FakeClock) -> None:
     """A source does not take an API workflow; the API does not change a source's."""
     async with opened(tmp_path, clock) as place:
