@@ -9,10 +9,10 @@ LOCKED := $(PIP) install --require-hashes --only-binary :all: --progress-bar off
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt thorough bench lock clean
+.PHONY: help run test check fmt thorough bench bench-peers lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
 run: $(VENV)/.run ## Set up what is missing, then start the controller on ./definitions (ARGS="...")
 	@exec $(BIN)/windlass run $(ARGS)
@@ -38,18 +38,28 @@ thorough: $(VENV)/.dev ## All tests, the slow ones and many more examples includ
 bench: $(VENV)/.dev ## Measure, beside the machine's own limits (ARGS="t1 t2" for some)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+bench-peers: $(VENV)/.dev ## Measure beside DBOS, Prefect and Dagu (ARGS="dbos t1 t2" for some)
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
 lock: $(VENV)/.python ## Write requirements/*.lock from pyproject.toml (ARGS=--upgrade moves the pins)
 	@away=$$(mktemp -d) && trap 'rm -rf "$$away"' EXIT && \
 	$(BIN)/python -m venv "$$away" && \
 	"$$away/bin/python" -m pip --disable-pip-version-check -qq install uv && \
 	lock() { "$$away/bin/uv" pip compile --quiet --generate-hashes --universal \
-		--python-version 3.11 --no-header --no-annotate $(ARGS) \
-		pyproject.toml requirements/build.in "$$@"; } && \
-	lock -o requirements/run.lock && \
-	lock --extra dev --extra postgres -c requirements/run.lock -o requirements/dev.lock
+		--python-version 3.11 --no-header --no-annotate $(ARGS) "$$@"; } && \
+	ours="pyproject.toml requirements/build.in" && \
+	lock $$ours -o requirements/run.lock && \
+	lock $$ours --extra dev --extra postgres -c requirements/run.lock -o requirements/dev.lock && \
+	for peer in requirements/peers/*.in; do \
+		lock "$$peer" -o "$${peer%.in}.lock" || exit 1; \
+	done && \
+	if command -v npm >/dev/null; then \
+		npm install --prefix requirements/peers/dagu --package-lock-only --no-audit --no-fund \
+			--omit-lockfile-registry-resolved --silent; \
+	else echo "npm is not installed: requirements/peers/dagu stays as it is" >&2; fi
 
 clean: ## Remove .venv, caches and builds; never the controller's state
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf $(VENV) .bench-* .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up. A stamp is newer than what it was made from, so a second run starts at once; each

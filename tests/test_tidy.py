@@ -27,7 +27,12 @@ BANNED = {"job", "task", "dag", "manager", "util", "utils", "helper", "helpers",
 NAMED: dict[str, str] = {}
 """`path::name` → why a banned word is right there, such as a name that asyncio gives."""
 
-POLLING = {"tests/eventually.py", "tests/bench/t8_start.py"}
+POLLING = {
+    "tests/eventually.py",
+    "tests/bench/t8_start.py",
+    "tests/bench/peers/dbos_program.py",
+    "tests/bench/peers/prefect_program.py",
+}
 """Where a test may wait on real time."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -16,7 +16,8 @@ from tests.bench.table import Row, render
 HERE = Path(__file__).resolve().parent
 
 
-def _own_rows(limits: machine.Limits) -> list[Row]:
+def own_rows(limits: machine.Limits) -> list[Row]:
+    """What the machine can do, as rows."""
     return [
         Row("fdatasync of 4 KiB in place", "/s", limits.syncs, "more"),
         Row("SQLite commits of one row (WAL, FULL)", "/s", limits.commits, "more"),
@@ -39,7 +40,7 @@ def main(names: list[str]) -> None:
     # the disk of the project's folder counts: /tmp may be memory
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
         limits = machine.measure(Path(folder))
-        print(render(_own_rows(limits)), flush=True)
+        print(render(own_rows(limits)), flush=True)
         for stem in _chosen(names):
             place = Path(folder) / stem
             place.mkdir()

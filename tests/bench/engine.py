@@ -46,8 +46,7 @@ class Bench:
         """Seconds from the first claim to the last end of `count` executions created before."""
         self._left = count
         self._done.clear()
-        for _ in range(count):
-            await self.app.service.execute_workflow(workflow, inputs)
+        await self._create(workflow, [inputs] * count)
         worker: Worker = self.app.worker()
         async with asyncio.TaskGroup() as tasks:
             begin = time.perf_counter()
@@ -56,6 +55,26 @@ class Bench:
             seconds = time.perf_counter() - begin
             await worker.stop(1_000)
         return seconds
+
+    async def create_and_execute(self, workflow: str, count: int, creators: int) -> float:
+        """Seconds from the first creation to the last end, by so many callers at once."""
+        self._left = count
+        self._done.clear()
+        worker: Worker = self.app.worker()
+        self.app.on_ring(worker.wake)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run())
+            begin = time.perf_counter()
+            for _ in range(creators):
+                tasks.create_task(self._create(workflow, [{}] * (count // creators)))
+            await self._done.wait()
+            seconds = time.perf_counter() - begin
+            await worker.stop(1_000)
+        return seconds
+
+    async def _create(self, workflow: str, inputs: list[dict[str, Any]]) -> None:
+        for each in inputs:
+            await self.app.service.execute_workflow(workflow, each)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.bench.engine import row
@@ -42,6 +42,15 @@ def _processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def idle(pids: Sequence[int]) -> tuple[float, float]:
+    """Megabytes and percent of one core of some processes while nothing happens."""
+    time.sleep(2)  # until what starting left behind is done
+    before = sum(map(_processor, pids))
+    time.sleep(IDLE_SECONDS)
+    busy = (sum(map(_processor, pids)) - before) / IDLE_SECONDS * 100
+    return sum(map(_memory, pids)), busy
+
+
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     """A daemon of its own, as a user starts it."""
     (folder / "definitions").mkdir()
@@ -54,11 +63,7 @@ def rows(limits: Limits, folder: Path) -> Iterable[Row]:
         with daemon:
             ready.append(time.perf_counter() - begin)
             if number == ROUNDS - 1:
-                time.sleep(2)  # until what starting left behind is done
-                before = _processor(daemon.process.pid)
-                time.sleep(IDLE_SECONDS)
-                busy = (_processor(daemon.process.pid) - before) / IDLE_SECONDS * 100
-                memory = _memory(daemon.process.pid)
+                memory, busy = idle([daemon.process.pid])
             daemon.stop()
     yield row("T8 start to ready", "s", ready[1:], target=0.8)
     yield row("T8 idle memory", "MB", [memory], target=100)

@@ -10,7 +10,8 @@ class Row:
     """One figure.
 
     `limit` is the machine's own, in the same unit and from the same run, where there is one.
-    `better` says which way is good: `less` for times, `more` for rates.
+    `better` says which way is good: `less` for times, `more` for rates. `ours` is what we measured
+    of the same work, where the figure is another system's.
     """
 
     what: str
@@ -20,6 +21,7 @@ class Row:
     target: float | None = None
     limit: float | None = None
     spread: tuple[float, float] | None = None
+    ours: float | None = None
 
     @property
     def met(self) -> bool | None:
@@ -35,7 +37,7 @@ HEAD = ("", "measured", "spread", "target", "limit", "ratio", "")
 
 
 def render(rows: Iterable[Row]) -> str:
-    """The rows as aligned text; `ratio` is measured ÷ limit."""
+    """The rows as aligned text; `ratio` is measured ÷ limit, or ours ÷ measured."""
     cells = [HEAD, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
     return "\n".join(
@@ -56,9 +58,17 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if low is None or high is None else f"{number(low)}..{number(high)}",
         "" if row.target is None else f"{sign} {number(row.target)}",
         "" if row.limit is None else number(row.limit),
-        "" if not row.limit else f"{row.measured / row.limit:.2f}",
+        _ratio(row),
         {None: "", True: "met", False: "SHORT"}[row.met],
     )
+
+
+def _ratio(row: Row) -> str:
+    if row.limit:
+        return f"{row.measured / row.limit:.2f}"
+    if row.ours is not None and row.measured:
+        return number(row.ours / row.measured)
+    return ""
 
 
 def number(value: float) -> str:
