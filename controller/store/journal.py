@@ -21,6 +21,9 @@ When something fails
   reading; appending it again is `Fenced` if it was.
 
 A caller that stops waiting does not take its item back.
+
+A journal begins to write when it is told to `start` its thread, which calls `serve` until that says
+that nothing comes any more; whoever starts no thread calls `serve` by itself, when it pleases.
 """
 
 import asyncio
@@ -89,7 +92,11 @@ class Journal:
         self._connection: Connection | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Write from now on, on a thread."""
+        self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
 
     @property
@@ -120,20 +127,25 @@ class Journal:
         if not self._closed:
             self._closed = True
             self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
 
     # ------------------------------------------------------------------------ the writer's thread
 
-    def _serve(self) -> None:
-        going = True
-        while going:
-            items, going = self._take()
-            if items:
-                self._write(items)
-                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                    self._loop.call_soon_threadsafe(_resolve, items)
+    def _write_all(self) -> None:
+        while self.serve():
+            pass
         if self._connection is not None:
             self._connection.close()
+
+    def serve(self) -> bool:
+        """Wait for a group, write it, and tell who waits for it; False: nothing comes any more."""
+        items, going = self._take()
+        if items:
+            self._write(items)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(_resolve, items)
+        return going
 
     def _take(self) -> tuple[list[_Item[Any]], bool]:
         """Wait for an item, then take what else is there; False: nothing comes after these."""

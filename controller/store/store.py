@@ -90,6 +90,7 @@ class Store:
         try:
             await loop.run_in_executor(pool, partial(prepare, engines, parsed, create=create))
             journal = Journal(engines.writer, place(parsed), monotonic)
+            journal.start()
             try:
                 yield cls(parsed, engines, journal, pool)
             finally:
