@@ -83,8 +83,8 @@ class Attempts:
         else:
             if isinstance(result, Coroutine):
                 attempt = Attempt(call)
-                self._now[step.key, step.attempt] = attempt
                 attempt.task = host.start(self._await(attempt, result, plan.timeout))
+                self._now[step.key, step.attempt] = attempt
             else:
                 self.succeeded(step.key, step.attempt, result)
 

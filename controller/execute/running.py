@@ -125,6 +125,11 @@ class Running:
         """Something of it is being performed; what only waits takes no place among the many."""
         return bool(self._attempts or self._todo)
 
+    @property
+    def unsettled(self) -> bool:
+        """Something of it is being performed, or recorded; what follows is performed then."""
+        return self.busy or self._flight is not None
+
     def start(self, signals: Iterable[SignalRecord]) -> None:
         """Go on from the state: people's wishes first, then what is outstanding."""
         unfinished = outstanding(self.state)
@@ -172,6 +177,7 @@ class Running:
 
     def interrupt(self) -> None:
         """The grace is over: end what runs, and leave it outstanding."""
+        self._todo.clear()
         self._attempts.interrupt()
 
     def lost(self) -> None:
@@ -181,7 +187,7 @@ class Running:
     async def release(self) -> None:
         """Give it up: whoever claims it next goes on."""
         self._cancel_timers()
-        if not self._gone:
+        if not (self._gone or self._ended):
             self._gone = True
             await self._host.store.append(self._parting(None))
 
@@ -229,9 +235,9 @@ class Running:
         """Append a batch; while the database cannot be written, again and again."""
 
         def done(future: asyncio.Future[None]) -> None:
+            error = None if future.cancelled() else future.exception()
             if future.cancelled() or self._gone:
                 return
-            error = future.exception()
             if error is None:
                 then()
             elif isinstance(error, Unavailable):
@@ -280,8 +286,7 @@ class Running:
     def _to_parent(self) -> tuple[SignalRecord, ...]:
         state = self.state
         error = state.error if state.status is Status.FAILED else None
-        now = self._host.clock.now()
-        signal = to_parent(self.record, state.status, state.outputs, error, now)
+        signal = to_parent(self.record, state.status, state.outputs, error, self._host.clock.now())
         return (signal,) if signal is not None else ()
 
     def _row_status(self) -> str:
@@ -342,7 +347,7 @@ class Running:
 
         self._timers[key] = self._host.clock.call_at(command.due, due)
 
-    def _finish(self, _command: Finish) -> None:
+    def _finish(self, _command: Finish | None = None) -> None:
         self._gone = True
         self._cancel_timers()
         self._host.left(self.record.id)
@@ -370,13 +375,8 @@ class Running:
         paused = self.state.paused_at is not None
         wake_at = NEVER if paused else min([self.state.deadline, *self._dues()])
         self._cancel_timers()
-        batch = self._flight = self._parting(wake_at)
-
-        def parked() -> None:
-            self._gone = True
-            self._host.left(self.record.id)
-
-        self._append(batch, parked)
+        self._flight = self._parting(wake_at)
+        self._append(self._flight, self._finish)
 
     def _parting(self, wake_at: int | None) -> Batch:
         """The row's change when nobody has it in memory."""

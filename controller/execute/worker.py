@@ -100,6 +100,9 @@ class Worker:
         self._held_until = 0.0
         self._renewed = asyncio.Event()
         self._unsure = False
+        self._still = asyncio.Event()  # no turn is in progress
+        self._still.set()
+        self._released = asyncio.Event()
 
     @property
     def in_memory(self) -> int:
@@ -149,30 +152,45 @@ class Worker:
 
     async def run(self) -> None:
         """Execute until `stop`; an unavailable database is waited for."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            while not self.stopping:
-                self._woken.clear()
-                try:
-                    await self._turn()
-                except Unavailable as error:
-                    log.warning("database unavailable; trying again", error=str(error))
-                    self._unsure = True
-                    await self.clock.sleep(1)
-                    continue
-                timer = self.clock.call_later(POLL, self.wake)
-                await self._woken.wait()
-                timer.cancel()
-        self._tasks = None
+        self._still.clear()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                await self._turns()
+                self._still.set()
+                await self._released.wait()  # what was decided before is still begun in the grace
+        finally:
+            self._tasks = None
+            self._still.set()
+
+    async def _turns(self) -> None:
+        while not self.stopping:
+            self._woken.clear()
+            try:
+                await self._turn()
+            except Unavailable as error:
+                log.warning("database unavailable; trying again", error=str(error))
+                self._unsure = True
+                await self.clock.sleep(1)
+                continue
+            timer = self.clock.call_later(POLL, self.wake)
+            await self._woken.wait()
+            timer.cancel()
 
     async def stop(self, grace: int) -> None:
-        """Start nothing new, give what runs `grace` milliseconds, and release everything."""
+        """Start nothing new, give what runs `grace` milliseconds, and release everything.
+
+        What runs is also what is recorded as started, though its commit has not returned yet.
+        """
         self.stopping = True
-        for running in list(self._running.values()):
-            running.hold()
         deadline = self.clock.monotonic() + grace / 1000
         self._woken.set()
-        while self.busy and self.clock.monotonic() < deadline:
+        await self._still.wait()
+        for running in list(self._running.values()):
+            running.hold()
+        while any(each.unsettled for each in self._running.values()):
+            if self.clock.monotonic() >= deadline:
+                break
             await self.clock.sleep(0.02)
         held = list(self._running.values())
         for running in held:
@@ -181,7 +199,9 @@ class Worker:
             await self.clock.sleep(0.02)
         self.logs.flush()
         for running in held:
-            await running.release()
+            with suppress(Fenced, Unavailable):  # then it is free when the lease runs out
+                await running.release()
+        self._released.set()
 
     async def _turn(self) -> None:
         """Renew, claim, and take signals, once."""

@@ -20,6 +20,8 @@ def configure_logs(
     """Say how to log; `auto` is the console's form on a terminal, JSON lines otherwise."""
     out = stream if stream is not None else sys.stderr
     console = form == "console" or (form == "auto" and out.isatty())
+    # the driver tells its caller of errors; what it mutters besides would be no line of this log
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     render: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if console:
         render = structlog.dev.ConsoleRenderer(colors=out.isatty())

@@ -54,6 +54,7 @@ def apply_revision(tx: Transaction, application: Application) -> list[str]:
     ledger.archive(tx, application.pruned, now)
     ledger.put_files(tx, source.id, application.files, application.removed)
     ledger.put_source(tx, source)
+    ledger.announce(tx)  # other controllers fire its schedules too
     return ledger.add_revision(tx, application.history) if application.history else []
 
 

@@ -56,12 +56,20 @@ class Daemon:
 
     def start(self) -> Self:
         """Start it, and wait until it says that it is ready."""
+        self.begin()
+        return self.await_ready()
+
+    def begin(self) -> None:
+        """Start it."""
         command = [sys.executable, "-m", "controller", "run"]
         command += ["--http-address", f"127.0.0.1:{self.port}", *self._flags]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # our own program
                 command, cwd=self.cwd, env=self._environment, stdout=log, stderr=log
             )
+
+    def await_ready(self) -> Self:
+        """Wait until it says that it is ready."""
         try:
             wait_until(self._is_ready, "the daemon is ready", within=PATIENCE)
         except AssertionError as error:
@@ -89,6 +97,15 @@ class Daemon:
             body: bytes = answer.read()
             return body
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def measures(self, name: str, value: float) -> bool:
+        """Whether this is the value of one of its metrics now."""
+        return f"windlass_{name} {float(value)}" in self.get("/metrics").decode().splitlines()
+
     def kill(self) -> None:
         """`kill -9`."""
         self.process.send_signal(signal.SIGKILL)
@@ -102,9 +119,13 @@ class Daemon:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, *_error: object) -> None:
-        if self._process is not None and self._process.poll() is None:
+    def end(self) -> None:
+        """`kill` it if it has not ended."""
+        if self.runs:
             self.kill()
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
 
 
 def events(log: Path) -> list[dict[str, Any]]:

@@ -1,122 +1,70 @@
-"""`kill -9`, for real: fifty executions of twenty steps, and the daemon killed among them."""
+"""`kill -9` at random times, for real, on each backend: twenty steps in a row, many at once."""
 
-import asyncio
 import json
 import random
-import sqlite3
-from collections import Counter
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from controller.app import open_app
-from controller.settings import Settings
+from tests.crash.conftest import Survived
 from tests.crash.daemon import Daemon, windlass
+from tests.crash.proof import Proof, Work
 from tests.eventually import wait_until
 
-EXECUTIONS = 50
-STEPS = 20
-KILLS = 4
+THOROUGH = [pytest.mark.thorough, pytest.mark.timeout(1200)]
 
-ONCE = {4, 9, 14}
-"""Steps that are `idempotent: false`."""
-
-SHELL = {2, 7, 12, 17} | ONCE
-"""Steps that leave a trace outside."""
-
-
-def definition() -> str:
-    """Twenty steps in a row; those in `SHELL` append who they are to a file."""
-    lines = [
-        "name: twenty",
-        "inputs:",
-        "  - {name: trace, type: string, required: true}",
-        "steps:",
-    ]
-    for number in range(STEPS):
-        lines += [f"  - id: s{number}", "    type: action"]
-        if number in SHELL:
-            lines += [
-                "    action: shell",
-                "    inputs:",
-                f'      command: echo "${{execution.id}} s{number}" >> "${{trace}}"; sleep 0.02',
-            ]
-        else:
-            lines += ["    action: set", f"    inputs: {{v{number}: {number}}}"]
-        if number in ONCE:
-            lines += ["    idempotent: false", "    on_error: continue"]
-    return "\n".join(lines) + "\n"
+KILLS = [
+    pytest.param("sqlite", 4, 50, id="sqlite"),
+    pytest.param("postgresql", 3, 30, id="postgresql"),
+    pytest.param("sqlite", 100, 50, id="sqlite-many", marks=THOROUGH),
+    pytest.param("postgresql", 50, 50, id="postgresql-many", marks=THOROUGH),
+]
+"""Backend, how many kills, how many executions at once."""
 
 
-async def create(folder: Path) -> None:
-    """Ask for the executions, as a command would."""
-    async with open_app(Settings(state_dir=folder / ".windlass")) as app:
-        inputs = {"trace": str(folder / "trace")}
-        for _ in range(EXECUTIONS):
-            await app.service.execute_workflow("twenty", inputs)
-
-
-def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    """What the database says."""
-    with sqlite3.connect(folder / ".windlass" / "windlass.db") as database:
-        found = database.execute(query).fetchall()
-    database.close()
-    return found
-
-
-def completed(folder: Path) -> set[tuple[str, str]]:
-    """(execution, step) of every step that was recorded as completed."""
-    query = "SELECT execution_id, step_id FROM execution_checkpoints WHERE type = 'completed'"
-    return {(row[0], row[1]) for row in rows(folder, query)}
-
-
-def traces(folder: Path) -> list[tuple[str, str]]:
-    """(execution, step) of every time a step did something, in order."""
-    trace = folder / "trace"
-    if not trace.exists():
-        return []
-    words = [line.split() for line in trace.read_text().splitlines()]
-    return [(each[0], each[1]) for each in words]
-
-
-def ended(folder: Path) -> bool:
-    """Every execution has ended."""
-    query = "SELECT count(*) FROM workflow_executions WHERE status IN ('completed', 'failed')"
-    return int(rows(folder, query)[0][0]) == EXECUTIONS
+@pytest.fixture
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Proof, Daemon]]:
+    """What is to be proved, and the daemon to kill."""
+    extra = {"WINDLASS_CHECKPOINT_INTERVAL": "1000"}
+    if request.param == "sqlite":
+        yield Proof(tmp_path, Work()), Daemon(tmp_path, extra=extra)
+        return
+    with request.getfixturevalue("postgres").migrated() as url:
+        extra["WINDLASS_DATABASE_URL"] = url
+        yield Proof(tmp_path, Work(), url), Daemon(tmp_path, extra=extra)
 
 
 @pytest.mark.timeout(120)
-def test_a_killed_daemon_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    """All executions complete after `kill -9`; no completed step runs again; none of ONCE twice."""
-    definitions = tmp_path / "definitions"
-    definitions.mkdir()
-    (definitions / "twenty.yaml").write_text(definition())
+@pytest.mark.parametrize(("place", "kills", "executions"), KILLS, indirect=["place"])
+def test_a_killed_daemon_loses_nothing_and_repeats_nothing(
+    place: tuple[Proof, Daemon], kills: int, executions: int, survived: Survived
+) -> None:
+    """All complete, on the version they began with; a completed step, or one of ONCE, never twice.
+
+    It is killed amid the work, and every other time before it is ready again; meanwhile another
+    version is committed.
+    """
+    proof, daemon = place
     dice = random.Random(20261123)
-    daemon = Daemon(tmp_path)
-    known: list[tuple[set[tuple[str, str]], int]] = []
     with daemon:
-        asyncio.run(create(tmp_path))
-        for kill in range(KILLS):
-            aim = EXECUTIONS * len(SHELL) * (kill + dice.random()) / (KILLS + 1)
-            wait_until(lambda aim=aim: len(traces(tmp_path)) >= aim, "some steps", within=30)  # type: ignore[misc]  # mypy cannot infer the default
+        wait_until(lambda: proof.knows("work"), "the workflow")
+        for kill in range(kills):
+            if proof.unfinished() < executions / 2:
+                proof.create(executions - proof.unfinished())
+            threading.Event().wait(dice.uniform(0, 1))
             daemon.kill()
-            known.append((completed(tmp_path), len(traces(tmp_path))))
-            daemon.start()
-        wait_until(lambda: ended(tmp_path), "all executions to end", within=60)
+            proof.remember("kill -9")
+            proof.revise(f"version {kill}")
+            daemon.begin()
+            if kill % 2 == 0:
+                daemon.await_ready()
+        daemon.await_ready()
+        wait_until(proof.all_ended, "all executions to end", within=60)
         assert daemon.stop() == 0
-    done = traces(tmp_path)
-    statuses = Counter(row[0] for row in rows(tmp_path, "SELECT status FROM workflow_executions"))
-    assert dict(statuses) == {"completed": EXECUTIONS}
-    for completed_then, length in known:
-        again = [each for each in done[length:] if each in completed_then]
-        assert not again, f"completed steps ran again: {again[:5]}"
-    counts = Counter(done)
-    twice = [each for each, count in counts.items() if count > 1 and int(each[1][1:]) in ONCE]
-    assert not twice, f"steps that must not be repeated were: {twice[:5]}"
-    must = {f"s{number}" for number in SHELL - ONCE}
-    executions = {row[0] for row in rows(tmp_path, "SELECT id FROM workflow_executions")}
-    assert {(one, step) for one in executions for step in must} <= set(done)
+    proof.check()
+    survived(proof)
 
 
 STOP = """name: stop
@@ -163,13 +111,8 @@ def test_a_graceful_stop_loses_nothing(tmp_path: Path) -> None:
         assert sorted(words) == ["done", "quick", "slow"], "nothing new starts while stopping"
         (tmp_path / "trace.second").touch()
         daemon.start()
-        wait_until(
-            lambda: (
-                rows(tmp_path, "SELECT count(*) FROM workflow_executions WHERE status='completed'")
-                == [(2,)]
-            ),
-            "both complete",
-            within=15,
-        )
-        daemon.stop()
+        wait_until(lambda: "once" in trace.read_text(), "both go on", within=15)
+        assert daemon.stop() == 0
+    done = json.loads(windlass("workflows:history", "-f", "json", cwd=tmp_path).stdout)
+    assert [each["status"] for each in done["executions"]] == ["completed", "completed"]
     assert sorted(trace.read_text().split()) == ["done", "once", "quick", "slow", "slow"]

@@ -1,0 +1,49 @@
+"""A worker that is told to stop, at the worst moment."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+from controller.store.tables import Transaction
+from tests.eventually import eventually
+from tests.service.test_executions import opened, statuses, step
+
+
+async def test_what_is_recorded_as_started_is_begun_before_a_stop(tmp_path: Path) -> None:
+    """A step that started in a commit still on its way is performed in the grace, not given up.
+
+    It is `idempotent: false`: given up, it would fail as interrupted without ever having run.
+    """
+    busy, go = threading.Event(), threading.Event()
+    trace = tmp_path / "trace"
+    wait = f"until test -e {trace}.go; do sleep 0.01; done"
+
+    def hang(_tx: Transaction) -> None:
+        busy.set()
+        go.wait()
+
+    async with opened(tmp_path) as app, asyncio.TaskGroup() as tasks:
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [
+                step("a", "shell", inputs={"command": f"echo a >> {trace}; {wait}"}),
+                step("b", "shell", idempotent=False, inputs={"command": f"echo b >> {trace}"}),
+                step("c", "set"),
+            ],
+        })
+        worker = app.worker()
+        tasks.create_task(worker.run())
+        record = await app.service.execute_workflow("w")
+        worker.wake()
+        await eventually(trace.exists, "it is in progress")
+        hanging = tasks.create_task(app.store.write(hang))
+        await asyncio.to_thread(busy.wait)
+        (tmp_path / "trace.go").touch()
+        await eventually(lambda: worker.busy == 0, "it has ended, and that is not recorded yet")
+        stopping = tasks.create_task(worker.stop(5_000))
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(hanging, stopping)
+        view = await app.attend(record.id)
+        assert statuses(view) == {"a": "completed", "b": "completed", "c": "completed"}
+        assert trace.read_text().split() == ["a", "b"]
