@@ -249,7 +249,7 @@ def _sources(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where values come from, each with its values; the later one wins."""
     yield "the service manager", _by_the_system(environment)
-    path = config or (Path(FILE) if Path(FILE).is_file() else None)
+    path = config or (Path(FILE) if Path(FILE).exists() else None)
     if path is not None:
         yield str(path), _file_values(path)
     for name in Settings.model_fields:
@@ -259,6 +259,22 @@ def _sources(
     for name, value in flags.items():
         if value is not None:
             yield f"--{name.replace('_', '-')}", {name: value}
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables with our prefix that are no setting → what to do; they are ignored.
+
+    They are no error: a cluster sets some for a service called windlass, and steps are given some.
+    """
+    import difflib  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    found = {}
+    for name in os.environ if environ is None else environ:
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            found[name] = f"did you mean {close[0]}?" if close else "docs/settings.md lists them"
+    return found
 
 
 def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -11,7 +11,7 @@ def github(diagnostics: Iterable[Diagnostic], prefix: str = "") -> Iterator[str]
     """Workflow commands, a line each: docs.github.com, "Workflow commands for GitHub Actions"."""
     for each in diagnostics:
         place = {
-            "file": _path(each, prefix),
+            "file": with_prefix(each, prefix),
             "line": str(each.line),
             "col": str(each.column),
             "title": each.code,
@@ -29,19 +29,25 @@ def gitlab(diagnostics: Iterable[Diagnostic], prefix: str = "") -> list[dict[str
             "check_name": each.code,
             "fingerprint": _fingerprint(each, prefix),
             "severity": "major" if each.severity == "error" else "minor",
-            "location": {"path": _path(each, prefix), "lines": {"begin": each.line}},
+            "location": {"path": with_prefix(each, prefix), "lines": {"begin": each.line}},
         }
         for each in diagnostics
     ]
 
 
-def _path(diagnostic: Diagnostic, prefix: str) -> str:
+def with_prefix(diagnostic: Diagnostic, prefix: str) -> str:
+    """The file's path where one stands, or from the repository's root."""
     return f"{prefix.strip('/')}/{diagnostic.path}".lstrip("/") if prefix else diagnostic.path
 
 
 def _fingerprint(diagnostic: Diagnostic, prefix: str) -> str:
     """The same problem has the same one, also when lines above it come and go."""
-    said = (_path(diagnostic, prefix), diagnostic.code, diagnostic.message, diagnostic.excerpt)
+    said = (
+        with_prefix(diagnostic, prefix),
+        diagnostic.code,
+        diagnostic.message,
+        diagnostic.excerpt,
+    )
     return hashlib.sha256("\0".join(said).encode(errors="replace")).hexdigest()
 
 

@@ -52,6 +52,7 @@ def doctor(form: str, **flags: str | Path | None) -> int:
 
 async def _examine(flags: dict[str, str | Path | None]) -> list[Check]:
     from controller.core.problem import Refused  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.settings import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
 
     found = [*_machine()]
     try:
@@ -59,6 +60,10 @@ async def _examine(flags: dict[str, str | Path | None]) -> list[Check]:
     except Refused as error:
         return [*found, Check("settings", "failed", str(error))]
     found.append(Check("settings", "ok", f"source {settings.source}, {settings.http_address}"))
+    found += (
+        Check("settings", "warning", f"{name} is no setting and is ignored; {hint}")
+        for name, hint in unknown_variables().items()
+    )
     found += _places(settings)
     return found + await _inside(settings)
 

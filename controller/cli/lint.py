@@ -1,12 +1,13 @@
 """`lint`: what a commit hook and a pipeline run; it needs no database and no controller."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from controller.cli.annotations import github, gitlab
+from controller.cli.annotations import github, gitlab, with_prefix
 from controller.cli.ending import DONE, FAILED
 from controller.cli.output import print_json
 from controller.cli.session import note
@@ -73,4 +74,4 @@ def _print(found: Sequence["Diagnostic"], directory: Path, form: str) -> None:
             print_json(gitlab(found, prefix))
         case _:
             for each in found:
-                note(each.render())
+                note(replace(each, path=with_prefix(each, prefix)).render())

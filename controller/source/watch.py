@@ -13,6 +13,7 @@ an event of the root. Where there are no events — inotify's limits, file syste
 """
 
 import asyncio
+import errno
 import logging
 import os
 from collections import deque
@@ -153,7 +154,7 @@ class Watch:
                 "no file events; looking from time to time instead",
                 root=str(self._root),
                 error=error.strerror or str(error),
-                hint="fs.inotify.max_user_watches and max_user_instances may be too low",
+                hint=_hint(error),
             )
             return
         self._observer = observer
@@ -258,6 +259,12 @@ class _Overflow(logging.Handler):
         """Told once for each time."""
         if "overflow" in record.getMessage():
             self._told()
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EMFILE}:
+        return "fs.inotify.max_user_watches and max_user_instances may be too low"
+    return "there are events once it is there when the controller starts"
 
 
 def is_remote(root: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:

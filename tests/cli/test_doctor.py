@@ -1,5 +1,7 @@
 """`doctor` goes on where other commands stop, and says what is wrong."""
 
+import pytest
+
 from tests.cli.place import Place
 
 
@@ -31,6 +33,30 @@ def test_wrong_settings_are_a_finding(here: Place) -> None:
     found = _results(here, 1, "--config", "nowhere.yaml")
     assert found["settings"] == "failed"
     assert found["python"] == "ok"
+
+
+def test_a_variable_that_is_no_setting_is_told(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ignored, which is a warning: with the setting that was meant, where one is close."""
+    here.write("definitions/.keep", "")
+    monkeypatch.setenv("WINDLASS_STATEDIR", "elsewhere")
+    monkeypatch.setenv("WINDLASS_PORT_80_TCP", "tcp://")  # as a cluster sets it
+    said = here("doctor", "--format", "json")
+    told = [each["detail"] for each in said.data if each["result"] == "warning"]
+    assert said.status == 0
+    assert any(
+        "STATEDIR is no setting" in each and "mean WINDLASS_STATE_DIR?" in each for each in told
+    )
+    assert any("PORT_80_TCP is no setting" in each and "settings.md" in each for each in told)
+
+
+def test_a_settings_file_that_is_a_directory_is_not_passed_over(here: Place) -> None:
+    """What cannot be read is said, with the reason."""
+    (here.path / "windlass.yaml").mkdir()
+    said = here("workflows:list")
+    assert said.status == 4
+    assert "cannot read windlass.yaml: Is a directory" in said.err
 
 
 def test_a_place_that_cannot_be_written_is_a_finding(here: Place) -> None:

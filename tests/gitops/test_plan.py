@@ -253,4 +253,6 @@ def test_the_command_prints_each_format(tmp_path: Path) -> None:
     [quality] = json.loads(said("lint", "--format", "gitlab", "definitions/bad.yaml", status=1))
     assert quality["location"]["path"] == "definitions/bad.yaml"
     assert not said("lint", "definitions/good.yaml", status=0)
+    beside = windlass("lint", "definitions/bad.yaml", cwd=tmp_path, check=False).stderr
+    assert beside.startswith("definitions/bad.yaml:")
     assert not windlass("lint", "--root", "nowhere", cwd=tmp_path, check=False).stdout

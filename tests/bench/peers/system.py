@@ -63,7 +63,7 @@ WORKS: dict[str, dict[str, Figure]] = {
         "first": Figure(
             f"T9 killed amid {KILLED} x {KILLED_STEPS} steps: first step after the restart", "s"
         ),
-        "again": Figure("T9 steps that had ended and ran again", "steps"),
+        "again": Figure("T9 steps that had done their work and ran again", "steps"),
     },
 }
 """Work → key of a figure → what it is."""
