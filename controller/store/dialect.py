@@ -6,7 +6,9 @@ the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEA
 """
 
 import json
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -210,7 +212,20 @@ def _arrange(engine: Engine, pragmas: str, begin: str) -> None:
 
     @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        with _driver(connection) as driver:
+            driver.execute(begin)
+
+
+@contextmanager
+def _driver(tx: Connection) -> Generator[Any]:
+    """SQLite's own connection, for what every commit does; its errors become SQLAlchemy's.
+
+    What SQLAlchemy does around a statement takes longer than to insert a row.
+    """
+    try:
+        yield tx.connection.driver_connection
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(None, None, error, sqlite3.Error) from error
 
 
 def use_write_ahead_log(engine: Engine) -> None:
@@ -339,6 +354,15 @@ def begins(tx: Connection, column: Column[str], prefix: str) -> ColumnElement[bo
 def placeholders(dialect: Dialect, columns: int) -> str:
     """`?, ?, …` as the driver wants it, for the one statement that is hot enough for it."""
     return ", ".join(["?" if dialect.name == "sqlite" else "%s"] * columns)
+
+
+def insert_rows(tx: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert by a statement with `placeholders`."""
+    if is_sqlite(tx):
+        with _driver(tx) as driver:
+            driver.executemany(statement, rows)
+    else:
+        tx.exec_driver_sql(statement, rows)  # which sees that a connection was lost
 
 
 def serialise(tx: Connection, number: int) -> None:

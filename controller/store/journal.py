@@ -225,7 +225,7 @@ class Journal:
         ]
         if rows:
             try:
-                tx.exec_driver_sql(self._append_sql, rows)
+                dialect.insert_rows(tx, self._append_sql, rows)
             except IntegrityError as error:
                 if len(batches) == 1 and dialect.is_collision(error):
                     raise _fenced(batches[0]) from error
