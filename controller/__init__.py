@@ -21,6 +21,7 @@ The map, in the order in which things flow (a test keeps it true):
     judgement.py     whether a revision may be applied, and what the status says of it
     views.py         what is shown of definitions: validations, plans of a sync, sources
     facts.py         what happened, told after the commit to whoever listens
+    logs.py          the daemon's own log
 
     sources.py       what a person or a program may ask of sources: look, hold, roll back
     service.py       what a person or a program may ask for: authorise, decide, record
@@ -37,7 +38,7 @@ The map, in the order in which things flow (a test keeps it true):
 Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
 reconcile | schedule | execute | observe > authoring | planning | backfill > judgement | fires >
 admission | views | history | tenure > catalog | recording > source | store | clock | facts >
-core`. The stages side by side never import each other; they meet in the store.
+logs > core`. The stages side by side never import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

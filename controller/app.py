@@ -14,8 +14,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
-
 from controller.admission import Gate
 from controller.authoring import Author, check_directory
 from controller.catalog import Catalog
@@ -31,6 +29,7 @@ from controller.execute.secrets import Secrets
 from controller.execute.worker import Worker
 from controller.facts import Bus
 from controller.history import ExecutionView
+from controller.logs import get_log
 from controller.planning import Planner
 from controller.reconcile import Crew, Reconciler
 from controller.service import WorkflowService
@@ -59,11 +58,7 @@ QUICK = 0.02
 MOST_PROCESSES = 8
 """Processes that read definitions at once; more wait for the one that writes them."""
 
-COLLECT = (50_000, 20, 50)
-"""Thresholds of the garbage collector: thousands of definitions are many objects that stay, and
-looking at all of them for every few hundred new ones took half of a cold start."""
-
-log = structlog.get_logger("windlass")
+log = get_log("windlass")
 
 
 class App:
@@ -347,8 +342,6 @@ def loading() -> Generator[None]:
 def run_main(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a loop of uvloop's."""
     import uvloop  # ruff: ignore[import-outside-top-level]  # start-up time
-
-    gc.set_threshold(*COLLECT)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)

@@ -11,11 +11,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from controller import __version__
 from controller.app import App, loading
 from controller.core.problem import NotFound
+from controller.logs import get_log
 from controller.reconcile import Wishes, mark_removed
 from controller.schedule import Leftovers, Scheduler
 from controller.store import ledger
@@ -35,7 +34,7 @@ Loop = Callable[[], Coroutine[Any, Any, None]]
 Loops = tuple[list[asyncio.Task[None]], list[asyncio.Task[None]]]
 """Loops that end when they are told to, and loops that are cancelled."""
 
-log = structlog.get_logger("windlass")
+log = get_log("windlass")
 
 
 async def serve(app: App, on_ready: Callable[[str], None] | None = None) -> None:

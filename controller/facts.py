@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import structlog
+from controller.logs import get_log
 
-log = structlog.get_logger("windlass.facts")
+log = get_log("windlass.facts")
 
 
 class FactType(StrEnum):

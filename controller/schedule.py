@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-import structlog
-
 from controller.admission import Admission, Admitted, Gate, admit, cancel
 from controller.clock import Clock
 from controller.core.overlap import Verdict, overlap
@@ -20,6 +18,7 @@ from controller.core.problem import Refused, Unavailable
 from controller.core.timetable import CatchUp, Timetable, catch_up
 from controller.facts import Bus, Fact, FactType
 from controller.fires import fire_wish, in_line, timetable_of
+from controller.logs import get_log
 from controller.store import Store, ledger
 from controller.store.records import Keep, Mark, ScheduleRecord, WorkflowHead
 from controller.store.tables import Transaction
@@ -54,7 +53,7 @@ ROWS_AT_ONCE = 2_000
 DAY = 86_400_000
 """Milliseconds."""
 
-log = structlog.get_logger("windlass.schedule")
+log = get_log("windlass.schedule")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-import structlog
-
 from controller.clock import Clock
 from controller.core.problem import Unavailable
+from controller.logs import get_log
 from controller.store import Store, ledger
 from controller.store.tables import Transaction
 
@@ -22,7 +21,7 @@ P = ParamSpec("P")
 BEATS = 3
 """A lease lasts so many heartbeats."""
 
-log = structlog.get_logger("windlass.tenure")
+log = get_log("windlass.tenure")
 
 
 class Tenure:

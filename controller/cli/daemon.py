@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 @base_options
 def run(**flags: str | Path | None) -> None:
     """Watch the definitions, fire schedules and execute, until SIGTERM or Ctrl-C."""
-    import structlog  # ruff: ignore[import-outside-top-level]  # start-up time
-
     from controller.app import crew_of_this_machine, run_main  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.observe.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.logs import configure_logs, get_log  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.settings import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
 
     settings = settings_of(flags)
     configure_logs(settings.log_level, settings.log_format)
     for name, hint in unknown_variables().items():
-        structlog.get_logger("windlass.settings").warning(
+        get_log("windlass.settings").warning(
             "a variable that is no setting is ignored", variable=name, hint=hint
         )
     with crew_of_this_machine() as crew:  # forked while there is one thread

@@ -103,7 +103,7 @@ async def _inside(settings: "Settings") -> list[Check]:
     """What only an open database can tell."""
     from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.core.problem import Refused, Unavailable  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.observe.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
 
     configure_logs("warning", "console")
     try:

@@ -70,7 +70,7 @@ def with_app(body: Body) -> Callable[..., int]:
 
 async def _opened(settings: "Settings", body: Body, arguments: dict[str, Any]) -> int:
     from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.observe.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
 
     configure_logs("warning", "console")
     async with open_app(settings) as app:

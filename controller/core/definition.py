@@ -60,7 +60,7 @@ def _version(value: Any) -> Any:  # ruff: ignore[any-type]  # what the document 
 class Model(BaseModel):
     """Immutable, and strict about its fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Parameter(Model):

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import structlog
-
 from controller.clock import Clock, Timer
 from controller.core.execution import Change
+from controller.logs import get_log
 from controller.store import Store, ledger
 from controller.store.records import LogRecord
 
@@ -16,7 +15,7 @@ LINGER = 100
 BATCH = 500
 """Lines that go to the database at once, whatever the time."""
 
-log = structlog.get_logger("windlass.execute")
+log = get_log("windlass.execute")
 
 
 class LogSink:

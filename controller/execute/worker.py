@@ -20,8 +20,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-import structlog
-
 from controller.admission import Gate
 from controller.catalog import Catalog, policy_from_json
 from controller.clock import Clock
@@ -31,6 +29,7 @@ from controller.execute.perform import Performer
 from controller.execute.running import Running
 from controller.execute.secrets import Secrets
 from controller.facts import Bus
+from controller.logs import get_log
 from controller.store import Store, ledger
 from controller.store.records import (
     Batch,
@@ -50,7 +49,7 @@ CLAIM = 1000
 LEASE = 3
 """A lease lasts so many heartbeats."""
 
-log = structlog.get_logger("windlass.execute")
+log = get_log("windlass.execute")
 
 
 class Worker:

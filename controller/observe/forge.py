@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-import structlog
 
 from controller.clock import Clock
 from controller.facts import Fact, FactType
+from controller.logs import get_log
 
 SECONDS = 10.0
 """Bound of one request."""
@@ -34,7 +34,7 @@ SHOWN = 140
 _CLIENT_ERROR, _SERVER_ERROR, _TOO_MANY = 400, 500, 429
 _STATES = {"success": "success", "failure": "failed"}
 
-log = structlog.get_logger("windlass.forge")
+log = get_log("windlass.forge")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-import structlog
-
 from controller.clock import Clock
 from controller.core.drift import Drift, Fate, drift
 from controller.core.plan import Policy, Signature
 from controller.core.problem import Refused, Unavailable
 from controller.facts import Bus
 from controller.judgement import Judgement, judge
+from controller.logs import get_log
 from controller.reconcile.ahead import Crew, Terms
 from controller.reconcile.apply import (
     application_of,
@@ -47,7 +46,7 @@ LOOK_AGAIN = 1_000
 TOGETHER = 60_000
 """Milliseconds within which deletions of a directory's files count as one."""
 
-log = structlog.get_logger("windlass.reconcile")
+log = get_log("windlass.reconcile")
 
 
 class Reconciler:

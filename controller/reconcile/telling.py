@@ -1,15 +1,14 @@
 """What a look found, for the log and for whoever listens; said after the commit."""
 
-import structlog
-
 from controller.core.drift import Fate
 from controller.facts import Bus, Fact, FactType
+from controller.logs import get_log
 from controller.reconcile.apply import first_problem
 from controller.reconcile.status import Outcome
 from controller.source.library import Library
 from controller.source.revision import Revision
 
-log = structlog.get_logger("windlass.reconcile")
+log = get_log("windlass.reconcile")
 
 _FACT_OF = {
     Fate.CREATED: FactType.CREATED,

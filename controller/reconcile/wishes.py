@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-import structlog
-
 from controller.core.problem import Unavailable
+from controller.logs import get_log
 from controller.reconcile.reconciler import Reconciler
 from controller.store import Store, ledger
 from controller.store.records import SourceWish
 from controller.store.tables import Transaction
 
-log = structlog.get_logger("windlass.reconcile")
+log = get_log("windlass.reconcile")
 
 
 class Wishes:

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-
+from controller.logs import get_log
 from controller.source.directory import identity
 from controller.source.snapshot import is_definition
 
@@ -45,7 +44,7 @@ REMOTE = {
 }  # fmt: skip
 """File systems whose changes may be made elsewhere, unseen by the kernel here."""
 
-log = structlog.get_logger("windlass.watch")
+log = get_log("windlass.watch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
 from sqlalchemy import Connection, Engine
 
 from controller.core.problem import Unavailable
+from controller.logs import get_log
 from controller.store import dialect
 from controller.store.opening import translated
 
@@ -21,7 +21,7 @@ Sleep = Callable[[float], Coroutine[Any, Any, None]]
 AGAIN_AFTER = 1.0
 """Seconds between tries to connect."""
 
-log = structlog.get_logger("windlass.store")
+log = get_log("windlass.store")
 
 
 class Listener:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import URL
 
+from controller.logs import get_log
 from controller.store.dialect import Engines, connect, parse_url, place, sqlite_path
 from controller.store.journal import Journal
 from controller.store.opening import prepare, translated
@@ -161,9 +162,7 @@ class Store:
 
 def _complain(future: asyncio.Future[object]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
-        import structlog  # ruff: ignore[import-outside-top-level]  # start-up time
-
-        structlog.get_logger("windlass.store").warning("not written", error=str(error))
+        get_log("windlass.store").warning("not written", error=str(error))
 
 
 def _shut(pool: ThreadPoolExecutor, engines: Engines) -> None:

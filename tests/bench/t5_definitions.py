@@ -1,6 +1,7 @@
 """T5: definitions known and validated: cold, warm, and one change live."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.app import crew_of_this_machine, loading, open_app, run_main
+from controller.cli.ending import COLLECT
 from controller.reconcile import Crew, Reconciler
 from controller.settings import Settings
 from tests.bench.engine import row
@@ -62,6 +64,7 @@ def _start(folder: Path, source: Path, count: int) -> float:
 
 
 def _started(folder: Path, source: Path, count: int) -> float:
+    gc.set_threshold(*COLLECT)
     with crew_of_this_machine() as crew:
         return run_main(_once(folder, source, count, crew))
 

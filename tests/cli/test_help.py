@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from controller.cli import COMMANDS
 
@@ -15,6 +16,15 @@ for line in [["--help"], *([name, "--help"] for name in sys.argv[1:])]:
     assert start(line) == 0, line
 print(*sys.modules, file=sys.stderr)
 """
+
+ASK_LIST = """
+import sys
+from controller.cli import start
+assert start(["workflows:list"]) == 0
+print(*sys.modules, file=sys.stderr)
+"""
+
+NOT_FOR_A_LIST = {"aiohttp", "alembic", "fastapi", "prometheus_client", "rich", "structlog"}
 
 RATIO = 12
 """How many times a bare interpreter's start `--help` may take; it is about five."""
@@ -29,6 +39,14 @@ def test_help_imports_nothing_heavy() -> None:
     )
     assert set(done.stderr.split()) & HEAVY == set()
     assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_a_list_imports_only_what_it_needs(tmp_path: Path) -> None:
+    """A quick command does not load what executes, serves, logs or migrates."""
+    ask = [sys.executable, "-c", ASK_LIST]
+    subprocess.run(ask, cwd=tmp_path, capture_output=True, check=True)  # makes the database
+    done = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert set(done.stderr.split()) & NOT_FOR_A_LIST == set()
 
 
 def test_help_costs_little_more_than_the_interpreter() -> None:

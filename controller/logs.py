@@ -1,0 +1,88 @@
+"""The daemon's own log: structured, one event a line, on stderr.
+
+The door to structlog, which is imported when something is said: most commands say nothing, and it
+would be a sixth of what they take to start.
+"""
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+Form = Literal["auto", "console", "json"]
+
+
+class Log(Protocol):
+    """Where a module says what happened: an event in words, and its facts by name."""
+
+    def debug(self, event: str, **facts: object) -> object:
+        """What helps to find a defect."""
+
+    def info(self, event: str, **facts: object) -> object:
+        """What an operator may want to follow."""
+
+    def warning(self, event: str, **facts: object) -> object:
+        """What works all the same."""
+
+    def error(self, event: str, **facts: object) -> object:
+        """What does not work."""
+
+    def exception(self, event: str, **facts: object) -> object:
+        """A defect, with the trace of the exception that is being handled."""
+
+
+class _Lazy:
+    """A `Log` of structlog's, made when it is first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, level: str) -> Any:  # ruff: ignore[any-type]  # a method of structlog's
+        import structlog  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        if not structlog.is_configured():
+            _configure()
+        return getattr(structlog.get_logger(self._name), level)
+
+
+_chosen: tuple[str, Form, TextIO | None] = ("info", "auto", None)
+
+
+def get_log(name: str) -> Log:
+    """The log of a part, such as `windlass.store`."""
+    return _Lazy(name)
+
+
+def configure_logs(level: str, form: Form, stream: TextIO | None = None) -> None:
+    """Say how to log; `auto` is the console's form on a terminal, JSON lines otherwise."""
+    global _chosen  # ruff: ignore[global-statement]  # a process has one log
+    _chosen = (level, form, stream)
+    # the driver tells its caller of errors; what it mutters besides would be no line of this log
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+    if "structlog" in sys.modules:
+        _configure()
+
+
+def _configure() -> None:
+    import structlog  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    level, form, stream = _chosen
+    out = stream if stream is not None else sys.stderr
+    console = form == "console" or (form == "auto" and out.isatty())
+    render: Processor = structlog.processors.JSONRenderer()
+    if console:
+        render = structlog.dev.ConsoleRenderer(colors=out.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not console),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: structlog.PrintLogger(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
