@@ -5,6 +5,7 @@ or more `System`. What one cannot do, or fails at, is said, and the rest goes on
 """
 
 import importlib
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -63,6 +64,9 @@ def main(names: Sequence[str]) -> int:
     except Failed as error:
         print(error, file=sys.stderr)
         return 2
+    # so that what was started ends too, whoever ends this
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda number, _frame: sys.exit(128 + number))
     with ExitStack() as stack:
         available = _available(peers, stack)
         # the disk of the project's folder counts: /tmp may be memory

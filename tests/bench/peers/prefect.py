@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 PROGRAM = str(Path(__file__).with_name("prefect_program.py"))
 
-FEWER = 20
-FEWER_AT_ONCE = 10
-"""Executions of T2 and T4: it takes a second a handful."""
+FEWER = 10
+"""Executions of T2 and T4, all of them at once: it takes a second for a handful of steps."""
 
 FEWER_SCHEDULES = 10
 EVERY = 60
@@ -88,12 +87,12 @@ class _Prefect:
         return start_and_idle(start)
 
     def system(self, name: str) -> System:
-        some = f"{FEWER} executions, {FEWER_AT_ONCE} at once, {FEWER_ROUNDS} rounds"
+        some = f"{FEWER} executions, {FEWER} at once, {FEWER_ROUNDS} rounds"
         works: dict[str, Callable[[Path], Figures]] = {
             "t1": lambda folder: self.rounds(folder, "t1", SEQUENCE),
-            "t2": lambda folder: self.rounds(folder, "t2", FEWER, STEPS, FEWER_AT_ONCE),
+            "t2": lambda folder: self.rounds(folder, "t2", FEWER, STEPS, FEWER),
             "t3": lambda folder: self.rounds(folder, "t3", WIDTH),
-            "t4": lambda folder: self.rounds(folder, "t4", FEWER, PROCESSES, FEWER_AT_ONCE),
+            "t4": lambda folder: self.rounds(folder, "t4", FEWER, PROCESSES, FEWER),
             "t6": self.t6,
             "t8": self.t8,
         }
