@@ -24,7 +24,15 @@ assert start(["workflows:list"]) == 0
 print(*sys.modules, file=sys.stderr)
 """
 
-NOT_FOR_A_LIST = {"aiohttp", "alembic", "fastapi", "prometheus_client", "rich", "structlog"}
+NOT_FOR_A_LIST = {
+    "aiohttp",
+    "alembic",
+    "fastapi",
+    "prometheus_client",
+    "pydantic_settings",
+    "rich",
+    "structlog",
+}
 
 RATIO = 12
 """How many times a bare interpreter's start `--help` may take; it is about five."""
