@@ -7,20 +7,24 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
+from controller.cli.commands import main
 from tests.sources import ROOT, python, text
 
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "windlass.service"
+BACKUP = DEPLOY / "windlass-backup.service"
+TIMER = DEPLOY / "windlass-backup.timer"
 
 Instructions = list[tuple[str, str]]
 
 
-def _unit() -> dict[str, str]:
+def _unit(path: Path = UNIT) -> dict[str, str]:
     """Keys of the unit, last one wins; no key of ours has an empty value that matters."""
-    lines = [line for line in text(UNIT).splitlines() if "=" in line and line[0] != "#"]
+    lines = [line for line in text(path).splitlines() if "=" in line and line[0] != "#"]
     return dict(line.split("=", 1) for line in lines)
 
 
@@ -41,14 +45,17 @@ def _stages() -> list[Instructions]:
     return stages
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", [UNIT, BACKUP, TIMER], ids=lambda path: path.name)
+def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
     """`systemd-analyze verify` finds no fault; the program's own path is not there yet."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not on this machine: THE UNIT IS NOT VERIFIED")
-    copy = tmp_path / UNIT.name
-    copy.write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", text(UNIT)))
-    done = subprocess.run([analyze, "verify", copy], capture_output=True, text=True, check=False)
+    for each in (UNIT, BACKUP, TIMER):
+        content = re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", text(each))
+        (tmp_path / each.name).write_text(content)
+    command = [analyze, "verify", str(tmp_path / unit.name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -71,6 +78,18 @@ def test_the_unit_keeps_to_what_the_program_does() -> None:
     said = "".join(text(path) for path in python("controller"))
     for word in ("NOTIFY_SOCKET", "READY=1", "STOPPING=1", "WATCHDOG=1"):
         assert word in said
+
+
+def test_the_backup_runs_where_the_controller_does() -> None:
+    """The copy is made as the same user, of the same state, by a command that is understood."""
+    unit, made = _unit(), _unit(BACKUP)
+    for key in ("DynamicUser", "User", "StateDirectory", "WorkingDirectory", "EnvironmentFile"):
+        assert made[key] == unit[key]
+    program, command, *flags = made["ExecStart"].split()
+    assert program == unit["ExecStart"].split()[0]
+    found = main.get_command(click.Context(main), command)
+    assert found is not None
+    found.make_context(command, flags)
 
 
 def test_the_unit_waits_longer_than_the_grace() -> None:

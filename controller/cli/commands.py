@@ -43,6 +43,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "lint": ("controller.cli.lint:lint", "Check definition files, such as before a commit."),
     "schema": ("controller.cli.about:schema", "Print the JSON Schema of definitions."),
     "doctor": ("controller.cli.doctor:doctor", "Check that everything needed is well."),
+    "backup": ("controller.cli.backup:backup", "Copy the database, also while it is in use."),
+    "restore": ("controller.cli.backup:restore", "Put a copy in the place of the database."),
     "completion": ("controller.cli.completion:completion", "Print a shell's completion script."),
     "version": ("controller.cli.about:version", "Print the version."),
 }

@@ -25,7 +25,7 @@ BUG = 70
 INTERRUPTED = 130
 UNREAD = 141
 
-CHECKS = frozenset({"invalid-definition", "invalid-inputs"})
+CHECKS = frozenset({"invalid-definition", "invalid-inputs", "damaged"})
 """Reasons of a refusal that are a check which failed."""
 
 NAMES = ("windlass", "systemprompt")

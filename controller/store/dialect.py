@@ -436,12 +436,13 @@ def is_collision(error: DBAPIError) -> bool:
 def failure(error: DBAPIError, where: str) -> Unavailable | Refused | None:
     """What a database error asks of us; None when it is about the statement, not the database."""
     if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
-        return _sqlite_failure(code, where, str(error.orig))
+        return sqlite_failure(code, where, str(error.orig))
     state = getattr(error.orig, "sqlstate", None)
     return _postgres_failure(state, error, where)
 
 
-def _sqlite_failure(code: int, where: str, said: str) -> Unavailable | Refused | None:
+def sqlite_failure(code: int, where: str, said: str) -> Unavailable | Refused | None:
+    """`failure` of one of SQLite's result codes."""
     if code == _MOVED:
         return Refused(
             f"{where} was moved or deleted while it was open",

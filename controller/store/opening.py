@@ -48,7 +48,7 @@ def prepare(engines: Engines, url: URL, *, create: bool) -> None:
         _check_file(path, create=create)
     with translated(where):
         with engines.reader.connect() as tx, tx.begin():
-            revision = _revision(tx, where)
+            revision = recorded_revision(tx, where)
         if revision is None and not create:
             raise _absent(where)
         if path is not None:
@@ -114,7 +114,7 @@ def _not_a_database(path: Path, what: str) -> Refused:
     )
 
 
-def _revision(tx: Transaction, where: str) -> str | None:
+def recorded_revision(tx: Transaction, where: str) -> str | None:
     """The schema's revision; None when the database is empty."""
     tables = set(inspect(tx).get_table_names())
     if SCHEMA_TABLE in tables:
@@ -140,7 +140,7 @@ def _revision(tx: Transaction, where: str) -> str | None:
 def _migrate(tx: Transaction, where: str) -> None:
     """Bring the schema to `HEAD` within the transaction; another process may have just done so."""
     dialect.serialise(tx, _MIGRATION_LOCK)
-    if _revision(tx, where) == HEAD:
+    if recorded_revision(tx, where) == HEAD:
         return
     from alembic import command  # ruff: ignore[import-outside-top-level]  # start-up time
 

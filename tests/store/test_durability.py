@@ -97,7 +97,7 @@ async def fill(store: Store, execution_id: str) -> tuple[int, Unavailable]:
 
 
 @contextmanager
-def _small_disk(folder: Path, size: str) -> Generator[Path]:
+def small_disk(folder: Path, size: str) -> Generator[Path]:
     """A file system of this size; skips where it cannot be mounted."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
@@ -115,7 +115,7 @@ def _small_disk(folder: Path, size: str) -> Generator[Path]:
 
 async def test_a_full_disk_is_unavailable_until_there_is_space(tmp_path: Path) -> None:
     """Whoever appends then is told what is full; nothing acknowledged is lost, and it goes on."""
-    with _small_disk(tmp_path, "1500k") as disk:
+    with small_disk(tmp_path, "1500k") as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(500_000))
         async with opened(f"sqlite:///{disk}/x.db", "e", "f") as store:
