@@ -37,7 +37,7 @@ NOT_FOR_A_LIST = {
 RATIO = 12
 """How many times a bare interpreter's start `--help` may take; it is about five."""
 
-TRIES = 3
+TRIES = 10
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -58,16 +58,17 @@ def test_a_list_imports_only_what_it_needs(tmp_path: Path) -> None:
 
 
 def test_help_costs_little_more_than_the_interpreter() -> None:
-    """Measured beside a bare start, so that a slow machine is no failure."""
-    bare = _fastest("-c", "pass")
-    assert _fastest("-m", "controller", "--help") < bare * RATIO
-
-
-def _fastest(*arguments: str) -> float:
-    """Seconds of the fastest of some tries."""
-    found = []
+    """Measured beside a bare start, again and again while the machine is busy with other things."""
+    found: list[tuple[float, float]] = []
     for _ in range(TRIES):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-        found.append(time.perf_counter() - begin)
-    return min(found)
+        found.append((_seconds("-c", "pass"), _seconds("-m", "controller", "--help")))
+        bare, asked = map(min, zip(*found, strict=True))
+        if asked < bare * RATIO:
+            return
+    raise AssertionError(f"(bare, help) took {found} s")
+
+
+def _seconds(*arguments: str) -> float:
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    return time.perf_counter() - begin
