@@ -4,8 +4,9 @@
 and all of a backfill is one transaction: after a crash it is there, or can be asked for again.
 
 A backfill is nobody's overlap: it is not left out because something runs, and a later fire is
-neither left out nor cancels because of it. Unless the policy is `allow`, all fires of a schedule
-share one place, so that they wait for each other instead, in the order in which they were created.
+neither left out nor cancels because of it, nor does it wait. Unless the policy is `allow`, what is
+made up of a schedule has a line of its own and goes one execution after another, oldest first. Who
+wants no more of a workflow at once, whoever asks for it, says so with its `concurrency`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -185,7 +186,7 @@ def make_up(tx: Transaction, all_owed: Sequence[Owed], audit: AuditRecord) -> li
         admission.execution.id
         for each in all_owed
         for admission in each.admissions
-        if admit(tx, in_line(each.schedule, admission)) is Admitted.CREATED
+        if admit(tx, in_line(each.schedule, admission, "backfill")) is Admitted.CREATED
     }
     ledger.audit(tx, replace(audit, detail={**audit.detail, "created": len(created)}))
     return [

@@ -68,7 +68,7 @@ class Daemon:
             clock=app.clock,
             bus=app.bus,
             gate=app.gate,
-            wake=self.worker.wake,
+            executor=self.worker,
             keep=Keep(self.settings.retention_days, self.settings.retention_keep_last),
             leftovers=Leftovers(
                 logs=self.settings.retention_log_days,

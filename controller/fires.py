@@ -7,17 +7,21 @@ whoever makes it up, and the id begins with the due time, so that what was creat
 executed in the order of the due times.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice
 
-from controller.admission import Admission, Wish, derived_id
+from controller.admission import Admission, Admitted, Wish, admit, cancel, derived_id
 from controller.core.definition import Schedule
+from controller.core.overlap import Verdict, overlap
 from controller.core.problem import Refused
 from controller.core.timetable import Timetable, compile_timetable
-from controller.store.records import ScheduleRecord
+from controller.store import ledger
+from controller.store.ledger_schedules import Mark, Standing
+from controller.store.records import Claimant, ExecutionRecord, ScheduleRecord
+from controller.store.tables import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +87,171 @@ def fire_wish(record: ScheduleRecord, due: int, now: int) -> Wish:
     )
 
 
-def in_line(schedule: ScheduleRecord, admission: Admission) -> Admission:
-    """Unless fires of the schedule may overlap, this one waits for those before it."""
+def in_line(schedule: ScheduleRecord, admission: Admission, line: str = "schedule") -> Admission:
+    """Unless fires of the schedule may overlap, this one waits for those before it in its line."""
     new = admission.execution
     if schedule.policy.get("overlap") == "allow" or new.concurrency_key is not None:
         return admission
-    keyed = replace(new, concurrency_key=f"schedule {schedule.id}", concurrency_max=1)
+    keyed = replace(new, concurrency_key=f"{line} {schedule.id}", concurrency_max=1)
     return replace(admission, execution=keyed)
+
+
+# -- firing -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fires:
+    """What one look at a schedule found.
+
+    Attributes:
+        admissions: Executions to create, oldest due time first.
+        last: Up to when its due times are dealt with.
+        next: When to look again; None: never.
+        missed: Fires that are too old to be made up.
+        refused: Why no execution can be created, if none can.
+    """
+
+    schedule: ScheduleRecord
+    admissions: tuple[Admission, ...]
+    last: int
+    next: int | None
+    missed: int
+    refused: str | None = None
+
+    def answered(self, answers: Sequence[Admission | Refused]) -> "Fires":
+        """With what the gate said about its due times."""
+        fit = (each for each in answers if isinstance(each, Admission))
+        admissions = tuple(in_line(self.schedule, each) for each in fit)
+        refusals = [f"{each.reason}: {each}" for each in answers if isinstance(each, Refused)]
+        refused = refusals[-1] if refusals else self.refused
+        return replace(self, admissions=admissions, refused=refused)
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What became of the fires of some schedules.
+
+    Attributes:
+        verdicts: For each schedule, for each of its admissions: `created`, or why it was not. None:
+            the schedule or its workflow has changed since it was looked at, such as by another
+            controller that fired it.
+        begun: The executions that the claimant has.
+        pending: Whether anything else was created.
+    """
+
+    verdicts: list[list[str] | None]
+    begun: list[ExecutionRecord]
+    pending: bool
+
+
+def record_fires(
+    tx: Transaction,
+    looked: Sequence[Fires],
+    now: int,
+    by: Claimant | None = None,
+    *,
+    first: bool = True,
+) -> Fired:
+    """A verb for the store: create the executions and move the schedules on.
+
+    What has changed since a look found it is left to another look. `by` claims what it has room
+    for as it is created, unless somebody waits for longer; where these fires are not the `first`
+    that are due now, nobody does.
+    """
+    standing = ledger.standing(tx, [fires.schedule.id for fires in looked])
+    current = [each for each in looked if _is_current(each, standing.get(each.schedule.id))]
+    going = ledger.unfinished_of_schedules(tx, [fires.schedule.id for fires in current])
+    clear = {
+        fires.schedule.id: fires.admissions[0]
+        for fires in current
+        if _is_clear(fires) and fires.schedule.id not in going
+    }
+    if by is not None and first and ledger.claimable(tx, by.owner, now):
+        by = None
+    created, begun = _create(tx, list(clear.values()), by, now)
+    verdicts: dict[str, list[str]] = {}
+    for fires in current:
+        alone = clear.get(fires.schedule.id)
+        if alone is None:
+            found = [_admit_fire(tx, fires.schedule, each, now) for each in fires.admissions]
+        else:
+            found = [Admitted.CREATED if alone.execution.id in created else Admitted.EXISTS]
+        verdicts[fires.schedule.id] = found
+    ledger.advance_all(
+        tx,
+        [
+            (fires.schedule.id, fires.last, fires.next, _reason(fires, verdicts[fires.schedule.id]))
+            for fires in current
+        ],
+    )
+    of_each = [verdicts.get(fires.schedule.id) for fires in looked]
+    pending = sum(found.count(Admitted.CREATED) for found in verdicts.values()) > len(begun)
+    if pending:
+        ledger.announce(tx)
+    return Fired(of_each, begun, pending=pending)
+
+
+def _create(
+    tx: Transaction, clear: Sequence[Admission], by: Claimant | None, now: int
+) -> tuple[set[str], list[ExecutionRecord]]:
+    """Create them all, as many as there is room for as the claimant's own: (new ids, those)."""
+    begun: list[ExecutionRecord] = []
+    if by is not None:
+        # who counts the places of a workflow's own key is `claim`
+        free = [each.execution for each in clear if each.concurrency is None]
+        begun = ledger.create_claimed(tx, free[: by.room], by, now)
+        tried = {new.id for new in free[: by.room]}
+        clear = [each for each in clear if each.execution.id not in tried]
+    created = ledger.create_all(tx, [each.execution for each in clear])
+    return created | {each.id for each in begun}, begun
+
+
+def _is_current(fires: Fires, standing: Standing | None) -> bool:
+    """Whether schedule and workflow still are what was looked at."""
+    if standing is None or standing.mark != Mark.of(fires.schedule):
+        return False
+    if not fires.admissions:
+        return True
+    digests = {each.execution.digest for each in fires.admissions}
+    return standing.status == "active" and digests == {standing.digest}
+
+
+def _is_clear(fires: Fires) -> bool:
+    """One fire, for which no policy of the workflow may do anything but let it wait."""
+    if len(fires.admissions) != 1:
+        return False
+    bound = fires.admissions[0].concurrency
+    return bound is None or bound.on_full == "queue"
+
+
+def _reason(fires: Fires, verdicts: Sequence[str]) -> str | None:
+    """Why a fire was left out, as the schedule's row says it."""
+    left_out = [one for one in verdicts if one not in {Admitted.CREATED, Admitted.EXISTS}]
+    reason = fires.refused or (left_out[-1] if left_out else None)
+    return f"missed {fires.missed}" if reason is None and fires.missed else reason
+
+
+def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission, now: int) -> str:
+    """Create one execution, unless the overlap policy or the workflow's concurrency forbids.
+
+    A fire made up before, by hand or by another controller, must not get in its own way.
+    """
+    due = admission.execution.due_at
+    if due is not None and ledger.fired(tx, schedule.id, due, due):
+        return Admitted.EXISTS
+    going = ledger.unfinished_of_schedules(tx, [schedule.id]).get(schedule.id, [])
+    queued = sum(status == "pending" for _, status in going)
+    policy = schedule.policy.get("overlap") or "skip"
+    verdict = overlap(policy, len(going) - queued, queued)
+    match verdict:
+        case Verdict.SKIP_RUNNING | Verdict.SKIP_QUEUED:
+            return verdict
+        case Verdict.CANCEL_RUNNING_AND_FIRE:
+            for execution, _ in going:
+                cancel(tx, execution, now, reason="replaced by the next fire")
+        case Verdict.FIRE | Verdict.QUEUE:
+            pass
+    return admit(tx, admission)
 
 
 # -- looking ahead ----------------------------------------------------------------------------

@@ -7,20 +7,21 @@ every `LOOK_AGAIN` in case the clock was moved.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import Protocol
 
-from controller.admission import Admission, Admitted, Gate, admit, cancel
+from controller.admission import Admitted, Gate
 from controller.clock import Clock
-from controller.core.overlap import Verdict, overlap
-from controller.core.problem import Refused, Unavailable
+from controller.core.problem import Unavailable
 from controller.core.timetable import CatchUp, Timetable, catch_up
 from controller.facts import Bus, Fact, FactType
-from controller.fires import fire_wish, in_line, timetable_of
+from controller.fires import Fired, Fires, fire_wish, record_fires, timetable_of
 from controller.logs import get_log
 from controller.store import Store, ledger
-from controller.store.records import Keep, Mark, ScheduleRecord, WorkflowHead
+from controller.store.records import Claimant, ExecutionRecord, Keep, ScheduleRecord
 from controller.store.tables import Transaction
 
 GRACE = 60_000
@@ -30,7 +31,13 @@ LOOK_AGAIN = 60_000
 """Milliseconds after which the loop looks at the wall clock again."""
 
 AT_ONCE = 1_000
-"""Schedules dealt with in one transaction."""
+"""Schedules looked at together, and dealt with in one transaction if nothing begins at once."""
+
+FIRST_BEGUN = 50
+"""Executions begun at once, at first: they do not wait until the last ones are recorded."""
+
+GROWTH = 4
+"""How many times more are begun next: what the first ones record is then behind all the others."""
 
 MOST_FIRES = 1_000
 """Fires one schedule makes up at once; older ones count as missed."""
@@ -57,34 +64,6 @@ log = get_log("windlass.schedule")
 
 
 @dataclass(frozen=True, slots=True)
-class Fires:
-    """What one look at a schedule found.
-
-    Attributes:
-        admissions: Executions to create, oldest due time first.
-        last: Up to when its due times are dealt with.
-        next: When to look again; None: never.
-        missed: Fires that are too old to be made up.
-        refused: Why no execution can be created, if none can.
-    """
-
-    schedule: ScheduleRecord
-    admissions: tuple[Admission, ...]
-    last: int
-    next: int | None
-    missed: int
-    refused: str | None = None
-
-    def answered(self, answers: Sequence[Admission | Refused]) -> "Fires":
-        """With what the gate said about its due times."""
-        fit = (each for each in answers if isinstance(each, Admission))
-        admissions = tuple(in_line(self.schedule, each) for each in fit)
-        refusals = [f"{each.reason}: {each}" for each in answers if isinstance(each, Refused)]
-        refused = refusals[-1] if refusals else self.refused
-        return replace(self, admissions=admissions, refused=refused)
-
-
-@dataclass(frozen=True, slots=True)
 class Leftovers:
     """Days that something stays which belongs to no execution any more; None: for ever.
 
@@ -99,11 +78,34 @@ class Leftovers:
     unused: int | None = None
 
 
+class Executor(Protocol):
+    """Who executes beside this loop: the worker."""
+
+    @property
+    def room(self) -> int:
+        """How many executions it could begin now."""
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+
+    async def create(
+        self,
+        verb: Callable[[Transaction, Claimant | None], Fired],
+        begun: Callable[[Fired], Sequence[ExecutionRecord]],
+    ) -> Fired:
+        """Write with `verb`; what it claims for the executor begins as soon as it is durable.
+
+        Args:
+            verb: Given who claims, or None where nobody does.
+            begun: Called before, with what the verb gave: the executions that were claimed.
+        """
+
+
 class Scheduler:
     """The loop of time.
 
     Args:
-        wake: Called when there may be something to claim.
+        executor: Begins what is due, as far as it has room.
         keep: Retention where a workflow says nothing.
         leftovers: Retention of what belongs to no execution.
     """
@@ -115,7 +117,7 @@ class Scheduler:
         clock: Clock,
         bus: Bus,
         gate: Gate,
-        wake: Callable[[], None],
+        executor: Executor,
         keep: Keep,
         leftovers: Leftovers,
     ) -> None:
@@ -123,13 +125,13 @@ class Scheduler:
         self._clock = clock
         self._bus = bus
         self._gate = gate
-        self._wake = wake
+        self._executor = executor
         self._keep = keep
         self._leftovers = leftovers
         self._woken = asyncio.Event()
         self._stopping = False
         self._timetables: dict[str, tuple[ScheduleRecord, Timetable | None]] = {}
-        self._ahead: dict[str, Fires] = {}
+        self._ahead: list[Fires] = []
         self._ahead_of: int | None = None
         self._prune_at = clock.now() + PRUNE_EVERY
 
@@ -158,11 +160,13 @@ class Scheduler:
     async def turn(self) -> int:
         """Do all that is due; when to look again."""
         now = self._clock.now()
-        while due := await self._store.read(ledger.due_marks, now, AT_ONCE):
-            await self._fire(due, now)
+        if self._ahead and self._ahead_of is not None and self._ahead_of <= now:
+            await self._fire_ahead(now)
+        while due := await self._store.read(ledger.due, now, AT_ONCE):
+            await self._fire(await self._look(due, now), now)
         wake = await self._store.read(ledger.next_wake)
         if wake is not None and wake <= now:
-            self._wake()
+            self._executor.wake()
             wake = now + 1_000
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
@@ -178,38 +182,47 @@ class Scheduler:
 
     # -- firing -----------------------------------------------------------------------------
 
-    async def _fire(self, due: Sequence[Mark], now: int) -> None:
-        looked = await self._still_right(due, now)
-        if len(looked) < len(due):
-            known = {fires.schedule.id for fires in looked}
-            rest = [mark.id for mark in due if mark.id not in known]
-            looked += await self._look(await self._store.read(ledger.schedules_by_id, rest), now)
-        outcomes = await self._store.write(record_fires, looked, now)
-        self._wake()
-        await self._clock.sleep(0)  # who executes goes before who listens
-        for fires, verdicts in zip(looked, outcomes, strict=True):
-            if verdicts is not None:
-                self._tell(fires, verdicts, now)
+    async def _fire(self, looked: Sequence[Fires], now: int) -> None:
+        """Record what a look found; what changed since then is still due for the next look."""
+        begin, most, first, free, pending = 0, FIRST_BEGUN, True, True, False
+        while begin < len(looked):
+            room = min(self._executor.room, most) if free else 0
+            some = looked[begin : begin + (room or AT_ONCE)]
+            if free:
+                fired = await self._begin(some, now, first=first)
+            else:
+                fired = await self._store.write(record_fires, some, now)
+                self._told(some, now, fired)
+            begin, most = begin + len(some), most * GROWTH
+            first = first and not fired.begun
+            free, pending = free and not fired.pending, pending or fired.pending
+        if pending:
+            self._executor.wake()
+
+    async def _begin(self, some: Sequence[Fires], now: int, *, first: bool) -> Fired:
+        """Record these, and begin what there is room for."""
+
+        def record(tx: Transaction, by: Claimant | None) -> Fired:
+            return record_fires(tx, some, now, by, first=first)
+
+        return await self._executor.create(record, partial(self._told, some, now))
+
+    async def _fire_ahead(self, now: int) -> None:
+        """Fire what was prepared for this moment, unless it came too late or too early."""
+        ahead, self._ahead = self._ahead, []
+        fit = [
+            each
+            for each in ahead
+            if now - each.last <= SOON and (each.next is None or each.next > now)
+        ]
+        await self._fire(fit, now)
 
     async def _prepare(self, moment: int) -> None:
         """Look at what is due then as if it were then, so that there is little left to do."""
         due = await self._store.read(ledger.due, moment, MOST_AHEAD)
         looked = await self._look(due, moment)
-        self._ahead = {each.schedule.id: each for each in looked if each.refused is None}
+        self._ahead = [each for each in looked if each.refused is None]
         self._ahead_of = moment
-
-    async def _still_right(self, due: Sequence[Mark], now: int) -> list[Fires]:
-        """What was prepared for these, where neither time, schedule nor workflow has changed."""
-        found = []
-        for mark in due:
-            fires = self._ahead.pop(mark.id, None)
-            if fires is None or Mark.of(fires.schedule) != mark or now - fires.last > SOON:
-                continue
-            if fires.next is None or fires.next > now:
-                found.append(fires)
-        names = {fires.schedule.workflow_id for fires in found}
-        heads = await self._store.read(ledger.heads, list(names)) if names else {}
-        return [fires for fires in found if _is_current(fires, heads)]
 
     async def _look(self, due: Sequence[ScheduleRecord], now: int) -> list[Fires]:
         """Which due times of each schedule to fire now."""
@@ -245,6 +258,13 @@ class Scheduler:
         timetable = timetable_of(record, now)
         self._timetables[record.id] = (record, timetable)
         return timetable
+
+    def _told(self, looked: Sequence[Fires], now: int, fired: Fired) -> Sequence[ExecutionRecord]:
+        """Tell what became of some fires; those that begin now."""
+        for fires, verdicts in zip(looked, fired.verdicts, strict=True):
+            if verdicts is not None:
+                self._tell(fires, verdicts, now)
+        return fired.begun
 
     def _tell(self, fires: Fires, verdicts: Sequence[str], now: int) -> None:
         schedule = fires.schedule
@@ -299,92 +319,6 @@ class Scheduler:
                 break
             rows += gone
         return rows
-
-
-def record_fires(tx: Transaction, looked: Sequence[Fires], now: int) -> list[list[str] | None]:
-    """A verb for the store: create the executions and move the schedules on.
-
-    Returns:
-        For each schedule, for each of its admissions: `created`, or why it was not. None: the
-        schedule has changed since it was looked at, such as by another controller that fired it.
-    """
-    standing = ledger.held_marks(tx, [fires.schedule.id for fires in looked])
-    current = [each for each in looked if standing.get(each.schedule.id) == Mark.of(each.schedule)]
-    outcomes = dict(zip(map(id, current), _record(tx, current, now), strict=True))
-    return [outcomes.get(id(each)) for each in looked]
-
-
-def _record(tx: Transaction, looked: Sequence[Fires], now: int) -> list[list[str]]:
-    going = ledger.unfinished_of_schedules(tx, [fires.schedule.id for fires in looked])
-    clear = {
-        fires.schedule.id: fires.admissions[0].execution
-        for fires in looked
-        if _is_clear(fires) and fires.schedule.id not in going
-    }
-    created = ledger.create_all(tx, list(clear.values()))
-    outcomes: list[list[str]] = []
-    for fires in looked:
-        alone = clear.get(fires.schedule.id)
-        if alone is None:
-            verdicts = [_admit_fire(tx, fires.schedule, each, now) for each in fires.admissions]
-        else:
-            verdicts = [Admitted.CREATED if alone.id in created else Admitted.EXISTS]
-        outcomes.append(verdicts)
-    pairs = zip(looked, outcomes, strict=True)
-    ledger.advance_all(
-        tx,
-        [
-            (fires.schedule.id, fires.last, fires.next, _reason(fires, verdicts))
-            for fires, verdicts in pairs
-        ],
-    )
-    return outcomes
-
-
-def _is_current(fires: Fires, heads: Mapping[str, WorkflowHead]) -> bool:
-    """Whether the workflow still is what the executions were prepared with."""
-    head = heads.get(fires.schedule.workflow_id)
-    if head is None or head.status != "active":
-        return False
-    return all(each.execution.digest == head.digest for each in fires.admissions)
-
-
-def _is_clear(fires: Fires) -> bool:
-    """One fire, for which no policy of the workflow may do anything but let it wait."""
-    if len(fires.admissions) != 1:
-        return False
-    bound = fires.admissions[0].concurrency
-    return bound is None or bound.on_full == "queue"
-
-
-def _reason(fires: Fires, verdicts: Sequence[str]) -> str | None:
-    """Why a fire was left out, as the schedule's row says it."""
-    left_out = [one for one in verdicts if one not in {Admitted.CREATED, Admitted.EXISTS}]
-    reason = fires.refused or (left_out[-1] if left_out else None)
-    return f"missed {fires.missed}" if reason is None and fires.missed else reason
-
-
-def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission, now: int) -> str:
-    """Create one execution, unless the overlap policy or the workflow's concurrency forbids.
-
-    A fire made up before, by hand or by another controller, must not get in its own way.
-    """
-    due = admission.execution.due_at
-    if due is not None and ledger.fired(tx, schedule.id, due, due):
-        return Admitted.EXISTS
-    going = ledger.unfinished_of_schedules(tx, [schedule.id]).get(schedule.id, [])
-    queued = sum(status == "pending" for _, status in going)
-    policy = schedule.policy.get("overlap") or "skip"
-    verdict = overlap(policy, len(going) - queued, queued)
-    match verdict:
-        case Verdict.SKIP_RUNNING | Verdict.SKIP_QUEUED:
-            return verdict
-        case Verdict.CANCEL_RUNNING_AND_FIRE:
-            for execution, _ in going:
-                cancel(tx, execution, now, reason="replaced by the next fire")
-        case Verdict.FIRE | Verdict.QUEUE:
-            pass
-    return admit(tx, admission)
 
 
 def _ready(timetable: Timetable, passed: CatchUp, now: int) -> tuple[list[int], int | None]:

@@ -16,9 +16,9 @@ itself every `POLL` in case a ring was lost.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from controller.admission import Gate
 from controller.catalog import Catalog, policy_from_json
@@ -34,11 +34,15 @@ from controller.store import Store, ledger
 from controller.store.records import (
     Batch,
     CheckpointRecord,
+    Claimant,
     ExecutionRecord,
     Fenced,
     Outcome,
     SignalRecord,
 )
+from controller.store.tables import Transaction
+
+T = TypeVar("T")
 
 POLL = 2_000
 """Milliseconds after which the worker looks without having been woken."""
@@ -102,6 +106,7 @@ class Worker:
         self._still = asyncio.Event()  # no turn is in progress
         self._still.set()
         self._released = asyncio.Event()
+        self._coming = 0  # executions being created and claimed
 
     @property
     def in_memory(self) -> int:
@@ -112,6 +117,14 @@ class Worker:
     def busy(self) -> int:
         """Executions of which something is being performed now."""
         return sum(running.busy for running in self._running.values())
+
+    @property
+    def room(self) -> int:
+        """How many executions could begin now."""
+        ready = self._tasks is not None and not (self.stopping or self._unsure or self._root)
+        if not ready or (self._running and not self.holds):
+            return 0
+        return max(0, min(CLAIM, self._limit - self.busy - self._coming))
 
     # -- for its executions -----------------------------------------------------------------
 
@@ -146,6 +159,54 @@ class Worker:
         """An execution has left memory."""
         self._running.pop(execution_id, None)
         self.wake()
+
+    # -- for who creates executions ---------------------------------------------------------
+
+    async def create(
+        self,
+        verb: Callable[[Transaction, Claimant | None], T],
+        begun: Callable[[T], Sequence[ExecutionRecord]],
+    ) -> T:
+        """Write with a verb that may claim what it creates, and begin that: see `Executor`.
+
+        What is claimed so needs no transaction of its own, and nobody reads it: it was created
+        here, so it has no events yet, and no signal that will not be heard of.
+        """
+        room, since = self.room, self.clock.monotonic()
+        until = self.clock.now() + LEASE * self._heartbeat
+        claimant = Claimant(self.owner, until, room) if room else None
+        self._coming += room
+        try:
+            result = await self._written(verb, claimant)
+            claimed = begun(result)
+            if claimed and self.stopping:
+                ids = [record.id for record in claimed]
+                await self.store.write(ledger.give_back, self.owner, ids)
+            elif claimed:
+                await self._begin(claimed, since)
+        finally:
+            self._coming -= room
+        return result
+
+    async def _written(
+        self, verb: Callable[[Transaction, Claimant | None], T], claimant: Claimant | None
+    ) -> T:
+        try:
+            return await self.store.write(verb, claimant)
+        except BaseException:
+            self._unsure |= claimant is not None  # it may be recorded all the same
+            raise
+
+    async def _begin(self, claimed: Sequence[ExecutionRecord], since: float) -> None:
+        """Go on with what was created here, under leases from `since` on."""
+        if not self._running:
+            self._held(since)
+        try:
+            for record in claimed:
+                await self._start(record, [], [])
+        except Unavailable:
+            self._unsure = True
+            self.wake()
 
     # -- the loop ---------------------------------------------------------------------------
 
@@ -218,7 +279,7 @@ class Worker:
     async def _claim(self, now: int) -> None:
         """Take on what is free, while there is room."""
         while not self.stopping:
-            room = min(CLAIM, self._limit - self.busy)
+            room = min(CLAIM, self._limit - self.busy - self._coming)
             if room <= 0 or not await self.store.read(
                 ledger.claimable, self.owner, now, self._root
             ):
@@ -255,12 +316,12 @@ class Worker:
             log.warning("goes on elsewhere: the leases had run out", count=len(lost))
         for execution_id in lost:
             self._running[execution_id].lost()
-        unknown = sorted(held - self._running.keys())
+        unknown = [] if self._coming else sorted(held - self._running.keys())
         if unknown:
             log.warning("claimed without knowing; given back", count=len(unknown))
             await self.store.write(ledger.release, self.owner, unknown)
         self._held(begun)
-        self._unsure = False
+        self._unsure = self._unsure and self._coming > 0
         for running in list(self._running.values()):
             running.go_on()
 

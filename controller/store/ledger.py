@@ -6,7 +6,16 @@ holds those of one subject.
 
 from controller.store.dialect import announce
 from controller.store.doctor import integrity
-from controller.store.ledger_claims import adopt, claim, claimable, heartbeat, next_wake, release
+from controller.store.ledger_claims import (
+    adopt,
+    claim,
+    claimable,
+    create_claimed,
+    give_back,
+    heartbeat,
+    next_wake,
+    release,
+)
 from controller.store.ledger_definitions import (
     archive,
     catalog,
@@ -49,15 +58,13 @@ from controller.store.ledger_schedules import (
     advance_all,
     cancel_schedule,
     due,
-    due_marks,
-    held_marks,
     next_due,
     pause_schedule,
     put_schedules,
     resume_schedule,
     schedule,
     schedules,
-    schedules_by_id,
+    standing,
 )
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
 from controller.store.ledger_sources import (
@@ -117,8 +124,8 @@ __all__ = [
     "count_owned",
     "create",
     "create_all",
+    "create_claimed",
     "due",
-    "due_marks",
     "execution",
     "executions",
     "executions_like",
@@ -126,11 +133,11 @@ __all__ = [
     "faces",
     "file_of",
     "fired",
+    "give_back",
     "give_up_lease",
     "head",
     "heads",
     "heartbeat",
-    "held_marks",
     "hold_lease",
     "integrity",
     "leases_of",
@@ -163,7 +170,6 @@ __all__ = [
     "revisions_like",
     "schedule",
     "schedules",
-    "schedules_by_id",
     "schedules_of_source",
     "set_status",
     "signals",
@@ -171,6 +177,7 @@ __all__ = [
     "source",
     "source_files",
     "sources",
+    "standing",
     "status_counts",
     "take_lease",
     "unfinished_of_schedules",

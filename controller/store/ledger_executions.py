@@ -43,15 +43,16 @@ ACTIVE = ("pending", "running", "paused")
 
 def create(tx: Transaction, new: NewExecution) -> bool:
     """Create it as `pending`; False when its id, or its (schedule_id, due_at), is there already."""
-    return insert_or_ignore(tx, workflow_executions, _pending_row(new))
+    return insert_or_ignore(tx, workflow_executions, pending_row(new))
 
 
 def create_all(tx: Transaction, new: Sequence[NewExecution]) -> set[str]:
     """`create` for many at once; the ids of those that were not there already."""
-    return insert_new(tx, workflow_executions, [_pending_row(each) for each in new])
+    return insert_new(tx, workflow_executions, [pending_row(each) for each in new])
 
 
-def _pending_row(new: NewExecution) -> dict[str, Any]:
+def pending_row(new: NewExecution) -> dict[str, Any]:
+    """What `create` inserts."""
     return row_of(new) | {"root_id": new.root_id or new.id, "status": "pending"}
 
 

@@ -6,16 +6,17 @@ have one.
 
 from collections.abc import Mapping, Sequence
 from itertools import starmap
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import BigInteger, Boolean, Text, bindparam, func, or_, select, update
 
 from controller.store.dialect import insert_or_ignore, upsert
-from controller.store.records import Mark, ScheduleRecord
+from controller.store.records import ScheduleRecord
 from controller.store.rows import chunks, every, one, pick, row_of
-from controller.store.tables import Transaction, workflow_schedules
+from controller.store.tables import Transaction, workflow_schedules, workflows
 
 _s = workflow_schedules.c
+_w = workflows.c
 STOPPED = ("removed", "cancelled", "archived")
 """The reasons of a schedule that somebody stopped."""
 
@@ -26,6 +27,28 @@ ENDED = "ended"
 """The reason of a schedule that has no next time."""
 
 _TIMING = ("schedule_type", "cron_expression", "at", "timezone", "policy")
+
+
+class Mark(NamedTuple):
+    """What tells a schedule from what it was: every change moves one of these."""
+
+    id: str
+    next_run_at: int | None
+    last_run_at: int | None
+    updated_at: int
+
+    @classmethod
+    def of(cls, record: ScheduleRecord) -> Self:
+        """A schedule's."""
+        return cls(record.id, record.next_run_at, record.last_run_at, record.updated_at)
+
+
+class Standing(NamedTuple):
+    """A schedule as it is now, and its workflow: None, where there is no such workflow."""
+
+    mark: Mark
+    status: str | None
+    digest: str | None
 
 
 def schedule(tx: Transaction, schedule_id: str) -> ScheduleRecord | None:
@@ -150,30 +173,22 @@ def due(tx: Transaction, now: int, limit: int) -> list[ScheduleRecord]:
     return every(tx, ScheduleRecord, chosen.order_by(_s.next_run_at, _s.id).limit(limit))
 
 
-def due_marks(tx: Transaction, now: int, limit: int) -> list[Mark]:
-    """`due`, and of each only what tells whether it is as it was known."""
-    columns = (workflow_schedules.c[name] for name in Mark._fields)
-    chosen = select(*columns).where(_s.next_run_at <= now).order_by(_s.next_run_at, _s.id)
-    return list(starmap(Mark, tx.execute(chosen.limit(limit))))
-
-
-def held_marks(tx: Transaction, ids: Sequence[str]) -> dict[str, Mark]:
+def standing(tx: Transaction, ids: Sequence[str]) -> dict[str, Standing]:
     """These schedules as they are now; nobody else changes them before the transaction ends."""
-    columns = [workflow_schedules.c[name] for name in Mark._fields]
-    found: dict[str, Mark] = {}
+    found: dict[str, Standing] = {}
     for some in chunks(sorted(ids)):
-        chosen = select(*columns).where(_s.id.in_(some)).order_by(_s.id).with_for_update()
-        found |= {row[0]: Mark(*row) for row in tx.execute(chosen)}
+        for *mark, status, digest in tx.execute(_STANDING, {"ids": some}):
+            found[mark[0]] = Standing(Mark(*mark), status, digest)
     return found
 
 
-def schedules_by_id(tx: Transaction, ids: Sequence[str]) -> list[ScheduleRecord]:
-    """These schedules, the longest overdue first."""
-    found: list[ScheduleRecord] = []
-    for some in chunks(ids):
-        chosen = pick(ScheduleRecord, workflow_schedules).where(_s.id.in_(some))
-        found += every(tx, ScheduleRecord, chosen)
-    return sorted(found, key=lambda each: (each.next_run_at or 0, each.id))
+_STANDING = (
+    select(*(workflow_schedules.c[name] for name in Mark._fields), _w.status, _w.digest)
+    .select_from(workflow_schedules.outerjoin(workflows, _w.id == _s.workflow_id))
+    .where(_s.id.in_(bindparam("ids", expanding=True)))
+    .order_by(_s.id)
+    .with_for_update(of=workflow_schedules)
+)
 
 
 def next_due(tx: Transaction) -> int | None:

@@ -6,7 +6,7 @@ order of a record's fields is that in which the ledger selects its columns; test
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 JsonObject = dict[str, Any]
 JsonArray = list[Any]
@@ -265,18 +265,12 @@ class ScheduleRecord:
     updated_at: int
 
 
-class Mark(NamedTuple):
-    """What tells a schedule from what it was: every change moves one of these."""
+class Claimant(NamedTuple):
+    """Who takes on executions as they are created, until when, and how many at most."""
 
-    id: str
-    next_run_at: int | None
-    last_run_at: int | None
-    updated_at: int
-
-    @classmethod
-    def of(cls, record: ScheduleRecord) -> Self:
-        """A schedule's."""
-        return cls(record.id, record.next_run_at, record.last_run_at, record.updated_at)
+    owner: str
+    lease_until: int
+    room: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ async def test_a_made_up_fire_does_not_fire_again(tmp_path: Path, clock: FakeClo
 async def test_made_up_fires_go_one_after_another(
     tmp_path: Path, clock: FakeClock, policy: str
 ) -> None:
-    """By due time, one at a time; the next fire waits behind them and leaves them alone."""
+    """By due time, one at a time; the next fire does not wait for them, and leaves them alone."""
     async with opened(tmp_path, clock) as time:
         await schedule(time, cron="0 * * * *", overlap=policy)
         await backfill(time, -3 * HOUR, 0)
@@ -93,6 +93,7 @@ async def test_made_up_fires_go_one_after_another(
             "pending",
             "pending",
         ]
+        assert await claimed(time) == [1]
         assert await claimed(time) == []
 
 

@@ -37,7 +37,7 @@ async def test_what_was_prepared_fires_when_it_is_due(tmp_path: Path, clock: Fak
         assert await time.executions() == []
         await time.passes(SOON + MINUTE)
         assert [each.due_at for each in await time.executions()] == [START + HOUR]
-        assert time.scheduler._ahead == {}
+        assert time.scheduler._ahead == []
 
 
 async def test_a_definition_that_changes_meanwhile_is_executed(

@@ -9,6 +9,7 @@ import pytest
 
 from controller.app import App
 from controller.core.problem import Refused
+from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
 from controller.schedule import Leftovers, Scheduler
 from controller.settings import Settings
@@ -31,14 +32,14 @@ class Time:
         app.bus.subscribe(self.heard.append)
         self.scheduler = self.restart()
 
-    def restart(self) -> Scheduler:
+    def restart(self, worker: Worker | None = None) -> Scheduler:
         """A scheduler that knows nothing, as after a restart of the daemon."""
         self.scheduler = Scheduler(
             store=self.app.store,
             clock=self.clock,
             bus=self.app.bus,
             gate=self.app.gate,
-            wake=lambda: None,
+            executor=worker or self.app.worker(),
             keep=Keep(),
             leftovers=Leftovers(),
         )
@@ -94,9 +95,9 @@ async def test_a_fire_is_one_execution_whoever_looks(tmp_path: Path, clock: Fake
         await schedule(time, cron="0 * * * *")
         await clock.advance(HOUR)
         first, second = time.scheduler, time.restart()
-        due = await time.app.store.read(ledger.due_marks, clock.now(), 10)
-        await first._fire(due, clock.now())
-        await second._fire(due, clock.now())
+        due = await time.app.store.read(ledger.due, clock.now(), 10)
+        await first._fire(await first._look(due, clock.now()), clock.now())
+        await second._fire(await second._look(due, clock.now()), clock.now())
         assert len(await time.executions()) == 1
 
 

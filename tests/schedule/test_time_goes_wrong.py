@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from controller.schedule import Fires, record_fires
+from controller.fires import Fires, record_fires
 from controller.store import ledger
 from controller.store.records import Outcome
 from controller.store.tables import Transaction

@@ -1,0 +1,80 @@
+"""What fires begins at once where there is room: no claim, and no wait for one."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from controller.execute.worker import Worker
+from controller.facts import FactType
+from controller.store import ledger
+from tests.eventually import eventually
+from tests.fake_clock import FakeClock
+from tests.schedule.test_scheduler import HOUR, Time, opened, schedule
+
+
+@asynccontextmanager
+async def working(folder: Path, clock: FakeClock) -> AsyncGenerator[tuple[Time, Worker]]:
+    """A worker beside the loop of time, whose turns the test makes."""
+    async with opened(folder, clock) as time:
+        worker = time.app.worker()
+        time.scheduler = time.restart(worker)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run())
+            await eventually(lambda: worker.room > 0, "the worker is there")
+            try:
+                yield time, worker
+            finally:
+                stopping = tasks.create_task(worker.stop(0))
+                while not stopping.done():
+                    await clock.advance(100)
+
+
+async def test_a_fire_begins_as_it_is_recorded(tmp_path: Path, clock: FakeClock) -> None:
+    """It is told as fired before it is told as begun; it was claimed once, by this controller."""
+    async with working(tmp_path, clock) as (time, worker):
+        await schedule(time, cron="0 * * * *")
+        await clock.advance(HOUR)
+        await time.scheduler.turn()
+        await eventually(lambda: FactType.COMPLETED in kinds(time), "it has ended")
+        order = [each for each in kinds(time) if each in {"fired", "executed", "completed"}]
+        assert order == ["fired", "executed", "completed"]
+        [record] = await time.executions()
+        assert (record.claims, record.started_at) == (1, clock.now())
+        assert worker.in_memory == 0
+
+
+def kinds(time: Time) -> list[str]:
+    """What was told, in order."""
+    return [str(each.type) for each in time.heard]
+
+
+async def test_what_fires_while_the_worker_stops_is_pending(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """It was claimed and never began: whoever comes next begins it, for the first time."""
+    async with working(tmp_path, clock) as (time, worker):
+        await schedule(time, cron="0 * * * *")
+        await clock.advance(HOUR)
+        looked = await time.scheduler._look(
+            await time.app.store.read(ledger.due, clock.now(), 9), clock.now()
+        )
+        time.app.bus.subscribe(lambda _: setattr(worker, "stopping", True))
+        await time.scheduler._fire(looked, clock.now())
+        [record] = await time.executions()
+        assert (record.status, record.owner, record.claims) == ("pending", None, 0)
+        assert worker.in_memory == 0
+
+
+async def test_without_room_what_fires_waits(tmp_path: Path, clock: FakeClock) -> None:
+    """A worker without room leaves what fires pending; it is claimed in its turn."""
+    async with working(tmp_path, clock) as (time, worker):
+        await schedule(time, cron="0 * * * *")
+        await clock.advance(HOUR)
+        worker._limit = 0
+        await time.scheduler.turn()
+        [record] = await time.executions()
+        assert record.status == "pending"
+        worker._limit = 1
+        worker.wake()
+        await eventually(lambda: FactType.COMPLETED in kinds(time), "it was claimed")
