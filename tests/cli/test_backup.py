@@ -239,6 +239,7 @@ def test_postgresql_is_told_which_commands(here: Place, postgres: Postgres) -> N
     tools = Path(spec.origin).parent / "pginstall18" / "bin"
     said = here("backup", "--database-url", "postgresql://me:secret@host/db")
     assert (said.status, said.out, "secret" in said.err) == (4, "", False)
+    assert "--dbname='postgresql://me@host/db' (the password in PGPASSWORD" in said.err
     with postgres.migrated() as url, postgres.empty() as other:
         url_flag = ("--database-url", url)
         here.fine("workflows:create", "--file", here.write("g.yaml", GREETING), *url_flag)
