@@ -19,7 +19,7 @@ from controller.source.parse import Limits
 from controller.source.revision import Revision
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
-from controller.store.records import UNFINISHED, WorkflowHead
+from controller.store.records import WorkflowHead
 from controller.views import PlannedChange, SyncPlan, diagnostics_of, next_fires, recorded, wanted
 
 
@@ -111,7 +111,7 @@ class Planner:
     ) -> PlannedChange:
         compiled = revision.workflows.get(name)
         standing = head is not None and head.status != "archived"
-        counts = await self.store.read(ledger.status_counts, name) if standing else {}
+        going = await self.store.read(ledger.count_active, workflow=name) if standing else 0
         before = None
         if head is not None and standing and fate is Fate.UPDATED:
             version = await self.store.read(ledger.version, head.digest)
@@ -123,5 +123,5 @@ class Planner:
             owner=owner,
             differences=difference(before, compiled.content) if compiled and before else (),
             next_fires=tuple(next_fires(compiled.definition, now)) if compiled else (),
-            running=sum(counts.get(status, 0) for status in UNFINISHED),
+            running=going,
         )

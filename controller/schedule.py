@@ -306,18 +306,16 @@ class Scheduler:
             log.info("pruned what is not kept any longer", rows=rows)
 
     async def _prune_executions(self, now: int) -> int:
-        found = await self._store.read(ledger.retention_rules)
-        rules = {
-            name: Keep(rule.get("days"), rule.get("keep_last")) for name, rule in found.items()
-        }
+        read = self._store.read
+        found = await read(ledger.retention_rules)
+        rules = {name: Keep(of.get("days"), of.get("keep_last")) for name, of in found.items()}
         rows = 0
-        while roots := await self._store.read(
-            ledger.expired, now, self._keep, rules, limit=PRUNE_AT_ONCE
-        ):
-            gone = await self._store.write(ledger.remove, roots, ROWS_AT_ONCE)
-            if not gone:  # somebody else has removed them
-                break
-            rows += gone
+        for name in await read(ledger.workflows_executed):
+            keep, gone = rules.get(name, self._keep), 1
+            while gone and not self._stopping:  # 0: nothing is over, or somebody else removed it
+                roots = await read(ledger.expired, name, keep, now, limit=PRUNE_AT_ONCE)
+                gone = await self._store.write(ledger.remove, roots, ROWS_AT_ONCE) if roots else 0
+                rows += gone
         return rows
 
 

@@ -249,6 +249,9 @@ def _pragma(driver: Any, pragma: str) -> object:  # ruff: ignore[any-type]  # a 
 # ------------------------------------------------------------------------------------ statements
 
 
+ID_LENGTH = 36
+"""Characters of an id."""
+
 MANY_ROWS = 50
 """Rows from which on a statement is worth preparing by hand."""
 
@@ -345,10 +348,15 @@ def _execute(
 
 
 def begins(tx: Connection, column: Column[str], prefix: str) -> ColumnElement[bool]:
-    """Whether the text begins so: SQLite's LIKE uses no index, PostgreSQL may sort by language."""
+    """Whether an id, of letters and digits, begins so.
+
+    LIKE alone uses no index: on SQLite never, on PostgreSQL unless it sorts by bytes. Sorted by a
+    language, what begins with a text still lies between it and itself with many a z.
+    """
     if is_sqlite(tx):
         return and_(column >= prefix, column < prefix + chr(0x10FFFF))
-    return column.startswith(prefix, autoescape=True)
+    between = column.between(prefix, prefix + "z" * ID_LENGTH)
+    return and_(between, column.startswith(prefix, autoescape=True))
 
 
 def placeholders(dialect: Dialect, columns: int) -> str:

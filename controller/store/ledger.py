@@ -95,6 +95,7 @@ from controller.store.retention import (
     remove_logs,
     remove_schedules,
     remove_versions,
+    workflows_executed,
 )
 
 __all__ = [
@@ -187,4 +188,5 @@ __all__ = [
     "wishes",
     "workflow",
     "workflows",
+    "workflows_executed",
 ]

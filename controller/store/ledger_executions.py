@@ -27,6 +27,7 @@ from controller.store.records import (
 )
 from controller.store.rows import chunks, every, pick, row_of
 from controller.store.tables import (
+    GOING_FIRE,
     UNCONSUMED,
     Transaction,
     execution_checkpoints,
@@ -104,7 +105,7 @@ def unfinished_of_schedules(
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for some in chunks(schedule_ids):
-        given = {"schedules": some, "statuses": ACTIVE}
+        given = {"schedules": some}
         for schedule_id, execution_id, status, trigger in tx.execute(_UNFINISHED, given):
             if not trigger.get("backfill"):
                 found.setdefault(schedule_id, []).append((execution_id, status))
@@ -113,10 +114,7 @@ def unfinished_of_schedules(
 
 _UNFINISHED = (
     select(_e.schedule_id, _e.id, _e.status, _e.trigger)
-    .where(
-        _e.schedule_id.in_(bindparam("schedules", expanding=True)),
-        _e.status.in_(bindparam("statuses", expanding=True)),
-    )
+    .where(_e.schedule_id.in_(bindparam("schedules", expanding=True)), text(GOING_FIRE))
     .order_by(_e.due_at)
 )
 

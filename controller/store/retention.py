@@ -3,14 +3,28 @@
 A tree of executions goes at once, when its root and everything below it has ended: a parent is
 never left without its children, or a child without its parent. Finding what is over its bounds is a
 read; removing it is a write of a bounded number of rows, so that nobody who records waits long. To
-prune everything, call `prune` until it returns 0 — or `expired` on a reader and `remove` on the
-writer, as the controller does.
+prune everything, call `prune` until it returns 0 — or, of each workflow, `expired` on a reader and
+`remove` on the writer, as the controller does: a workflow is done before the next is looked at, so
+that thousands of workflows are looked at once, and not once for every few trees that go.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, delete, exists, select, true, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    select,
+    true,
+    tuple_,
+)
 
 from controller.store.ledger_executions import ACTIVE
 from controller.store.ledger_schedules import STOPPED
@@ -51,23 +65,40 @@ def prune(
     Returns:
         How many trees were over their bounds; a very large one may take several calls to go.
     """
-    roots = expired(tx, now, default, rules, limit=limit)
+    roots: list[str] = []
+    for workflow in workflows_executed(tx):
+        keep = rules.get(workflow, default)
+        roots += expired(tx, workflow, keep, now, limit=limit - len(roots))
+        if len(roots) >= limit:
+            break
     remove(tx, roots)
     return len(roots)
 
 
-def expired(
-    tx: Transaction, now: int, default: Keep, rules: Mapping[str, Keep], *, limit: int = 100
-) -> list[str]:
-    """The roots of finished trees that are over their workflow's bounds, oldest first in each."""
+def workflows_executed(tx: Transaction) -> list[str]:
+    """The workflows that have executions: from one to the next, past all that lies between."""
+    return list(tx.scalars(_executed()))
+
+
+@cache
+def _executed() -> Select[Any]:
+    first = select(func.min(_e.workflow_id).label("name"))
+    names = first.cte("names", recursive=True)
+    following = select(func.min(_e.workflow_id)).where(_e.workflow_id > names.c.name)
+    found = names.union_all(
+        select(following.correlate(names).scalar_subquery()).where(names.c.name.is_not(None))
+    )
+    return select(found.c.name).where(found.c.name.is_not(None))
+
+
+def expired(tx: Transaction, workflow: str, keep: Keep, now: int, *, limit: int = 100) -> list[str]:
+    """The roots of a workflow's finished trees that are over its bounds, oldest first in each."""
     found: list[str] = []
-    for (workflow,) in tx.execute(select(_e.workflow_id).distinct()).all():
-        keep = rules.get(workflow, default)
-        for statement in _over(workflow, keep, now):
-            wanted = limit - len(found)
-            if wanted <= 0:
-                return found
-            found += (row.id for row in tx.execute(statement.limit(wanted)) if row.id not in found)
+    for statement in _over(workflow, keep, now):
+        if len(found) >= limit:
+            break
+        wanted = statement.limit(limit - len(found))
+        found += (row.id for row in tx.execute(wanted) if row.id not in found)
     return found
 
 
@@ -125,22 +156,35 @@ def _remove_tree(tx: Transaction, root: str, rows: int) -> int:
     return rows - left
 
 
-def _delete(tx: Transaction, table: Table, condition: ColumnElement[bool], limit: int) -> int:
-    """Delete at most `limit` of the rows, the first by primary key; how many it were."""
+def _delete(
+    tx: Transaction,
+    table: Table,
+    condition: ColumnElement[bool],
+    limit: int,
+    order: Column[Any] | None = None,
+) -> int:
+    """Delete at most `limit` of the rows; how many it were.
+
+    The first by `order`, or by primary key: ordered by what the condition is about, nothing else is
+    read to find out that there is nothing to delete.
+    """
     keys = tuple(table.primary_key)
-    chosen = select(*keys).where(condition).order_by(*keys).limit(limit).correlate(None)
+    chosen = select(*keys).where(condition).limit(limit).correlate(None)
+    chosen = chosen.order_by(*keys) if order is None else chosen.order_by(order)
     key = keys[0] if len(keys) == 1 else tuple_(*keys)
     return tx.execute(delete(table).where(key.in_(chosen))).rowcount
 
 
 def remove_logs(tx: Transaction, before: int, limit: int = ROWS) -> int:
     """Delete up to `limit` log lines said before `before`; how many it were."""
-    return _delete(tx, workflow_logs, workflow_logs.c.timestamp < before, limit)
+    return _delete(
+        tx, workflow_logs, workflow_logs.c.timestamp < before, limit, workflow_logs.c.timestamp
+    )
 
 
 def remove_audits(tx: Transaction, before: int, limit: int = ROWS) -> int:
     """Delete up to `limit` audit entries made before `before`; how many it were."""
-    return _delete(tx, audit_log, audit_log.c.at < before, limit)
+    return _delete(tx, audit_log, audit_log.c.at < before, limit, audit_log.c.at)
 
 
 def remove_versions(tx: Transaction, before: int, limit: int = ROWS) -> int:

@@ -33,6 +33,9 @@ PENDING = "started_at IS NULL AND completed_at IS NULL"
 READY = "owner IS NULL AND wake_at IS NULL AND started_at IS NOT NULL AND completed_at IS NULL"
 """Started, not ended, and waiting for nothing but an owner."""
 
+GOING_FIRE = "schedule_id IS NOT NULL AND completed_at IS NULL"
+"""Of a schedule, and not ended: few, however often it has fired."""
+
 UNCONSUMED = "consumed_at IS NULL"
 """A signal that is still to become an event."""
 
@@ -121,13 +124,14 @@ workflow_executions = Table(
     _index("ix_executions_created", "created_at", "id"),
     _index("ix_executions_workflow", "workflow_id", "created_at", "id"),
     _index("ix_executions_status", "status", "created_at", "id"),
+    _index("ix_executions_workflow_status", "workflow_id", "status", "created_at", "id"),
     _index("ix_executions_digest", "digest"),
     _index("ix_executions_started", "started_at", where="started_at IS NOT NULL"),
     _index("ix_executions_pending", "created_at", "id", where=PENDING),
     _index("ix_executions_ready", "created_at", "id", where=READY),
-    _index("ix_executions_wake", "wake_at", where="wake_at IS NOT NULL"),
+    _index("ix_executions_wake", "wake_at", "id", where="wake_at IS NOT NULL"),
     _index("ix_executions_owner", "owner", where="owner IS NOT NULL"),
-    _index("ix_executions_lease", "lease_until", where="lease_until IS NOT NULL"),
+    _index("ix_executions_lease", "lease_until", "id", where="lease_until IS NOT NULL"),
     _index(
         "ix_executions_concurrency",
         "concurrency_key",
@@ -136,6 +140,7 @@ workflow_executions = Table(
     ),
     _index("ix_executions_root", "root_id"),
     _index("ix_executions_parent", "parent_id", where="parent_id IS NOT NULL"),
+    _index("ix_executions_going_fire", "schedule_id", "due_at", where=GOING_FIRE),
     _index(
         "ux_executions_fire",
         "schedule_id",

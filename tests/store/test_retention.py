@@ -25,6 +25,7 @@ from controller.store.retention import (
     remove_logs,
     remove_schedules,
     remove_versions,
+    workflows_executed,
 )
 from controller.store.tables import (
     Transaction,
@@ -75,8 +76,10 @@ def test_the_old_go_with_all_they_had(tx: Transaction) -> None:
     ended(tx, "old", NOW - 10 * DAY)
     ended(tx, "young", NOW - DAY)
     ended(tx, "kept", NOW - 10 * DAY, workflow_id="v")
-    assert expired(tx, NOW, FOREVER, {}) == []
-    assert expired(tx, NOW, Keep(days=5), {"v": Keep(days=50)}) == ["old"]
+    assert workflows_executed(tx) == ["v", "w"]
+    assert expired(tx, "w", FOREVER, NOW) == []
+    assert expired(tx, "w", Keep(days=5), NOW) == ["old"]
+    assert expired(tx, "v", Keep(days=50), NOW) == []
     before = rows(tx)
     assert prune(tx, NOW, Keep(days=5), {"v": Keep(days=50)}) == 1
     assert left(tx) == ["kept", "young"]
@@ -116,7 +119,7 @@ def test_a_large_tree_goes_in_small_steps(tx: Transaction) -> None:
     for number in range(5):
         ended(tx, f"c{number}", 1, root_id="root", parent_id="root")
     total, steps = rows(tx), 0
-    while roots := expired(tx, NOW, Keep(days=1), {}):
+    while roots := expired(tx, "w", Keep(days=1), NOW):
         assert roots == ["root"]
         removed = remove(tx, roots, rows=7)
         assert 0 < removed <= 7

@@ -153,7 +153,7 @@ QUESTIONS: dict[str, tuple[Callable[[Transaction], object], set[str]]] = {
     "next_due": (next_due, {"ix_schedules_next_run"}),
     "logs": (lambda tx: logs(tx, "e", 5), {"ix_logs_execution"}),
     "expired": (
-        lambda tx: expired(tx, NOW, Keep(days=1, last=3), {}),
+        lambda tx: expired(tx, "w", Keep(days=1, last=3), NOW),
         {"ix_executions_workflow", "ix_executions_root"},
     ),
     "remove": (

@@ -1,0 +1,353 @@
+"""Every statement of every verb finds its rows through an index, however many there are."""
+
+import importlib
+import json
+import re
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Table, create_engine, event, func, insert, select
+
+from controller.app import run_main
+from controller.store import ledger
+from controller.store.dialect import is_sqlite, parse_url
+from controller.store.records import AuditRecord, Keep, LogRecord, Outcome
+from controller.store.tables import (
+    Transaction,
+    audit_log,
+    metadata,
+    signals,
+    workflow_executions,
+    workflow_logs,
+)
+from tests.growth.grown import SMALL, grow, settings_for
+from tests.store.sample import NOW, new, populate, signal
+
+pytestmark = pytest.mark.timeout(180)
+
+GROWING = ("workflow_executions", "execution_checkpoints", "workflow_logs", "signals", "audit_log")
+"""The tables whose rows become millions; of the others there are as many as definitions."""
+
+THOUSANDS = 2_000
+
+Ask = Callable[[Transaction], object]
+KEEP = Keep(days=1, last=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Some of what is in the database."""
+
+    finished: str
+    waiting: str
+    parent: str
+    schedule: str
+    workflow: str = "w0"
+
+
+def _known(tx: Connection) -> Known:
+    def first(asked: str) -> str:
+        found: str = tx.exec_driver_sql(asked).scalar_one()
+        return found
+
+    one = "FROM workflow_executions WHERE"
+    return Known(
+        first(f"SELECT max(id) {one} status = 'completed'"),
+        first(f"SELECT max(id) {one} wake_at IS NOT NULL"),
+        first(f"SELECT max(parent_id) {one} parent_id IS NOT NULL"),
+        first(f"SELECT max(schedule_id) {one} schedule_id IS NOT NULL"),
+    )
+
+
+def _executions(k: Known) -> dict[str, list[Ask]]:
+    """What is asked of executions, each way that somebody asks it."""
+    lists = [
+        {"workflow": workflow, "status": status, "before": before}
+        for workflow in (None, k.workflow)
+        for status in (None, "failed", "completed")
+        for before in (None, k.finished)
+    ]
+    ended = Outcome("completed", completed_at=NOW)
+    return {
+        "create": [lambda tx: ledger.create(tx, new("e1"))],
+        "create_all": [lambda tx: ledger.create_all(tx, [new("e2"), new("e3")])],
+        "execution": [lambda tx: ledger.execution(tx, k.finished)],
+        "executions": [
+            *(lambda tx, given=given: ledger.executions(tx, **given) for given in lists),
+            lambda tx: ledger.executions(tx, root=k.parent),
+        ],
+        "executions_like": [lambda tx: ledger.executions_like(tx, k.finished[:8], limit=2)],
+        "unfinished_of_schedules": [
+            lambda tx: ledger.unfinished_of_schedules(tx, [k.schedule, "another"])
+        ],
+        "fired": [lambda tx: ledger.fired(tx, k.schedule, NOW, NOW + 1)],
+        "children": [lambda tx: ledger.children(tx, k.parent)],
+        "status_counts": [
+            ledger.status_counts,
+            lambda tx: ledger.status_counts(tx, k.workflow),
+        ],
+        "count_active": [
+            lambda tx: ledger.count_active(tx, workflow=k.workflow),
+            lambda tx: ledger.count_active(tx, concurrency_key="k"),
+        ],
+        "active": [lambda tx: ledger.active(tx, "k")],
+        "cancel_pending": [lambda tx: ledger.cancel_pending(tx, "e1", NOW)],
+        "record_outcome": [
+            lambda tx: ledger.record_outcome(tx, k.waiting, ended),
+            lambda tx: ledger.record_outcome(tx, k.waiting, ended, "me"),
+        ],
+        "checkpoints": [lambda tx: ledger.checkpoints(tx, k.finished)],
+        "checkpoints_of": [lambda tx: ledger.checkpoints_of(tx, [k.finished, k.waiting])],
+        "put_checkpoints": [lambda tx: ledger.put_checkpoints(tx, "e3", [])],
+        "logs": [
+            lambda tx: ledger.logs(tx, k.finished),
+            lambda tx: ledger.logs(tx, k.finished, 3, step="two"),
+        ],
+        "add_logs": [lambda tx: ledger.add_logs(tx, [LogRecord("e3", "info", "x", NOW)])],
+        "audit": [lambda tx: ledger.audit(tx, AuditRecord(NOW, "me", "x", None, {}))],
+        "audits": [ledger.audits, lambda tx: ledger.audits(tx, before=7)],
+        "add_signal": [lambda tx: ledger.add_signal(tx, signal("g", k.waiting))],
+        "consume": [lambda tx: ledger.consume(tx, ["g", "h"], NOW)],
+        "signals": [lambda tx: ledger.signals(tx, [k.waiting, "other"])],
+        "signals_for": [lambda tx: ledger.signals_for(tx, "me")],
+    }
+
+
+def _claims(k: Known) -> dict[str, list[Ask]]:
+    claimed: dict[str, Any] = {"lease_until": NOW, "now": NOW * 2, "limit": 50}
+    return {
+        "claim": [
+            lambda tx: ledger.claim(tx, "me", **claimed),
+            lambda tx: ledger.claim(tx, "me", **claimed, root=k.waiting),
+        ],
+        "claimable": [
+            lambda tx: ledger.claimable(tx, "me", NOW),
+            lambda tx: ledger.claimable(tx, "me", NOW, k.waiting),
+        ],
+        "heartbeat": [lambda tx: ledger.heartbeat(tx, "me", NOW)],
+        "release": [
+            lambda tx: ledger.release(tx, "me", [k.waiting]),
+            lambda tx: ledger.release(tx, "me"),
+        ],
+        "adopt": [lambda tx: ledger.adopt(tx, "me")],
+        "next_wake": [ledger.next_wake],
+    }
+
+
+def _retention(k: Known) -> dict[str, list[Ask]]:
+    return {
+        "workflows_executed": [ledger.workflows_executed],
+        "expired": [lambda tx: ledger.expired(tx, k.workflow, KEEP, NOW * 2)],
+        "prune": [lambda tx: ledger.prune(tx, NOW * 2, KEEP, {}, limit=2)],
+        "remove": [lambda tx: ledger.remove(tx, [k.parent])],
+        "remove_logs": [lambda tx: ledger.remove_logs(tx, NOW * 2, 9)],
+        "remove_audits": [lambda tx: ledger.remove_audits(tx, NOW * 2, 9)],
+        "remove_versions": [lambda tx: ledger.remove_versions(tx, NOW * 2)],
+        "remove_schedules": [lambda tx: ledger.remove_schedules(tx, NOW * 2)],
+        "retention_rules": [ledger.retention_rules],
+    }
+
+
+READS_EVERYTHING = {"integrity"}
+"""What says itself that it takes long: `doctor`, asked by a person."""
+
+WALKS = {
+    ("executions", "ix_executions_created"): "the newest of all: as far as the page goes",
+    ("audits", "audit_log"): "the newest of all: as far as the page goes",
+    ("status_counts", "ix_executions_status"): "the summary of history: an index only",
+    ("status_counts", "ix_executions_workflow_status"): "the same, where PostgreSQL prefers it",
+    ("workflows_executed", "ix_executions_workflow"): "the first of each workflow",
+    ("prune", "ix_executions_workflow"): "the first of each workflow",
+    ("claim", "ix_executions_pending"): "holds only what is pending",
+    ("claim", "ix_executions_ready"): "holds only what is ready",
+    ("claimable", "ix_executions_pending"): "holds only what is pending",
+    ("claimable", "ix_executions_ready"): "holds only what is ready",
+    ("claim", "ix_signals_unconsumed"): "holds only what nobody has taken",
+    ("claimable", "ix_signals_unconsumed"): "holds only what nobody has taken",
+    ("consume", "ix_signals_unconsumed"): "holds only what nobody has taken",
+    ("signals_for", "ix_signals_unconsumed"): "holds only what nobody has taken",
+    ("adopt", "ix_executions_owner"): "holds only what is owned",
+}
+"""Indexes read from one end on, with why that is little."""
+
+SORTS = {
+    "active": "what is going on of one key",
+    "children": "those of one execution",
+    "claim": "what has an untaken signal",
+    "claimable": "what has an untaken signal",
+    "executions": "one tree",
+    "prune": "one tree",
+    "remove": "one tree",
+    "signals": "what nobody has taken",
+    "signals_for": "what nobody has taken",
+    "unfinished_of_schedules": "what is going on of some schedules",
+}
+"""Verbs that sort what an index found, with why that is little."""
+
+
+def _asked(k: Known) -> dict[str, list[Ask]]:
+    return _executions(k) | _claims(k) | _retention(k)
+
+
+def _of_definitions(verb: str) -> bool:
+    """Whether the verb's module knows none of the tables that grow."""
+    module = importlib.import_module(getattr(ledger, verb).__module__)
+    named = {each.name for each in vars(module).values() if isinstance(each, Table)}
+    return not named & set(GROWING) and module.__name__.startswith("controller.store.ledger_")
+
+
+def test_every_verb_is_asked() -> None:
+    """A new verb is asked here, or its module cannot reach a table that grows."""
+    asked = set(_asked(Known("", "", "", "")))
+    rest = set(ledger.__all__) - asked - READS_EVERYTHING
+    named = {"STOPPED", "announce"}  # a constant, and what reads no table
+    assert {verb for verb in rest - named if not _of_definitions(verb)} == set()
+    assert asked <= set(ledger.__all__)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def grown(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Connection]:
+    """A connection to a database with thousands of executions."""
+    folder = tmp_path_factory.mktemp("grown")
+    with ExitStack() as stack:
+        url = None
+        if request.param == "postgresql":
+            url = stack.enter_context(request.getfixturevalue("postgres").migrated())
+        settings = settings_for(folder, url)
+        run_main(grow(settings, SMALL))
+        engine = create_engine(parse_url(settings.url))
+        stack.callback(engine.dispose)
+        connection = stack.enter_context(engine.connect())
+        _others(connection)
+        yield connection
+
+
+def _others(tx: Connection) -> None:
+    """Thousands of signals that were taken, and of audit entries, so that none is a small table."""
+    asked = select(workflow_executions.c.id).limit(THOUSANDS)
+    taken = [
+        asdict(signal(f"s{number}", each, consumed_at=NOW))
+        for number, each in enumerate(tx.scalars(asked))
+    ]
+    tx.execute(insert(signals), taken)
+    audit: dict[str, Any] = {"principal": "me", "verb": "x", "target": None, "detail": {}}
+    tx.execute(insert(audit_log), [audit | {"at": NOW + number} for number in range(THOUSANDS)])
+    tx.exec_driver_sql("ANALYZE" if not is_sqlite(tx) else "SELECT 1")
+    tx.commit()
+
+
+@contextmanager
+def _watched(tx: Connection) -> Generator[list[tuple[str, Any]]]:
+    """Every statement executed inside the block, with its parameters."""
+    seen: list[tuple[str, Any]] = []
+
+    def executed(_1: object, _2: object, statement: str, given: Any, *_: object) -> None:
+        seen.append((statement, given[0] if isinstance(given, list) else given))
+
+    event.listen(tx, "before_cursor_execute", executed)
+    try:
+        yield seen
+    finally:
+        event.remove(tx, "before_cursor_execute", executed)
+
+
+READS = re.compile(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)\b", re.IGNORECASE)
+
+
+def faults(tx: Connection, verb: str, statements: list[tuple[str, Any]]) -> set[str]:
+    """What these statements read without an index, or sort, and is not known to be little."""
+    explain = _of_sqlite if is_sqlite(tx) else _of_postgres
+    found = set()
+    for statement, given in {each[0]: each for each in statements}.values():
+        if READS.match(statement):
+            walked, plan = explain(tx, verb, statement, given)
+            found |= {f"{each}: {statement} → {plan}" for each in walked}
+    return found
+
+
+def _of_sqlite(tx: Connection, verb: str, statement: str, given: Any) -> tuple[set[str], Any]:
+    plan = [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)]
+    few = {each for each in metadata.tables if each not in GROWING} | {"names"}
+    found = set()
+    for line in plan:
+        words = line.split()
+        if words[0] == "SCAN" and words[1] not in few and "CONSTANT" not in words:
+            walked = words[words.index("INDEX") + 1] if "INDEX" in words else words[1]
+            if (verb, walked) not in WALKS:
+                found.add(line)
+        if "AUTOMATIC" in line or ("FOR ORDER BY" in line and verb not in SORTS):
+            found.add(line)
+        if "FOR GROUP BY" in line or "FOR DISTINCT" in line:
+            found.add(line)
+    if set(plan) & {"USE TEMP B-TREE FOR ORDER BY"} and not _touches(plan):
+        found.clear()
+    return found, plan
+
+
+def _touches(plan: list[str]) -> bool:
+    return any(each in line for line in plan for each in (*GROWING, "other"))
+
+
+def _of_postgres(tx: Connection, verb: str, statement: str, given: Any) -> tuple[set[str], Any]:
+    tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    [[said]] = tx.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", given).all()
+    plan = said if isinstance(said, list) else json.loads(said)
+    found = set()
+    for node in _nodes(plan[0]["Plan"]):
+        index = node.get("Index Name")
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in GROWING:
+            found.add(f"Seq Scan on {node['Relation Name']}")
+        elif index and "Index Cond" not in node and _grows(index):
+            walked = "audit_log" if index == "audit_log_pkey" else index
+            if (verb, walked) not in WALKS:
+                found.add(f"all of {index}")
+    return found, plan
+
+
+def _grows(index: str) -> bool:
+    return any(
+        index == each.name for name in GROWING for each in metadata.tables[name].indexes
+    ) or (index.removesuffix("_pkey") in GROWING)
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from _nodes(each)
+
+
+def test_every_statement_uses_an_index(grown: Connection) -> None:
+    """Whatever a verb asks of a table that grows, on each database."""
+    found: set[str] = set()
+    asked = 0
+    known = _known(grown)
+    populate(grown)
+    for verb, ways in _asked(known).items():
+        with _watched(grown) as seen:
+            for ask in ways:
+                ask(grown)
+        asked += len(seen)
+        found |= {f"{verb}: {fault}" for fault in faults(grown, verb, seen)}
+    grown.rollback()
+    assert found == set(), "\n".join(sorted(found))
+    assert asked > len(_asked(known))
+
+
+def test_a_statement_without_an_index_is_found(grown: Connection) -> None:
+    """A condition on a column that no index has, and an order that none gives."""
+    e = workflow_executions.c
+    for lacking in (
+        select(e.id).where(e.current_step == "two"),
+        select(e.id).where(e.current_step == "two").order_by(e.created_at).limit(1),
+        select(func.count()).select_from(workflow_executions).group_by(e.current_step),
+        select(workflow_logs.c.id).where(workflow_logs.c.level == "error"),
+    ):
+        with _watched(grown) as seen:
+            grown.execute(lacking)
+        assert faults(grown, "another", seen), lacking
+    grown.rollback()
