@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, create_engine, event, func, insert, se
 from controller.app import run_main
 from controller.store import ledger
 from controller.store.dialect import is_sqlite, parse_url
-from controller.store.records import AuditRecord, Keep, LogRecord, Outcome
+from controller.store.records import AuditRecord, Claimant, Keep, LogRecord, Outcome
 from controller.store.tables import (
     Transaction,
     audit_log,
@@ -35,6 +35,7 @@ THOUSANDS = 2_000
 
 Ask = Callable[[Transaction], object]
 KEEP = Keep(days=1, last=3)
+ME = Claimant("me", NOW, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ def _claims(k: Known) -> dict[str, list[Ask]]:
             lambda tx: ledger.claimable(tx, "me", NOW),
             lambda tx: ledger.claimable(tx, "me", NOW, k.waiting),
         ],
+        "create_claimed": [lambda tx: ledger.create_claimed(tx, [new("e4")], ME, NOW)],
+        "give_back": [lambda tx: ledger.give_back(tx, "me", ["e4"])],
         "heartbeat": [lambda tx: ledger.heartbeat(tx, "me", NOW)],
         "release": [
             lambda tx: ledger.release(tx, "me", [k.waiting]),
