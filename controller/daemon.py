@@ -62,6 +62,7 @@ class Daemon:
         self.settings = app.settings
         self._stop = asyncio.Event()
         self.health = Health(app.clock, notify_socket())
+        self.health.watch("database", lambda: app.store.unavailable)
         self.worker = app.worker()
         self.scheduler = Scheduler(
             store=app.store,

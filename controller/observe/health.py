@@ -6,7 +6,7 @@ failed says so in the answer. systemd is told by its datagram socket (`sd_notify
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -25,12 +25,23 @@ class Health:
         self._socket = notify_socket
         self._since = clock.now()
         self._failures: dict[str, str] = {}
+        self._watched: dict[str, Callable[[], str | None]] = {}
         self._ready = False
 
     @property
     def ready(self) -> bool:
         """Everything has started, and nothing has failed."""
-        return self._ready and not self._failures
+        return self._ready and not self.failures
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why, of each part that does not work now."""
+        found = {part: why() for part, why in self._watched.items()}
+        return self._failures | {part: why for part, why in found.items() if why is not None}
+
+    def watch(self, part: str, why: Callable[[], str | None]) -> None:
+        """Ask this part itself why it does not work; None: it does."""
+        self._watched[part] = why
 
     def started(self) -> None:
         """Everything has started."""
@@ -59,7 +70,7 @@ class Health:
         return {
             "status": "ready" if self.ready else "not-ready",
             "uptime": self._clock.now() - self._since,
-            "failures": dict(self._failures),
+            "failures": self.failures,
         }
 
     def _tell(self, message: str) -> None:

@@ -78,12 +78,14 @@ class Journal:
         commits: Transactions committed since the start.
         rows: Checkpoints and verbs committed since the start.
         last_commit_seconds: How long the last group took, from its begin to its commit.
+        trouble: When (monotonic) and why the database did not take the last group; None: it did.
     """
 
     def __init__(self, engine: Engine, where: str, monotonic: Callable[[], float]) -> None:
         self.commits = 0
         self.rows = 0
         self.last_commit_seconds = 0.0
+        self.trouble: tuple[float, str] | None = None
         self._engine = engine
         self._where = where
         self._monotonic = monotonic
@@ -166,6 +168,7 @@ class Journal:
         try:
             self._commit(items)
         except Unavailable as problem:
+            self.trouble = (self._monotonic(), str(problem))
             _fail(items, problem)
         except Exception as problem:  # ruff: ignore[blind-except]  # whatever a verb raises belongs to its caller
             if len(items) == 1:
@@ -202,6 +205,7 @@ class Journal:
         self.commits += 1
         self.rows += rows
         self.last_commit_seconds = self._monotonic() - started
+        self.trouble = None
 
     @contextmanager
     def _transaction(self) -> Generator[Transaction]:

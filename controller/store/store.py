@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import URL
 
+from controller.core.problem import Unavailable
 from controller.logs import get_log
 from controller.store.dialect import Engines, connect, parse_url, place, sqlite_path
 from controller.store.journal import Journal
@@ -34,6 +35,9 @@ P = ParamSpec("P")
 
 Verb = Callable[Concatenate[Transaction, P], T]
 """One step of one transaction."""
+
+RECENT = 5.0
+"""Seconds for which a failure is told: whoever waits for the database tries again sooner."""
 
 READERS = 4
 """Threads, and connections, that read at the same time."""
@@ -53,7 +57,12 @@ class Store:
     """
 
     def __init__(
-        self, url: URL, engines: Engines, journal: Journal, pool: ThreadPoolExecutor
+        self,
+        url: URL,
+        engines: Engines,
+        journal: Journal,
+        pool: ThreadPoolExecutor,
+        monotonic: Callable[[], float],
     ) -> None:
         self.path = sqlite_path(url)
         self.where = place(url)
@@ -61,6 +70,8 @@ class Store:
         self._journal = journal
         self._pool = pool
         self._loop = asyncio.get_running_loop()
+        self._monotonic = monotonic
+        self._trouble: tuple[float, str] | None = None
 
     @classmethod
     @asynccontextmanager
@@ -93,7 +104,7 @@ class Store:
             journal = Journal(engines.writer, place(parsed), monotonic)
             journal.start()
             try:
-                yield cls(parsed, engines, journal, pool)
+                yield cls(parsed, engines, journal, pool, monotonic)
             finally:
                 await journal.close()
         finally:
@@ -128,8 +139,21 @@ class Store:
         )
 
     def _snapshot(self, verb: Callable[[Transaction], T]) -> T:
-        with translated(self.where), self._engines.reader.connect() as tx, tx.begin():
-            return verb(tx)
+        try:
+            with translated(self.where), self._engines.reader.connect() as tx, tx.begin():
+                result = verb(tx)
+        except Unavailable as problem:
+            self._trouble = (self._monotonic(), str(problem))
+            raise
+        self._trouble = None
+        return result
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why the database did not answer when it was last read, or written; None: it did."""
+        since = self._monotonic() - RECENT
+        met = (self._journal.trouble, self._trouble)
+        return next((each[1] for each in met if each is not None and each[0] > since), None)
 
     def listener(self, sleep: "Sleep", heard: Callable[[], None]) -> "Listener | None":
         """What hears of other controllers; None on SQLite, which has only one."""

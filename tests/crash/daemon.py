@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tests.eventually import wait_until
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds a daemon may take to become ready, or to end."""
 
 
@@ -96,6 +96,15 @@ class Daemon:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
             body: bytes = answer.read()
             return body
+
+    def failures(self) -> dict[str, str]:
+        """What it says does not work, when asked whether it is ready."""
+        try:
+            said = self.get("/readyz")
+        except urllib.error.HTTPError as error:
+            said = error.read()
+        found: dict[str, str] = json.loads(said)["failures"]
+        return found
 
     @property
     def runs(self) -> bool:
