@@ -13,6 +13,8 @@ from tests.crash.daemon import Daemon, windlass
 from tests.crash.proof import Proof, Work
 from tests.eventually import wait_until
 
+pytestmark = pytest.mark.timeout(120)
+
 THOROUGH = [pytest.mark.thorough, pytest.mark.timeout(1200)]
 
 KILLS = [
@@ -36,7 +38,6 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Proo
         yield Proof(tmp_path, Work(), url), Daemon(tmp_path, extra=extra)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("place", "kills", "executions"), KILLS, indirect=["place"])
 def test_a_killed_daemon_loses_nothing_and_repeats_nothing(
     place: tuple[Proof, Daemon], kills: int, executions: int, survived: Survived
