@@ -12,22 +12,28 @@ T = TypeVar("T")
 
 _STEP = 0.005
 
+_BUSY = 3
+"""A machine busy with other things may be so many times slower than what `within` is meant for."""
+
 
 async def eventually(probe: Callable[[], T], what: str = "", *, within: float = 5.0) -> T:
-    """Return the first true value of `probe()`; fail after `within` seconds, saying `what`."""
-    end = time.monotonic() + within
+    """Return the first true value of `probe()`; fail after `within` seconds, saying `what`.
+
+    A quick machine's seconds: what matters is that it happens, and how soon is for benchmarks.
+    """
+    end = time.monotonic() + within * _BUSY
     while not (value := probe()):
         if time.monotonic() > end:
-            raise AssertionError(f"not within {within} s: {what or probe}")
+            raise AssertionError(f"not within {_BUSY} x {within} s: {what or probe}")
         await asyncio.sleep(_STEP)
     return value
 
 
 def wait_until(probe: Callable[[], T], what: str = "", *, within: float = 5.0) -> T:
     """`eventually` for a test without a loop."""
-    end = time.monotonic() + within
+    end = time.monotonic() + within * _BUSY
     while not (value := probe()):
         if time.monotonic() > end:
-            raise AssertionError(f"not within {within} s: {what or probe}")
+            raise AssertionError(f"not within {_BUSY} x {within} s: {what or probe}")
         time.sleep(_STEP)
     return value

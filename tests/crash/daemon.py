@@ -30,7 +30,13 @@ def windlass(*arguments: str, cwd: Path, check: bool = True) -> "subprocess.Comp
     """Run a command line in a directory, where the state is `.windlass`."""
     command = [sys.executable, "-m", "controller", *arguments]
     done = subprocess.run(  # our own program
-        command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False, timeout=60
+        command,
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
     )
     if check and done.returncode != 0:
         raise AssertionError(f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -82,7 +88,7 @@ class Daemon:
             raise AssertionError(f"the daemon ended:\n{self.log.read_text()[-3000:]}")
         try:
             return bool(self.get("/readyz").startswith(b"{"))
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             return False
 
     @property
@@ -93,7 +99,7 @@ class Daemon:
 
     def get(self, path: str) -> bytes:
         """The body of an answer."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             body: bytes = answer.read()
             return body
 

@@ -22,7 +22,7 @@ from tests.postgres import serving
 THOROUGH = [pytest.mark.thorough, pytest.mark.timeout(1200)]
 ROUNDS = [pytest.param(1, id="once"), pytest.param(10, id="many", marks=THOROUGH)]
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 EXECUTIONS = 20
 

@@ -33,7 +33,7 @@ def _proof(folder: Path) -> Proof:
     return Proof(folder, Work(steps=8, shell=frozenset(range(1, 7)), once=frozenset(), seconds=1.0))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_backup_under_load_goes_on_elsewhere(tmp_path: Path) -> None:
     """All complete there and here; nothing that had completed when it was made runs again."""
     here, there = _proof(tmp_path / "here"), _proof(tmp_path / "there")
@@ -58,7 +58,7 @@ def test_a_backup_under_load_goes_on_elsewhere(tmp_path: Path) -> None:
     assert len(there.rows("SELECT id FROM workflow_executions")) == EXECUTIONS
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_step_in_flight_at_the_backup_is_interrupted_or_cancelled(tmp_path: Path) -> None:
     """`idempotent: false` never runs twice; what is cancelled before the start begins nothing."""
     here, database = tmp_path / "here", _proof(tmp_path / "here")

@@ -172,7 +172,7 @@ def test_a_root_that_goes_away_prunes_nothing(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """The state's disk fills up: what is asked is refused; with space, all goes on."""
     definitions = place(tmp_path)

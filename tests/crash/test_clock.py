@@ -24,7 +24,7 @@ triggers: [{type: scheduled, config: {cron: "* * * * * *", overlap: allow}}]
 
 
 @pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not here: apt-get install faketime")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_the_clock_is_set_back_and_forward(tmp_path: Path, rounds: int, survived: Survived) -> None:
     """Work goes on wherever the clock stands; what has fired does not fire again."""

@@ -18,7 +18,7 @@ from tests.crash.proof import Proof, Work
 from tests.eventually import wait_until
 from tests.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 EXECUTIONS = 24
 WORK = Work(steps=8, shell=frozenset(range(8)), once=frozenset({3, 6}), seconds=0.1)

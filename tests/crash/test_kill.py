@@ -13,7 +13,7 @@ from tests.crash.daemon import Daemon, windlass
 from tests.crash.proof import Proof, Work
 from tests.eventually import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 THOROUGH = [pytest.mark.thorough, pytest.mark.timeout(1200)]
 
@@ -93,7 +93,7 @@ steps:
 """
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_a_graceful_stop_loses_nothing(tmp_path: Path) -> None:
     """What ends within the grace is recorded, nothing new starts, the rest goes on later."""
     (tmp_path / "definitions").mkdir()

@@ -261,7 +261,7 @@ def _broken(after: int, error: Exception) -> Callable[..., list[str]]:
     return apply
 
 
-TestWhateverHappens = pytest.mark.timeout(300)(Machine.TestCase)
+TestWhateverHappens = pytest.mark.timeout(900)(Machine.TestCase)
 TestWhateverHappens.settings = settings(
     max_examples=10 if settings().max_examples <= USUAL else 300,
     stateful_step_count=30,

@@ -34,7 +34,7 @@ def _script(port: int) -> tuple[str, list[str]]:
     return "\n".join(lines), expected
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_the_walk_through_is_as_written(tmp_path: Path) -> None:
     """Each command succeeds, and prints the lines that stand below it, in their order."""
     port = free_port()

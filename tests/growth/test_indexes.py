@@ -26,7 +26,7 @@ from controller.store.tables import (
 from tests.growth.grown import SMALL, grow, settings_for
 from tests.store.sample import NOW, new, populate, signal
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 GROWING = ("workflow_executions", "execution_checkpoints", "workflow_logs", "signals", "audit_log")
 """The tables whose rows become millions; of the others there are as many as definitions."""

@@ -220,7 +220,7 @@ async def test_both_clock_changes_are_caught_up_with(zone: str, tmp_path: Path) 
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("zone", ZONES)
 async def test_every_zone_is_caught_up_with(zone: str, tmp_path: Path) -> None:
     """No zone of the database is an exception to the claim above."""

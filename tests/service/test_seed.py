@@ -31,7 +31,7 @@ def history(place: Path, workflow: str) -> list[dict[str, object]]:
     return found
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_every_command_of_the_seed_works_as_printed(place: Path) -> None:
     """Each command line of the seed's document, with real ids, beside a running daemon."""
     with Daemon(place):
@@ -65,7 +65,7 @@ def test_every_command_of_the_seed_works_as_printed(place: Path) -> None:
         )
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_the_seeds_example_runs_without_a_daemon(place: Path) -> None:
     """Byte for byte as printed: it is created from its file, executed, and gives its output."""
     shutil.rmtree(place / "definitions")
@@ -95,7 +95,7 @@ def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
