@@ -104,6 +104,7 @@ class App:
                 store, self.catalog.built_in, settings.policy, settings.limits, self.origin
             ),
             ring=self.ring,
+            homes=self.homes,
         )
         self.owner = f"{os.uname().nodename}:{os.getpid()}:{new_id(clock.now())[-8:]}"
 
@@ -137,10 +138,16 @@ class App:
             root=root,
         )
 
+    @property
+    def homes(self) -> Path:
+        """Where each repository that is followed has a directory for its mirror."""
+        return self.settings.state_dir.absolute() / "sources"
+
     def origin(self, spec: SourceSpec) -> Origin:
         """Where a source is looked at; its mirror is kept in the state directory."""
-        home = self.settings.state_dir.absolute() / "sources" / spec.name
-        return origin_of(spec, home, git_environment(), self.settings.max_file_bytes)
+        return origin_of(
+            spec, self.homes / spec.name, git_environment(), self.settings.max_file_bytes
+        )
 
     def tenure(self, name: str) -> Tenure | None:
         """What only one controller does at a time; None where there is only one."""

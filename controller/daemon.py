@@ -17,6 +17,7 @@ from controller.core.problem import NotFound
 from controller.logs import get_log
 from controller.reconcile import Wishes, mark_removed
 from controller.schedule import Leftovers, Scheduler
+from controller.source.origin import remove_homes, unused_homes
 from controller.store import ledger
 from controller.store.records import Keep
 from controller.store.wake import Doorbell
@@ -112,6 +113,7 @@ class Daemon:
             stack.callback(listening.close)
             await app.prepare(lock)
             await app.store.write(mark_removed, list(app.specs))
+            await asyncio.to_thread(remove_homes, app.homes, unused_homes(app.homes, app.specs))
             listeners = [self.metrics.observe, *(each.observe for each in self.reporters.values())]
             for listener in listeners:
                 stack.callback(app.bus.subscribe(listener))

@@ -4,6 +4,7 @@ Each verb records a wish and rings; the reconciler of the source reads the wish 
 wish outlives the daemon: what is suspended stays so until somebody resumes it.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from controller.clock import Clock
 from controller.core.problem import NotFound, Refused
 from controller.planning import Planner
+from controller.source.origin import remove_homes
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
 from controller.store.records import AuditRecord, RevisionRecord, SourceRecord
@@ -24,10 +26,11 @@ class SourceService:
     Args:
         specs: The sources in the settings, by name.
         ring: Tells whoever reconciles to read the wishes.
+        homes: Where mirrors of repositories are.
         by: Who asks, for the audit log.
     """
 
-    def __init__(
+    def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
         self,
         *,
         store: Store,
@@ -35,6 +38,7 @@ class SourceService:
         specs: Mapping[str, SourceSpec],
         planner: Planner,
         ring: Callable[[], None],
+        homes: Path,
         by: str = "local",
     ) -> None:
         self._store = store
@@ -42,6 +46,7 @@ class SourceService:
         self._specs = specs
         self._planner = planner
         self._ring = ring
+        self._homes = homes
         self._by = by
 
     # -- looking ----------------------------------------------------------------------------
@@ -127,13 +132,17 @@ class SourceService:
         return source.observed
 
     async def forget(self, name: str) -> int:
-        """Archive what a source owns that the settings do not name any more; how many."""
+        """Archive what a source owns that the settings do not name any more; how many.
+
+        Its mirror goes as well.
+        """
         source = await self.source(name)
         if name in self._specs:
             message = f"source {name!r} is in the settings"
             hint = "take it out of the settings and restart the controller first"
             raise Refused(message, reason="configured", hint=hint)
         archived = await self._store.write(_forget, source.id, self._clock.now())
+        await asyncio.to_thread(remove_homes, self._homes, [source.id])
         await self._audit("sync-forget", source.id, {"archived": archived})
         self._ring()
         return archived

@@ -126,7 +126,7 @@ def _values(record: Any) -> tuple[Any, ...]:  # ruff: ignore[any-type]  # any re
 
 def _ready(compiled: CompiledWorkflow, terms: Terms) -> ReadyWorkflow:
     workflow = compiled.definition
-    rows = _encoded(rows_of(compiled, terms.source, None, terms.now))
+    rows = _encoded(rows_of(compiled, terms.source, terms.now))
     return ReadyWorkflow(workflow.name, workflow.status, compiled.digest, compiled.path, rows)
 
 

@@ -1,7 +1,7 @@
 """What a revision writes: all of it in one transaction, or nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import starmap
 
 from controller.core.drift import Drift, Fate
@@ -48,7 +48,8 @@ class Application:
 def apply_revision(tx: Transaction, application: Application) -> list[str]:
     """A verb for the store; the revisions that the history does not keep any more."""
     source, now = application.source, application.now
-    ledger.put_workflows(tx, [(record, version) for record, version, _ in application.workflows])
+    compiled = [(record, version) for record, version, _ in application.workflows]
+    ledger.put_workflows(tx, compiled, source.revision)
     schedules = {record.name: found for record, _, found in application.workflows}
     ledger.put_schedules(tx, source.id, schedules, now=now)
     ledger.archive(tx, application.pruned, now)
@@ -70,7 +71,7 @@ def application_of(
     apply = difference.of(Fate.CREATED) + difference.of(Fate.UPDATED)
     return Application(
         source=source,
-        workflows=tuple(_rows(name, revision, source, now) for name in apply),
+        workflows=tuple(_rows(name, revision, source.id, now) for name in apply),
         pruned=tuple(difference.of(Fate.PRUNED)),
         files=tuple(file_record(each) for each in files.values()),
         removed=revision.removed,
@@ -105,26 +106,26 @@ def _refused(file: ExaminedFile, name: str, owner: str) -> ExaminedFile:
     )
 
 
-def _rows(name: str, revision: Revision, source: SourceRecord, now: int) -> Rows:
+def _rows(name: str, revision: Revision, source: str, now: int) -> Rows:
     if name in revision.ready:
         record, version, schedules = revision.ready[name].rows
         return (
-            replace(WorkflowRecord(*record), revision=source.revision),
-            replace(VersionRecord(*version), revision=source.revision),
+            WorkflowRecord(*record),
+            VersionRecord(*version),
             tuple(starmap(ScheduleRecord, schedules)),
         )
-    return rows_of(revision.workflows[name], source.id, source.revision, now)
+    return rows_of(revision.workflows[name], source, now)
 
 
-def rows_of(compiled: CompiledWorkflow, source: str, revision: str | None, now: int) -> Rows:
-    """A compiled workflow as rows."""
+def rows_of(compiled: CompiledWorkflow, source: str, now: int) -> Rows:
+    """A compiled workflow as rows; what revision they are of is said when they are written."""
     record, version = workflow_record(
         compiled.definition,
         compiled.content,
         compiled.digest,
         origin=source,
         path=compiled.path,
-        revision=revision,
+        revision=None,
         now=now,
     )
     return record, version, schedules_of(compiled.definition, source, now)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 
 from controller.core.problem import Unavailable
@@ -120,8 +121,8 @@ class Directory:
         if refusal is not None:
             return _refused(path, seen, refusal, known)
         try:
-            with Path(file).open("rb") as opened:
-                content = opened.read()
+            with FileIO(file) as opened:
+                content = opened.readall()
                 seen = _stat(os.fstat(opened.fileno()))
         except OSError as error:
             return _refused(path, seen, f"cannot be read: {error.strerror}", known)

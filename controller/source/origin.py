@@ -1,6 +1,7 @@
 """Where a reconciler looks: a directory with its watch, or a checkout with its trust."""
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -210,3 +211,15 @@ def origin_of(spec: SourceSpec, home: Path, environment: Mapping[str, str], larg
     if spec.url is None:
         return FromDirectory(spec, largest)
     return FromGit(spec, home, environment, largest)
+
+
+def unused_homes(homes: Path, specs: Mapping[str, SourceSpec]) -> list[str]:
+    """Names of mirrors that no repository in the settings has."""
+    there = [each.name for each in homes.iterdir()] if homes.is_dir() else []
+    return [name for name in there if name not in specs or specs[name].url is None]
+
+
+def remove_homes(homes: Path, names: Iterable[str]) -> None:
+    """Remove the mirrors of sources that are followed no more; who comes back is fetched anew."""
+    for name in names:
+        shutil.rmtree(homes / name, ignore_errors=True)

@@ -87,12 +87,18 @@ def put_workflow(tx: Transaction, record: WorkflowRecord, compiled: VersionRecor
 
 
 def put_workflows(
-    tx: Transaction, compiled: Sequence[tuple[WorkflowRecord, VersionRecord]]
+    tx: Transaction,
+    compiled: Sequence[tuple[WorkflowRecord, VersionRecord]],
+    revision: str | None = None,
 ) -> None:
-    """`put_workflow` for many, in a statement a table."""
+    """`put_workflow` for many, in a statement a table; `revision`: that of all of them."""
+    of = {} if revision is None else {"revision": revision}
     if compiled:
-        insert_missing(tx, workflow_versions, [row_of(version) for _, version in compiled])
-        upsert(tx, _workflows, [row_of(record) for record, _ in compiled], keep=("created_at",))
+        versions = [row_of(version) | of for _, version in compiled]
+        insert_missing(tx, workflow_versions, versions)
+        upsert(
+            tx, _workflows, [row_of(record) | of for record, _ in compiled], keep=("created_at",)
+        )
 
 
 def set_status(tx: Transaction, name: str, status: str, now: int) -> bool:

@@ -113,10 +113,15 @@ def test_a_forge_is_told_what_came_of_a_commit(tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_is_killed_goes_on_where_the_source_is(tmp_path: Path) -> None:
-    """Killed again and again while commits come: in the end it has what the branch says."""
+    """Killed again and again while commits come: in the end it has what the branch says.
+
+    And no mirror of what it does not follow.
+    """
     repository = Repository(tmp_path)
     repository.put("a.yaml", flow("a", "first"))
     _settings(tmp_path, repository)
+    unused = tmp_path / ".windlass" / "sources" / "followed-before"
+    (unused / "mirror.git").mkdir(parents=True)
     daemon = Daemon(tmp_path)
     for number in range(1, 6):
         daemon.start()
@@ -130,3 +135,5 @@ def test_a_daemon_that_is_killed_goes_on_where_the_source_is(tmp_path: Path) -> 
         assert _is_at(daemon, repository.head())()
         listed = json.loads(windlass("workflows:list", "-f", "json", cwd=tmp_path).stdout)
         assert sorted(each["name"] for each in listed) == ["a", *(f"w{n}" for n in range(1, 6))]
+        assert not unused.exists()
+        assert (unused.parent / "team" / "mirror.git").is_dir()

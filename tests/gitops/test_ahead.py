@@ -85,7 +85,7 @@ def _rows(revision: Revision) -> dict[str, Any]:
     """What would be written of each workflow, its JSON read."""
     found: dict[str, Any] = {}
     for name, compiled in revision.workflows.items():
-        record, version, schedules = rows_of(compiled, TERMS.source, None, NOW)
+        record, version, schedules = rows_of(compiled, TERMS.source, NOW)
         rows = (dataclasses.astuple(record), dataclasses.astuple(version))
         found[name] = (*rows, [dataclasses.astuple(each) for each in schedules])
     for name, ahead_ in revision.ready.items():

@@ -9,6 +9,8 @@ import pytest
 from controller.core.drift import Fate
 from controller.core.problem import Refused
 from controller.reconcile import mark_removed
+from controller.source.origin import unused_homes
+from controller.source.spec import SourceSpec
 from controller.store import ledger
 from controller.store.tables import Transaction, workflow_schedules, workflows
 from tests.fake_clock import FakeClock
@@ -244,7 +246,7 @@ async def test_an_execution_shows_the_commit_it_came_from(tmp_path: Path, clock:
 async def test_a_source_that_is_not_configured_any_more_is_kept_until_forgotten(
     tmp_path: Path, clock: FakeClock
 ) -> None:
-    """Its workflows go on and its status says so; forgotten, they are archived."""
+    """Its workflows go on and its status says so; forgotten, they and its mirror go."""
     repository = Repository(tmp_path)
     repository.put("a.yaml", flow("a"))
     async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
@@ -255,5 +257,21 @@ async def test_a_source_that_is_not_configured_any_more_is_kept_until_forgotten(
         await place.app.store.write(mark_removed, ["definitions"])
         assert await _status(place) == ("removed", "not-configured")
         assert await place.names() == ["a"]
+        mirror = place.app.homes / "git" / "mirror.git"
+        assert mirror.is_dir()
         assert await place.app.sources.forget("git") == 1
         assert await place.names() == []
+        assert not mirror.parent.exists()
+
+
+def test_a_mirror_is_unused_unless_a_repository_of_its_name_is_followed(tmp_path: Path) -> None:
+    """One that became a directory has none either; and where nothing was followed there is none."""
+    homes = tmp_path / "sources"
+    assert unused_homes(homes, {}) == []
+    for name in ("followed", "directory", "gone"):
+        (homes / name / "mirror.git").mkdir(parents=True)
+    specs = {
+        "followed": SourceSpec(name="followed", url="file:///w.git"),
+        "directory": SourceSpec(name="directory", directory=tmp_path),
+    }
+    assert sorted(unused_homes(homes, specs)) == ["directory", "gone"]
