@@ -1,0 +1,128 @@
+"""T9: `kill -9` amid executions of twenty steps, and what the next controller makes of them.
+
+Times are those of the checkpoints, from the moment the second controller is started: an execution
+has resumed when it has recorded its first event after the restart. Whether a step is done again is
+what the steps themselves say: each writes a line, and what was recorded as completed before the
+restart must not write another one.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from controller.app import open_app, run_main
+from controller.settings import Settings
+from tests.bench.engine import N, row, steps
+from tests.bench.limits import Limits
+from tests.bench.table import Row
+from tests.crash.daemon import Daemon
+from tests.eventually import wait_until
+
+STEPS = 20
+IN_FLIGHT = 10_000
+WRITING = 50
+ROUNDS = 3
+RESUMED_ROUNDS = 1
+"""To create and half-execute ten thousand takes a minute."""
+
+CREATORS = 50
+PATIENCE = 120.0
+
+EVERY = "SELECT count(*) FROM workflow_executions WHERE started_at IS NOT NULL"
+EVENTS = "SELECT count(*) FROM execution_checkpoints"
+FIRST = "SELECT min(created_at) FROM execution_checkpoints WHERE created_at >= ?"
+RESUMED = (
+    "SELECT count(*), max(first) FROM (SELECT min(created_at) AS first"
+    " FROM execution_checkpoints WHERE created_at >= ? GROUP BY execution_id)"
+)
+COMPLETED = "SELECT execution_id, step_id FROM execution_checkpoints WHERE type = 'completed'"
+ENDED = "SELECT count(*) FROM workflow_executions WHERE completed_at IS NOT NULL"
+
+
+async def _create(state: Path, each: list[dict[str, Any]], count: int) -> None:
+    async with open_app(Settings(state_dir=state)) as app:
+        await app.service.create_workflow({"name": "w", "inputs": N, "steps": each})
+
+        async def some() -> None:
+            for _ in range(count // CREATORS):
+                await app.service.execute_workflow("w", {})
+
+        await asyncio.gather(*(some() for _ in range(CREATORS)))
+
+
+class _Killed:
+    """A directory with `count` executions; its controller is killed when a third is done."""
+
+    def __init__(self, folder: Path, each: list[dict[str, Any]], count: int) -> None:
+        (folder / "definitions").mkdir(parents=True)
+        self._database = folder / ".windlass" / "windlass.db"
+        self._count = count
+        run_main(_create(self._database.parent, each, count))
+        many = {"WINDLASS_MAX_CONCURRENT_WORKFLOWS": str(IN_FLIGHT)}
+        self.daemon = Daemon(folder, extra=many)
+        with self.daemon:
+            wait_until(self._amid, "a third is done", within=PATIENCE)
+            self.daemon.kill()
+
+    def ask(self, query: str, *given: object) -> list[Any]:
+        """What the database has."""
+        with closing(sqlite3.connect(self._database)) as database:
+            return database.execute(query, given).fetchall()
+
+    def _amid(self) -> bool:
+        [[started]], [[events]] = self.ask(EVERY), self.ask(EVENTS)
+        return bool(started == self._count and events >= self._count * STEPS // 3)
+
+
+def _resume(folder: Path) -> tuple[float, float]:
+    """Seconds to the first event after the restart, and to the last execution's first one."""
+    killed = _Killed(folder, steps(STEPS), IN_FLIGHT)
+    [[ended]] = killed.ask(ENDED)
+    begin = time.time()
+    since = int(begin * 1000)
+    with killed.daemon:
+        last: list[float] = []
+
+        def resumed() -> bool:
+            [[count, at]] = killed.ask(RESUMED, since)
+            last[:] = [at]
+            return bool(count == IN_FLIGHT - ended)
+
+        wait_until(resumed, "all have resumed", within=PATIENCE)
+        [[first]] = killed.ask(FIRST, since)
+        killed.daemon.kill()
+    return first / 1000 - begin, last[0] / 1000 - begin
+
+
+def _again(folder: Path) -> float:
+    """How many steps ran again of those that were recorded as completed before the restart."""
+    log = folder / "lines"
+    script = f'echo "$WINDLASS_EXECUTION $WINDLASS_STEP" >> {log}'
+    inputs = {"command": ["sh", "-c", script]}
+    each = [
+        {"id": f"s{number}", "type": "action", "action": "shell", "inputs": inputs}
+        for number in range(STEPS)
+    ]
+    killed = _Killed(folder, each, WRITING)
+    recorded = {tuple(found) for found in killed.ask(COMPLETED)}
+    before = len(log.read_text().splitlines())
+    with killed.daemon:
+        wait_until(lambda: killed.ask(ENDED) == [(WRITING,)], "all is done", within=PATIENCE)
+        killed.daemon.stop()
+    after = [tuple(line.split()) for line in log.read_text().splitlines()[before:]]
+    return float(sum(step in recorded for step in after))
+
+
+def rows(limits: Limits, folder: Path) -> Iterable[Row]:
+    """Seconds after the restart, and a count that has to be zero."""
+    del limits
+    found = [_resume(folder / f"resume-{number}") for number in range(RESUMED_ROUNDS)]
+    yield row("T9 first step after kill -9", "s", [first for first, _ in found], target=0.6)
+    what = f"T9 {IN_FLIGHT:,} in flight, all resumed"
+    yield row(what, "s", [last for _, last in found], target=3)
+    again = [_again(folder / f"again-{number}") for number in range(ROUNDS)]
+    yield row("T9 recorded steps run again", "steps", again, target=0)
