@@ -1,0 +1,129 @@
+"""The product, broken on purpose: one guarantee at a time, by putting something else in its place.
+
+Each says which invariants it may break; the simulator has to find it within its seeds.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+
+from controller import schedule
+from controller.catalog import Catalog
+from controller.core.decide import fold
+from controller.core.plan import Plan, Policy
+from controller.execute.running import Running
+from controller.execute.worker import Worker
+from controller.schedule import Fires, Scheduler
+from controller.store import journal, ledger
+from controller.store.records import Mark
+
+
+class Mutation(NamedTuple):
+    """How to break the product, what that may break, and from which seed on to look."""
+
+    apply: Callable[[pytest.MonkeyPatch], None]
+    breaks: frozenset[str]
+    first: int = 0
+
+
+def _acts_first(patch: pytest.MonkeyPatch) -> None:
+    """What follows from an event is done before the event is durable."""
+    append = Running._append
+
+    def at_once(self: Running, batch: Any, then: Callable[[], None]) -> None:
+        append(self, batch, lambda: None)
+        then()
+
+    patch.setattr(Running, "_append", at_once)
+
+
+def _ignores_leases(patch: pytest.MonkeyPatch) -> None:
+    """Others' leases count as run out."""
+    claim = ledger.claim
+
+    def greedy(tx: Any, owner: str, *, now: int, **more: Any) -> Any:
+        return claim(tx, owner, now=now + 3_600_000, **more)
+
+    patch.setattr(ledger, "claim", greedy)
+    patch.setattr(ledger, "claimable", lambda *_: True)
+    patch.setattr(Worker, "holds", property(lambda _: True))
+
+
+def _forgets(patch: pytest.MonkeyPatch) -> None:
+    """The fold leaves out the last event."""
+
+    def short(plan: Plan, identity: Any, events: Any) -> Any:
+        return fold(plan, identity, list(events)[:-1])
+
+    patch.setattr("controller.execute.running.fold", short)
+
+
+def _fires_in_two(patch: pytest.MonkeyPatch) -> None:
+    """A schedule moves on in one transaction, and its executions are created in another."""
+
+    def advance(tx: Any, looked: Sequence[Fires]) -> None:
+        standing = ledger.held_marks(tx, [each.schedule.id for each in looked])
+        current = [e for e in looked if standing.get(e.schedule.id) == Mark.of(e.schedule)]
+        rows = [(each.schedule.id, each.last, each.next, None) for each in current]
+        ledger.advance_all(tx, rows)
+
+    async def fire(self: Scheduler, due: Sequence[Mark], now: int) -> None:
+        records = await self._store.read(ledger.schedules_by_id, [each.id for each in due])
+        looked = await self._look(records, now)
+        await self._store.write(advance, looked)
+        await self._store.write(schedule._record, looked, now)
+        self._wake()
+
+    patch.setattr(Scheduler, "_fire", fire)
+
+
+def _repeats(patch: pytest.MonkeyPatch) -> None:
+    """What must not be repeated is."""
+    patch.setattr(Running, "_is_interrupted", lambda *_: False)
+
+
+def _follows(patch: pytest.MonkeyPatch) -> None:
+    """An execution goes on with its workflow's newest version."""
+    plan = Catalog.plan
+
+    async def newest(self: Catalog, digest: str, policy: Policy) -> Plan:
+        version = await self.version(digest)
+        head = await self._store.read(ledger.head, version.workflow.name)
+        return await plan(self, head.digest if head else digest, policy)
+
+    patch.setattr(Catalog, "plan", newest)
+
+
+def _acknowledges(patch: pytest.MonkeyPatch) -> None:
+    """What could not be written is reported as written."""
+    patch.setattr(journal, "_fail", lambda *_: None)
+
+
+def _forgets_errors(patch: pytest.MonkeyPatch) -> None:
+    """The row does not say why the execution failed."""
+    outcome = Running._outcome
+
+    def silent(self: Running) -> Any:
+        made = outcome(self)
+        return type(made)(made.status, None, None, made.completed_at, made.duration)
+
+    patch.setattr(Running, "_outcome", silent)
+
+
+MUTATIONS = {
+    "acts first": Mutation(_acts_first, frozenset({"record, then act", "never twice"})),
+    "ignores leases": Mutation(
+        _ignores_leases, frozenset({"one owner", "completed once", "record, then act"})
+    ),
+    "forgets": Mutation(
+        _forgets, frozenset({"fold = record", "completed once", "record, then act", "never twice"})
+    ),
+    "fires in two": Mutation(_fires_in_two, frozenset({"each fire once"})),
+    "repeats": Mutation(_repeats, frozenset({"never twice"})),
+    "follows": Mutation(_follows, frozenset({"pinned", "fold = record"})),
+    "acknowledges": Mutation(
+        _acknowledges, frozenset({"nothing lost", "no gaps", "record, then act", "no bugs"}), 50
+    ),
+    "forgets errors": Mutation(_forgets_errors, frozenset({"fold = record"})),
+}
