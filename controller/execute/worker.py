@@ -311,7 +311,7 @@ class Worker:
         begun = self.clock.monotonic()
         until = now + LEASE * self._heartbeat
         held = set(await self.store.write(ledger.heartbeat, self.owner, until))
-        lost = self._running.keys() - held
+        lost = sorted(self._running.keys() - held)
         if lost:
             log.warning("goes on elsewhere: the leases had run out", count=len(lost))
         for execution_id in lost:
