@@ -94,7 +94,8 @@ class _Author:
                 waits = {"name": "go", "timeout": f"{seconds}s"}
                 return action | {"action": "wait_for_signal", "inputs": waits}
             case "emit":
-                return action | {"action": "emit", "inputs": {"event": "rang"}}
+                event = "rang" if self._children else "heard"  # nobody sets off itself
+                return action | {"action": "emit", "inputs": {"event": event}}
             case _:
                 return self.call(step)
 
