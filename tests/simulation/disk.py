@@ -116,7 +116,7 @@ class Disk:
         event.listen(self._engines.reader, "begin", self._read)
         self._pool = ThreadPoolExecutor(1)  # never used: the loop does what threads do
         self.journal = Journal(self._engines.writer, place(url), loop.time)
-        self.store = Store(url, Engines(*self._engines[:2]), self.journal, self._pool)
+        self.store = Store(url, Engines(*self._engines[:2]), self.journal, self._pool, loop.time)
 
     def turn(self) -> None:
         """The process went on: begin to write what it queued."""
