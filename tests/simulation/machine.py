@@ -83,7 +83,7 @@ class Machine:
             clock=self.clock,
             bus=self.app.bus,
             gate=self.app.gate,
-            wake=self.worker.wake,
+            executor=self.worker,
             keep=Keep(),
             leftovers=Leftovers(),
         )

@@ -3,20 +3,17 @@
 Each says which invariants it may break; the simulator has to find it within its seeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
-from controller import schedule
 from controller.catalog import Catalog
 from controller.core.decide import fold
 from controller.core.plan import Plan, Policy
 from controller.execute.running import Running
 from controller.execute.worker import Worker
-from controller.schedule import Fires, Scheduler
 from controller.store import journal, ledger
-from controller.store.records import Mark
 
 
 class Mutation(NamedTuple):
@@ -57,25 +54,6 @@ def _forgets(patch: pytest.MonkeyPatch) -> None:
         return fold(plan, identity, list(events)[:-1])
 
     patch.setattr("controller.execute.running.fold", short)
-
-
-def _fires_in_two(patch: pytest.MonkeyPatch) -> None:
-    """A schedule moves on in one transaction, and its executions are created in another."""
-
-    def advance(tx: Any, looked: Sequence[Fires]) -> None:
-        standing = ledger.held_marks(tx, [each.schedule.id for each in looked])
-        current = [e for e in looked if standing.get(e.schedule.id) == Mark.of(e.schedule)]
-        rows = [(each.schedule.id, each.last, each.next, None) for each in current]
-        ledger.advance_all(tx, rows)
-
-    async def fire(self: Scheduler, due: Sequence[Mark], now: int) -> None:
-        records = await self._store.read(ledger.schedules_by_id, [each.id for each in due])
-        looked = await self._look(records, now)
-        await self._store.write(advance, looked)
-        await self._store.write(schedule._record, looked, now)
-        self._wake()
-
-    patch.setattr(Scheduler, "_fire", fire)
 
 
 def _repeats(patch: pytest.MonkeyPatch) -> None:
@@ -119,7 +97,6 @@ MUTATIONS = {
     "forgets": Mutation(
         _forgets, frozenset({"fold = record", "completed once", "record, then act", "never twice"})
     ),
-    "fires in two": Mutation(_fires_in_two, frozenset({"each fire once"})),
     "repeats": Mutation(_repeats, frozenset({"never twice"})),
     "follows": Mutation(_follows, frozenset({"pinned", "fold = record"})),
     "acknowledges": Mutation(
