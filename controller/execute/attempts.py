@@ -3,15 +3,12 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from controller.core.execution import Event, EventType, StepState
 from controller.core.expression import ExpressionError
 from controller.execute.action import ActionFailed, Call, Result, Suspended
 from controller.execute.host import Host
-
-if TYPE_CHECKING:
-    from controller.clock import Timer
 
 _TOLD = {"stop": "cancelled", "timeout": "timeout"}
 """Why an attempt was ended → the type of its failure; `shutdown` is not told: it goes on later."""
@@ -19,17 +16,22 @@ _TOLD = {"stop": "cancelled", "timeout": "timeout"}
 
 @dataclass(slots=True)
 class Attempt:
-    """A step being performed: its call, its task, and why it was asked to end."""
+    """A step being performed: its call, its task, and why it was asked to end.
+
+    A task that is cancelled before its first turn never runs, and would report nothing: until it
+    has `begun`, it is only told, and looks.
+    """
 
     call: Call
     task: asyncio.Task[None] | None = None
+    begun: bool = False
     ending: str | None = None
 
     def end(self, why: str) -> None:
         """Ask it to end; a forced stop is asked again."""
         if self.ending is None or (why == "stop" and self.call.force):
             self.ending = why
-            if self.task is not None:
+            if self.task is not None and self.begun:
                 self.task.cancel()
 
 
@@ -128,6 +130,7 @@ class Attempts:
         self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
     ) -> None:
         """Perform to the end, and report what came of it."""
+        attempt.begun = True
         call = attempt.call
         try:
             result = await self._within(attempt, work, limit)
@@ -144,26 +147,33 @@ class Attempts:
         self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
     ) -> Result | None:
         """The result; None when it was interrupted and stays outstanding."""
-        timer: Timer | None = None
-        clock = self._host.clock
         try:
-            async with self._host.slots:
-                await self._host.held()
-                if limit is not None:
-                    timer = clock.call_later(limit, lambda: attempt.end("timeout"))
-                return await work
+            if attempt.ending is None:
+                return await self._placed(attempt, work, limit)
         except asyncio.CancelledError:
             if attempt.ending is None:
                 raise
         finally:
             work.close()
-            if timer is not None:
-                timer.cancel()
         if attempt.ending == "shutdown":
             return None
         took = f"took longer than its timeout of {(limit or 0) / 1000:g} s"
         message = took if attempt.ending == "timeout" else "stopped"
         raise ActionFailed(_TOLD[attempt.ending], message)
+
+    async def _placed(
+        self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
+    ) -> Result:
+        """The result, begun when there is a place for it, and under a lease."""
+        async with self._host.slots:
+            await self._host.held()
+            if limit is None:
+                return await work
+            timer = self._host.clock.call_later(limit, lambda: attempt.end("timeout"))
+            try:
+                return await work
+            finally:
+                timer.cancel()
 
     async def _emit(self, call: Call, event: str, data: Mapping[str, Any]) -> None:
         """Start the workflows that wait for an event; done again, it starts nothing twice."""

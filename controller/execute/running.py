@@ -95,8 +95,7 @@ class Running:
         self._changes: list[tuple[int, Change]] = []
         self._flight: Batch | None = None
         self._status_changed = False
-        self._ended = False
-        self._gone = False
+        self._ended = self._gone = self._interrupted = False
         self._idle: Timer | None = None
         self._identity = identity_of(record, host.clock.now())
         self._teller = Teller(self._identity, host)
@@ -176,7 +175,8 @@ class Running:
         self.report(Event(EventType.PAUSE, self._host.clock.now(), data={"restart": True}))
 
     def interrupt(self) -> None:
-        """The grace is over: end what runs, and leave it outstanding."""
+        """The grace is over: end what runs, begin nothing more, and leave it outstanding."""
+        self._interrupted = True
         self._todo.clear()
         self._attempts.interrupt()
 
@@ -253,7 +253,7 @@ class Running:
             self._teller.tell(self.state, at, change)
         if flight is not None and flight.notify:
             self._host.wake()
-        self._todo.extend(commands)
+        self._todo.extend(() if self._interrupted else commands)
         self._flush()
         self.go_on()
 

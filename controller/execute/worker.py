@@ -246,6 +246,8 @@ class Worker:
         deadline = self.clock.monotonic() + grace / 1000
         self._woken.set()
         await self._still.wait()
+        while self._coming:  # it is released like the rest, once it is known here
+            await self.clock.sleep(0.02)
         for running in list(self._running.values()):
             running.hold()
         while any(each.unsettled for each in self._running.values()):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from controller.execute.worker import Worker
-from controller.facts import FactType
+from controller.facts import Fact, FactType
 from controller.store import ledger
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
@@ -78,3 +78,28 @@ async def test_without_room_what_fires_waits(tmp_path: Path, clock: FakeClock) -
         worker._limit = 1
         worker.wake()
         await eventually(lambda: FactType.COMPLETED in kinds(time), "it was claimed")
+
+
+async def test_what_begins_while_the_worker_stops_is_released(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """The stop comes amid the beginning, which reads the definition: nobody's lease is left."""
+    async with working(tmp_path, clock) as (time, worker):
+        step = {"id": "a", "type": "action", "action": "shell", "inputs": {"command": "sleep 60"}}
+        hourly = {"type": "scheduled", "config": {"cron": "0 * * * *"}}
+        await time.app.service.create_workflow({"name": "w", "steps": [step], "triggers": [hourly]})
+        await clock.advance(HOUR)
+        stops: list[asyncio.Task[None]] = []
+
+        def stop(fact: Fact) -> None:
+            if fact.type == FactType.FIRED:
+                time.app.catalog._versions.clear()
+                stops.append(asyncio.create_task(worker.stop(0)))
+
+        time.app.bus.subscribe(stop)
+        await time.scheduler.turn()
+        [stopping] = stops
+        while not stopping.done():
+            await clock.advance(100)
+        [record] = await time.executions()
+        assert (record.status, record.owner) == ("running", None)
