@@ -53,8 +53,8 @@ def prepare(engines: Engines, url: URL, *, create: bool) -> None:
             raise _absent(where)
         if path is not None:
             dialect.use_write_ahead_log(engines.writer)
-        with engines.writer.connect() as tx, tx.begin():
-            if revision != HEAD:
+        if revision != HEAD:
+            with engines.writer.connect() as tx, tx.begin():
                 _migrate(tx, where)
 
 
