@@ -9,7 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from alembic import command
+from sqlalchemy import create_engine
 
+from controller.store import opening
 from controller.store.lock import ControllerLock
 from tests.cli.place import GREETING, WAITING, Place
 from tests.postgres import Postgres
@@ -220,11 +223,10 @@ def test_an_older_copy_is_migrated(here: Place) -> None:
     """A copy of the first schema becomes one of the newest; the file itself stays as it was."""
     here.create(GREETING)
     here.fine("backup", "-o", "old.db")
-    _sql(
-        here.path / "old.db",
-        "DROP TABLE leases",
-        "UPDATE windlass_schema SET version_num = '0002'",
-    )
+    engine = create_engine(f"sqlite:///{here.path / 'old.db'}")
+    with engine.begin() as tx:
+        command.downgrade(opening.migrations(tx), opening.REVISIONS[0])
+    engine.dispose()
     before = (here.path / "old.db").read_bytes()
     here.fine("restore", "old.db", "--force")
     _executed(here)

@@ -157,7 +157,7 @@ async def test_what_no_try_mends_is_told_at_once(
     async with _forge(status) as forge, _reporter(forge, clock, tmp_path) as reporter:
         reporter.observe(_fact("ready"))
         await eventually(lambda: forge.received)
-        said = await eventually(lambda: capsys.readouterr().out)
+        said = await eventually(lambda: capsys.readouterr().err)
         assert f"it answered {status}" in said
         assert TOKEN not in said
 
@@ -175,5 +175,5 @@ async def test_a_forge_that_is_away_is_given_up(
         for _ in range(5):
             await eventually(clock.pending)
             await clock.advance(60_000)
-        said = await eventually(lambda: capsys.readouterr().out)
+        said = await eventually(lambda: capsys.readouterr().err)
         assert said.count("gave up after 6 tries") == 1
