@@ -7,6 +7,7 @@ the seed chooses one; everything else keeps the order in which it was arranged, 
 
 import asyncio
 import heapq
+import inspect
 import itertools
 from asyncio import events
 from collections.abc import Callable, Coroutine, Generator
@@ -89,7 +90,7 @@ class Loop(asyncio.BaseEventLoop):
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
                     with suppress(BaseException):
-                        task.get_coro().close()
+                        _close(task.get_coro())
         self._closed = True
         self._ready.clear()
         self._timers.clear()
@@ -160,6 +161,15 @@ class Loop(asyncio.BaseEventLoop):
         """Somebody's bug."""
         error = context.get("exception")
         self.faults.append(f"{context.get('message')}: {error!r}")
+
+
+def _close(coroutine: Any) -> None:
+    """End a coroutine, and one that has not begun with those that were handed to it."""
+    if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == "CORO_CREATED":
+        for each in inspect.getcoroutinelocals(coroutine).values():
+            if inspect.iscoroutine(each):
+                _close(each)
+    coroutine.close()
 
 
 def _work(future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
