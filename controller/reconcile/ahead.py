@@ -12,10 +12,10 @@ import gc
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,13 +23,13 @@ from pydantic_core import to_json
 
 from controller.core.compile import check_triggers, compile_plan
 from controller.core.definition import Workflow
-from controller.core.plan import Policy, Signature
-from controller.reconcile.apply import Rows, rows_of
+from controller.core.plan import Plan, Policy, Signature
+from controller.reconcile.apply import rows_of
 from controller.source.examine import LFS
-from controller.source.library import ExaminedFile
+from controller.source.library import ExaminedFile, Json
 from controller.source.parse import Limits, parse
 from controller.source.revision import CompiledWorkflow, OpenFile, ReadyFile, ReadyWorkflow
-from controller.source.snapshot import Found, Stat
+from controller.source.snapshot import Found
 from controller.store.rows import names as fields_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
 SHARD = 50
 """Files that a process is given at once."""
+
+FEW = 5
+"""Files examined here between two looks at what the processes have told."""
+
+PLANS = 1000
+"""Compiled workflows that are kept for those like them."""
 
 PATIENCE = 1.0
 """Seconds to wait for a process that has nothing to do any more."""
@@ -58,60 +64,112 @@ class Terms:
     now: int
 
 
-def ready_file(found: Found, terms: Terms) -> ReadyFile | None:
-    """A file examined by itself; None: it has to be examined among the others."""
-    if found.content is None or found.content.startswith(LFS):
-        return None
-    parsed = parse(found.path, found.content, terms.limits)
-    if parsed.problems or not parsed.documents:
-        return None
-    opened = OpenFile(found, parsed.documents)
-    for index, document in enumerate(parsed.documents):
-        workflow = document.definition
-        if not isinstance(workflow, Workflow):
-            return None
-        plan, problems = compile_plan(workflow, terms.built_in, {}, terms.policy, "")
-        if problems or plan.subflows or check_triggers(workflow, terms.now):
-            return None
-        opened.flows[index] = CompiledWorkflow.of(document, found.path, plan, {}, {})
-    if len(opened.names()) < len(parsed.documents):
-        return None
-    made = tuple(_ready(each, terms) for each in opened.flows.values())
-    return ReadyFile(opened.examined(None), made)
-
-
 Told = tuple[Any, ...]
 """A `ReadyFile` as plain values: classes cost more to send than all that is in them."""
 
 
-def told_files(shard: Shard, terms: Terms) -> list[Told]:
-    """Those files of a shard that mean the same by themselves, to be sent."""
-    found = (ready_file(each, terms) for each in shard)
-    return [_told(each) for each in found if each is not None]
+class Alone:
+    """Examines files each by itself, all on the same terms.
 
+    Many of thousands of workflows are alike in all that is compiled, and differ in their names and
+    times: of those, one is compiled. They are known by everything else their documents say.
+    """
 
-def _told(ready: ReadyFile) -> Told:
-    file = ready.examined
-    workflows = [
-        (
-            each.name,
-            each.status,
-            each.digest,
-            _values(each.rows[0]),
-            _values(each.rows[1]),
-            [_values(one) for one in each.rows[2]],
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._plans: dict[bytes, Plan | None] = {}
+
+    def told(self, shard: Shard) -> list[Told]:
+        """Those files of a shard that mean the same by themselves, to be sent."""
+        return [told for each in shard if (told := self._file(each)) is not None]
+
+    def _file(self, found: Found) -> Told | None:
+        """A file examined; None: it has to be examined among the others."""
+        if found.content is None or found.content.startswith(LFS):
+            return None
+        parsed = parse(found.path, found.content, self._terms.limits)
+        if parsed.problems or not parsed.documents:
+            return None
+        opened = OpenFile(found, parsed.documents)
+        for index, document in enumerate(parsed.documents):
+            workflow = document.definition
+            if not isinstance(workflow, Workflow) or check_triggers(workflow, self._terms.now):
+                return None
+            plan = self._plan(workflow, document.data)
+            if plan is None:
+                return None
+            opened.flows[index] = CompiledWorkflow.of(document, found.path, plan, {}, {})
+        if len(opened.names()) < len(parsed.documents):
+            return None
+        definitions = opened.examined(None).definitions
+        workflows = [self._workflow(each) for each in opened.flows.values()]
+        return found.path, found.stat, found.digest, definitions, workflows
+
+    def _plan(self, workflow: Workflow, document: Json) -> Plan | None:
+        """The plan of a workflow like this one; None: it has problems, or needs others."""
+        known_by = to_json(_compiled_of(document))
+        if known_by not in self._plans:
+            terms = self._terms
+            plan, problems = compile_plan(workflow, terms.built_in, {}, terms.policy, "")
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            self._plans[known_by] = None if problems or plan.subflows else plan
+        return self._plans[known_by]
+
+    def _workflow(self, compiled: CompiledWorkflow) -> tuple[Any, ...]:
+        workflow = compiled.definition
+        record, version, schedules = rows_of(compiled, self._terms.source, self._terms.now)
+        return (
+            workflow.name,
+            workflow.status,
+            compiled.digest,
+            _values(record, encoded=_JSON),
+            _values(version, encoded=_JSON),
+            [_values(each) for each in schedules],
         )
-        for each in ready.workflows
+
+
+def _compiled_of(document: Json) -> list[Any]:
+    """What is compiled of a valid document, and what is not known to make no difference."""
+    return [
+        {name: value for name, value in document.items() if name not in _OWN},
+        [
+            {
+                name: value
+                for name, value in (each.get("config") or {}).items()
+                if name not in _TIMES
+            }
+            for each in document.get("triggers") or ()
+        ],
     ]
-    return file.path, _values(file.stat), file.digest, file.definitions, workflows
+
+
+_OWN = frozenset({"name", "version", "description", "labels", "metadata", "status", "triggers"})
+"""What a document says and nobody compiles; of triggers, see `_TIMES`."""
+
+_TIMES = frozenset({"cron", "at", "timezone"})
+"""What a schedule says and `check_triggers` looks at, in every file."""
+
+_JSON = frozenset({
+    "triggers", "inputs", "outputs", "steps", "error_handler", "metadata", "labels", "content",
+})  # fmt: skip
+"""Fields whose JSON is encoded here, so that nobody has to make values of it and back."""
+
+
+def _values(record: Any, encoded: AbstractSet[str] = frozenset()) -> tuple[Any, ...]:  # ruff: ignore[any-type]  # any record
+    kind: Any = type(record)
+    return tuple(
+        to_json(value) if name in encoded and value is not None else value
+        for name in fields_of(kind)
+        for value in (getattr(record, name),)
+    )
 
 
 def heard(told: Told) -> ReadyFile:
-    """What `_told` made plain."""
+    """What was told, as it is used."""
     path, stat, digest, definitions, workflows = told
-    examined = ExaminedFile(path, Stat(*stat), digest, "valid", (), definitions)
     return ReadyFile(
-        examined,
+        ExaminedFile(path, stat, digest, "valid", (), definitions),
         tuple(
             ReadyWorkflow(name, status, known, path, (record, version, schedules))
             for name, status, known, record, version, schedules in workflows
@@ -119,35 +177,9 @@ def heard(told: Told) -> ReadyFile:
     )
 
 
-def _values(record: Any) -> tuple[Any, ...]:  # ruff: ignore[any-type]  # any record
-    kind: Any = type(record)
-    return tuple(getattr(record, name) for name in fields_of(kind))
-
-
-def _ready(compiled: CompiledWorkflow, terms: Terms) -> ReadyWorkflow:
-    workflow = compiled.definition
-    rows = _encoded(rows_of(compiled, terms.source, terms.now))
-    return ReadyWorkflow(workflow.name, workflow.status, compiled.digest, compiled.path, rows)
-
-
-_JSON = ("triggers", "inputs", "outputs", "steps", "error_handler", "metadata", "labels")
-
-
-def _encoded(rows: Rows) -> Rows:
-    """Rows whose JSON is encoded here, so that nobody has to make values of it and back."""
-    record, version, schedules = rows
-    values: dict[str, Any] = {name: getattr(record, name) for name in _JSON}
-    encoded: dict[str, Any] = {
-        name: None if value is None else to_json(value) for name, value in values.items()
-    }
-    content: Any = to_json(version.content)
-    return replace(record, **encoded), replace(version, content=content), schedules
-
-
-def _shards(files: Shard) -> Iterator[Shard]:
-    rest = iter(files)
-    while some := list(islice(rest, SHARD)):
-        yield some
+def _some(left: deque[Found], count: int) -> Shard:
+    """The next files, no more than so many."""
+    return [left.popleft() for _ in range(min(count, len(left)))]
 
 
 class Crew:
@@ -172,60 +204,58 @@ class Crew:
             self._processes.append(process)
 
     def examine(self, changed: Shard, terms: Terms) -> dict[str, ReadyFile]:
-        """Files examined ahead, by path; takes a while, so call it off the loop."""
+        """Files examined ahead, by path; takes a while, so call it off the loop.
+
+        A process is given its next shard when it has told of the last: it is listening then. Two
+        that send to each other more than a pipe holds would wait for each other for ever.
+        """
         if not self._ends or len(changed) < MANY:
             return {}
-        left = deque(_shards(changed))
-        given: dict[Connection, deque[Shard]] = {end: deque() for end in self._ends}
+        alone = Alone(terms)
+        left = deque(changed)
+        given: dict[Connection, Shard] = {}
         found: list[Told] = []
-        for end in tuple(given):
-            self._give(end, terms, given, left)
-        while left or any(given.values()):
-            busy = [end for end, shards in given.items() if shards]
-            ready = set(map(id, wait(busy, timeout=0 if left else None)))
-            for end in busy:
-                if id(end) in ready:
-                    found += self._take(end, terms, given, left)
-            if left:
-                found += told_files(left.popleft(), terms)
+        for end in tuple(self._ends):
+            self._give(end, left, given, terms)
+        while left or given:
+            ready = set(map(id, wait(list(given), timeout=0 if left else None)))
+            for end in [each for each in given if id(each) in ready]:
+                found += self._take(end, left, given)
+            found += alone.told(_some(left, FEW))
         return {each[0]: heard(each) for each in found}
 
     def _give(
         self,
         end: Connection,
-        terms: Terms,
-        given: dict[Connection, deque[Shard]],
-        left: deque[Shard],
+        left: deque[Found],
+        given: dict[Connection, Shard],
+        terms: Terms | None = None,
     ) -> None:
-        """Two shards at a time, so that nobody waits for us."""
-        while left and len(given[end]) < 2:  # ruff: ignore[magic-value-comparison]  # as said above
-            shard = left.popleft()
-            given[end].append(shard)
-            try:
-                end.send((shard, terms))
-            except OSError:
-                self._lose(end, given, left)
-                return
+        """The next shard, behind the terms where they are new to the process."""
+        shard = _some(left, SHARD)
+        if not shard:
+            return
+        given[end] = shard
+        try:
+            if terms is not None:
+                end.send(terms)
+            end.send(shard)
+        except OSError:
+            self._lose(end, left, given)
 
     def _take(
-        self,
-        end: Connection,
-        terms: Terms,
-        given: dict[Connection, deque[Shard]],
-        left: deque[Shard],
+        self, end: Connection, left: deque[Found], given: dict[Connection, Shard]
     ) -> list[Told]:
         try:
             found: list[Told] = end.recv()
         except (EOFError, OSError):
-            self._lose(end, given, left)
+            self._lose(end, left, given)
             return []
-        given[end].popleft()
-        self._give(end, terms, given, left)
+        del given[end]
+        self._give(end, left, given)
         return found
 
-    def _lose(
-        self, end: Connection, given: dict[Connection, deque[Shard]], left: deque[Shard]
-    ) -> None:
+    def _lose(self, end: Connection, left: deque[Found], given: dict[Connection, Shard]) -> None:
         """A process has ended: what it was given is done here."""
         left.extend(given.pop(end))
         self._ends.remove(end)
@@ -248,12 +278,16 @@ class Crew:
 
 
 def _serve(end: Connection, others: Sequence[Connection]) -> None:
-    """One of the processes: shards in, files out, until the other side is gone."""
+    """One of the processes: terms or a shard in, files out, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
     for each in others:
         each.close()
     with suppress(EOFError, OSError):
+        alone = Alone(end.recv())
         while True:
-            shard, terms = end.recv()
-            end.send(told_files(shard, terms))
+            given = end.recv()
+            if isinstance(given, Terms):
+                alone = Alone(given)
+            else:
+                end.send(alone.told(given))

@@ -324,8 +324,9 @@ class Reconciler:
     ) -> Outcome:
         """Write what differs in one transaction, and say so."""
         library = standing.library
-        for file in owned_files(revision, difference).values():
-            library.put(file)
+        for path, file in owned_files(revision, difference).items():
+            if library.files.get(path) is not file:
+                library.put(file)
         invalid = invalid_paths(library.files[path] for path in library.troubled)
         found = look.revision or library.fingerprint
         commit = commit_json(look.snapshot.commit) or (

@@ -43,6 +43,9 @@ steps:
 outputs:
   - {{name: kept, source: keep}}
 """
+UNLIKE = TEXT.replace("action: set\n", "action: set\n    timeout: {number}s\n")
+"""The same, no two compiled alike."""
+
 CHANGES = 30
 
 OLD = 1_700_000_000
@@ -136,7 +139,7 @@ async def _pushes(folder: Path, source: Path) -> list[float]:
         loop = asyncio.ensure_future(reconciler.run())
         await reconciler.first.wait()
         for number in range(CHANGES):
-            path = f"w{number}.yaml"
+            path = f"w{CHANGES + number}.yaml"  # the first ones have their labels already
             text = (source / path).read_text() + f"labels: {{change: p{number}}}\n"
             await asyncio.to_thread(repository.put, path, text)
             applied.clear()
@@ -149,17 +152,21 @@ async def _pushes(folder: Path, source: Path) -> list[float]:
     return found
 
 
+def _written(source: Path, count: int, text: str) -> Path:
+    """Files that were written long ago: what was written a moment ago is looked at twice."""
+    source.mkdir()
+    for number in range(count):
+        file = source / f"w{number}.yaml"
+        file.write_text(text.format(number=number + 1, minute=number % 60))
+        os.utime(file, (OLD, OLD))
+    return source
+
+
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     """Seconds and milliseconds; one cold round a size, because a round is a fresh database."""
     del limits
     for count, target in ((1_000, 0.4), (10_000, 2.5)):
-        source = folder / f"definitions-{count}"
-        source.mkdir()
-        for number in range(count):
-            text = TEXT.format(number=number, minute=number % 60)
-            file = source / f"w{number}.yaml"
-            file.write_text(text)
-            os.utime(file, (OLD, OLD))  # what was written a moment ago is looked at twice
+        source = _written(folder / f"definitions-{count}", count, TEXT)
         state = folder / f"state-{count}"
         parse = _parsed(source)
         cold = [_start(state / str(each), source, count) for each in range(3)]
@@ -169,6 +176,10 @@ def rows(limits: Limits, folder: Path) -> Iterable[Row]:
         changes = run_main(_changes(state / "0", source))
         yield row(f"T5 {count:,} files, one change live, median", "ms", changes, target=25)
         yield row(f"T5 {count:,} files, one change live, worst", "ms", [max(changes)], target=25)
+    unlike = _written(folder / "unlike", 10_000, UNLIKE)
+    cold = [_start(folder / f"state-unlike-{each}", unlike, 10_000) for each in range(3)]
+    parse = _parsed(unlike)
+    yield row("T5 10,000 files, no two alike, cold", "s", cold, target=2.5, limit=parse)
     pushes = run_main(_pushes(folder / "git", folder / "definitions-10000"))
     yield row("T5 10,000 files, one push live, median", "ms", pushes, target=100)
     yield row("T5 10,000 files, one push live, worst", "ms", [max(pushes)], target=100)

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import pytest
 
 from controller.execute.action import BuiltIn, Registry
 from controller.reconcile import ahead
-from controller.reconcile.ahead import Crew, Terms
+from controller.reconcile.ahead import Alone, Crew, Terms
 from controller.reconcile.apply import rows_of
 from controller.settings import Settings
 from controller.source.directory import Directory
 from controller.source.examine import Examiner
 from controller.source.library import Library
 from controller.source.revision import ReadyFile, Revision
-from controller.source.snapshot import Snapshot
+from controller.source.snapshot import Found, Snapshot, Stat
 from controller.store.dialect import decode
 from tests.language.test_parse import mutated
 from tests.service.place import ACTION, flow
@@ -42,6 +43,11 @@ def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
     """One process, and several."""
     with Crew(request.param) as found:
         yield found
+
+
+def _found(name: str, text: str) -> Found:
+    content = text.encode()
+    return Found(f"{name}.yaml", Stat(len(content), 1, 1), name, content)
 
 
 def _files(folder: Path) -> Snapshot:
@@ -122,6 +128,59 @@ def test_a_process_that_ends_early_costs_only_time(tmp_path: Path) -> None:
             os.kill(process.pid, signal.SIGKILL)
         assert crew.examine(snapshot.changed, TERMS).keys() == whole.keys()
         assert not crew._ends
+
+
+def test_large_files_do_not_make_two_processes_wait_for_each_other() -> None:
+    """What is sent either way is far more than a pipe holds."""
+    padding = f"metadata: {{text: {'x' * 50_000}}}\n"
+    files = [_found(f"w{number}", flow(f"w{number}") + padding) for number in range(ahead.MANY)]
+    with Crew(1) as crew, ThreadPoolExecutor(1) as thread:
+        examined = thread.submit(crew.examine, files, TERMS)
+        try:
+            assert len(examined.result(timeout=60)) == len(files)
+        finally:
+            for process in crew._processes:
+                process.kill()  # whoever waits for it goes on
+
+
+ALIKE = SCHEDULED + "concurrency: {key: '${inputs.day}'}\ninputs: [{name: day}]\n"
+UNLIKE = {
+    "trigger": (ALIKE.replace("3 * * *'", "3 * * *', inputs: {nobody: 1}"), False),
+    "key": (ALIKE.replace("inputs.day", "inputs.nobody"), False),
+    "input": (ALIKE.replace("name: day", "name: night"), False),
+    "never": (ALIKE.replace("0 3 * * *", "0 3 31 2 *"), False),
+    "output": (ALIKE + "outputs: [{name: kept, source: nobody}]\n", False),
+    "handler": (
+        ALIKE + "error_handler: {id: h, type: action, action: log, inputs: {message: '${no}'}}\n",
+        False,
+    ),
+    "later": (ALIKE.replace("0 3 * * *", "0 4 * * *"), True),
+    "said": (ALIKE + "labels: {a: b}\nmetadata: {c: d}\nversion: 2.0.0\n", True),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_one_file_means_says_nothing_of_another(name: str, *, behind: bool) -> None:
+    """A file that differs in one thing from a good one means the same with and without it."""
+    text, good = UNLIKE[name]
+    unlike, like = _found("unlike", flow("unlike") + text), _found("like", flow("like") + ALIKE)
+    found = Alone(TERMS).told([unlike, like] if behind else [like, unlike])
+    told = {each[0]: each for each in found}
+    assert ("unlike.yaml" in told) is good
+    assert [told[path] for path in told if path == "unlike.yaml"] == Alone(TERMS).told([unlike])
+    assert [told["like.yaml"]] == Alone(TERMS).told([like])
+
+
+def test_no_more_is_kept_of_what_was_compiled_than_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Thousands of files of which no two are alike do not fill the memory."""
+    monkeypatch.setattr(ahead, "PLANS", 3)
+    alone = Alone(TERMS)
+    files = [_found(f"w{n}", flow(f"w{n}") + f"timeout: {n + 1}s\n") for n in range(10)]
+    assert len(alone.told(files)) == len(files)
+    assert len(alone._plans) <= 3
 
 
 def test_a_few_files_need_no_crew(tmp_path: Path, crew: Crew) -> None:
