@@ -18,6 +18,8 @@ from tests.simulation.loop import Loop
 from tests.simulation.outside import Outside
 
 if TYPE_CHECKING:
+    import asyncio
+
     from controller.store.lock import ControllerLock
 
 HEARTBEAT = 3_000
@@ -87,6 +89,7 @@ class Machine:
             keep=Keep(),
             leftovers=Leftovers(),
         )
+        self._working: asyncio.Task[None] | None = None
         self.app.bus.subscribe(self._tell)
         self.app.on_ring(self.worker.wake)
         self.app.on_ring(self.scheduler.look_again)
@@ -105,8 +108,19 @@ class Machine:
                 await self.clock.sleep(1)
             else:
                 break
-        self._begin(self.worker.run())
+        self._working = self.loop.create_task(self.worker.run())
         self._begin(self.scheduler.run())
+
+    def stop(self, grace: float, gone: Callable[[], None]) -> None:
+        """End, as the daemon does when it is asked to; `grace`: seconds."""
+        self._begin(self._stop(round(grace * 1000), gone))
+
+    async def _stop(self, grace: int, gone: Callable[[], None]) -> None:
+        self.scheduler.stop()
+        if self._working is not None:
+            await self.worker.stop(grace)
+            await self._working
+        gone()
 
     def ask(
         self, what: str, call: Callable[[], Awaitable[Any]], done: Callable[[Any], None]

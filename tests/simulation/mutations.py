@@ -7,13 +7,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy import update
 
 from controller.catalog import Catalog
-from controller.core.decide import fold
+from controller.core.decide import fold, outstanding
+from controller.core.execution import Arm
 from controller.core.plan import Plan, Policy
 from controller.execute.running import Running
 from controller.execute.worker import Worker
-from controller.store import journal, ledger
+from controller.store import journal, ledger, ledger_claims, ledger_executions
+from controller.store.tables import workflow_executions
 
 
 class Mutation(NamedTuple):
@@ -89,6 +92,59 @@ def _forgets_errors(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Running, "_outcome", silent)
 
 
+def _unfenced(patch: pytest.MonkeyPatch) -> None:
+    """Who takes over records nothing, and whoever records the end is believed."""
+    outcome = ledger_executions._outcome
+
+    def believed(*, final: bool, release: bool, owned: bool) -> Any:
+        del owned
+        return outcome(final=final, release=release, owned=False)
+
+    patch.setattr(ledger_claims, "_fenced", lambda _tx, found, _given: list(found))
+    patch.setattr(ledger_executions, "_outcome", believed)
+
+
+def _misses_fires(patch: pytest.MonkeyPatch) -> None:
+    """A schedule moves on without its execution."""
+    patch.setattr("controller.fires._create", lambda *_: (set(), []))
+
+
+def _skips_numbers(patch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on leaves out a number."""
+    restore = Running._restore
+
+    def late(self: Running, plan: Plan, events: Any) -> Any:
+        self._seq += bool(events)
+        return restore(self, plan, events)
+
+    patch.setattr(Running, "_restore", late)
+
+
+def _drops_timers(patch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on arms no timer, neither of steps nor of the whole."""
+
+    def without(state: Any) -> Any:
+        return [each for each in outstanding(state) if not isinstance(each, Arm)]
+
+    patch.setattr("controller.execute.running.outstanding", without)
+
+
+def _leaves_signals(patch: pytest.MonkeyPatch) -> None:
+    """An execution that ends leaves signals to nobody."""
+    patch.setattr(ledger_executions, "_settle_signals", lambda *_: None)
+
+
+def _ends_again(patch: pytest.MonkeyPatch) -> None:
+    """Whoever cancels does not look whether it has ended."""
+
+    def cancel(tx: Any, execution_id: str, now: int) -> bool:
+        change = update(workflow_executions).where(workflow_executions.c.id == execution_id)
+        tx.execute(change.values(status="cancelled", completed_at=now))
+        return True
+
+    patch.setattr(ledger, "cancel_pending", cancel)
+
+
 MUTATIONS = {
     "acts first": Mutation(_acts_first, frozenset({"record, then act", "never twice"})),
     "ignores leases": Mutation(
@@ -102,5 +158,13 @@ MUTATIONS = {
     "acknowledges": Mutation(
         _acknowledges, frozenset({"nothing lost", "no gaps", "record, then act", "no bugs"}), 50
     ),
-    "forgets errors": Mutation(_forgets_errors, frozenset({"fold = record"})),
+    "forgets errors": Mutation(_forgets_errors, frozenset({"fold = record", "one owner"})),
+    "unfenced": Mutation(_unfenced, frozenset({"one owner"}), 200),
+    "misses fires": Mutation(_misses_fires, frozenset({"each fire once"})),
+    "skips numbers": Mutation(_skips_numbers, frozenset({"no gaps"})),
+    "drops timers": Mutation(_drops_timers, frozenset({"ends"})),
+    "leaves signals": Mutation(_leaves_signals, frozenset({"signals taken"})),
+    "ends again": Mutation(
+        _ends_again, frozenset({"ends once", "nothing after the end", "fold = record"})
+    ),
 }

@@ -17,7 +17,10 @@ BUSY = 20.0
 """Seconds in which people wish and things go wrong; after that everything comes to its end."""
 
 DISK_FAULTS = ("failed", "unsure", "crash-before", "crash-after", "slow")
-WISHES = ("execute", "execute", "execute", "cancel", "kill", "pause", "pause", "resume", "signal")
+WISHES = ("execute",) * 3 + ("cancel", "kill", "pause", "pause", "resume", "signal", "retry")
+
+
+_SPANS = {"crash": 500, "stop": 500, "stall": 500, "unread": 300, "jump": int(BUSY)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,11 @@ class Fault:
     """Something goes wrong.
 
     Attributes:
-        kind: `crash` or `stall` before the step of a loop, one of `DISK_FAULTS` at a commit,
-            `unread` at a read, `jump` (of wall clocks) at a second.
+        kind: `crash`, `stop` (as one is asked to) or `stall` before the step of a loop, one of
+            `DISK_FAULTS` at a commit, `unread` at a read, `jump` (of wall clocks) at a second.
         at: The number of the step, commit or read; or the second.
-        size: Seconds: until the process is there again, a commit takes, a clock is set forward.
+        size: Seconds: until the process is there again, the grace of a stop, a commit takes, a
+            clock is set forward.
     """
 
     kind: str
@@ -98,15 +102,17 @@ def _wishes(chance: Random) -> tuple[Wish, ...]:
 
 
 def _faults(chance: Random, controllers: int) -> tuple[Fault, ...]:
-    kinds = ["crash", "crash", "stall", "unread", *DISK_FAULTS, "jump"]
+    kinds = ["crash", "crash", "stop", "stop", "stall", "unread", *DISK_FAULTS, "jump"]
     found = []
     for _ in range(chance.choice((0, 1, 2, 3, 4, 6))):
         kind = chance.choice(kinds)
-        span = {"crash": 500, "stall": 500, "unread": 300, "jump": int(BUSY)}.get(kind, 120)
+        span = _SPANS.get(kind, 120)
         at = int(span ** chance.uniform(0.2, 1))
         size = round(chance.choice((0.5, 3, 20)) * chance.uniform(0.1, 1), 3)
         if kind == "stall":
             size = round(chance.uniform(1, 40), 3)
+        if kind == "stop":
+            size = chance.choice((0, 0, 0.5, 5))
         if kind == "jump":
             size = chance.choice((-1, 1)) * (size * 60 if controllers == 1 else size / 20)
         found.append(Fault(kind, at, size))

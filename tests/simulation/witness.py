@@ -101,6 +101,11 @@ class Witness:
         """Executions that have not ended."""
         return [name for name, each in self._seen.items() if each.row["status"] not in FINAL]
 
+    def failed(self) -> list[str]:
+        """Executions that may be tried again."""
+        wanted = {"failed", "cancelled"}
+        return [name for name, each in self._seen.items() if each.row["status"] in wanted]
+
     def acknowledged(self, record: Any) -> None:
         """Somebody was told that an execution was created."""
         if record is not None:
@@ -134,6 +139,8 @@ class Witness:
             raise Violation("pinned", f"{what} is of v{version} and called {url}")
         if seen.row["status"] in FINAL:
             self._late(seen, who, what)
+        if seen.row["owner"] != who:
+            raise Violation("one owner", f"{who} called {what}, which {seen.row['owner']} has")
         key = (call.step, call.attempt)
         if key in seen.completed:
             raise Violation("completed once", f"{who} called {what}, which is recorded as done")

@@ -7,6 +7,7 @@ reach its database. The seed and the scenario say everything, so the same histor
 
 import contextlib
 import functools
+import gc
 import itertools
 import json
 import sys
@@ -50,7 +51,15 @@ class Outcome:
 
 def simulate(scenario: Scenario) -> Outcome:
     """What comes of a scenario; nothing but the scenario decides it."""
-    with _quiet(scenario.seed), database() as path:
+    with _quiet(scenario.seed):
+        outcome = _outcome(scenario)
+        if outcome.broken is not None:
+            gc.collect()  # what was left half done must not be complained of later
+    return outcome
+
+
+def _outcome(scenario: Scenario) -> Outcome:
+    with database() as path:
         world = _World(scenario, path)
         try:
             world.run()
@@ -182,7 +191,10 @@ class _World:
         if fault is not None and fault.kind == "crash":
             self._crash(place, fault.size)
             return
-        if fault is not None:
+        if fault is not None and fault.kind == "stop":
+            self.say(f"{machine.name} is asked to stop")
+            machine.stop(fault.size, functools.partial(self._stopped, place, machine))
+        elif fault is not None:
             self.say(f"{machine.name} is stopped for {fault.size} s")
             machine.asleep_until = self._elapsed + fault.size
             return
@@ -201,6 +213,10 @@ class _World:
         self.say(f"{machine.name} is gone")
         self._dead.append(machine)
         self._at(self._elapsed + seconds, functools.partial(self._start, place))
+
+    def _stopped(self, place: int, machine: Machine) -> None:
+        if self._machines.get(place) is machine:
+            self._crash(place, RESTART)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -276,8 +292,13 @@ class _World:
             ask = functools.partial(service.execute_workflow, name, {"n": wish.which % 7})
             machine.ask(f"execute {name}", ask, self.witness.acknowledged)
             return
-        ids = self.witness.unfinished()
+        retry = wish.kind == "retry"
+        ids = self.witness.failed() if retry else self.witness.unfinished()
         if not ids:
+            return
+        if retry:
+            ask = functools.partial(service.retry_execution, ids[wish.which % len(ids)])
+            machine.ask(f"retry {ids[wish.which % len(ids)]}", ask, self.witness.acknowledged)
             return
         chosen = ids[wish.which % len(ids)]
         asks = {
@@ -302,7 +323,7 @@ class _World:
 
 def _counted(kind: str) -> str:
     match kind:
-        case "crash" | "stall":
+        case "crash" | "stop" | "stall":
             return "step"
         case "unread":
             return "read"
