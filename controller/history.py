@@ -1,4 +1,8 @@
-"""An execution's checkpoints, read back: its events, its steps as people see them, its retry."""
+"""An execution's checkpoints, read back: its events, its steps as people see them, its retry.
+
+And its row, as its state says it: whoever records it writes what is here, and whoever examines it
+compares with what is here.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +22,13 @@ from controller.core.execution import (
 )
 from controller.core.plan import Block, Plan
 from controller.core.problem import NotFound
-from controller.store.records import CheckpointRecord, ExecutionRecord, SignalRecord
+from controller.store.records import (
+    NEVER,
+    CheckpointRecord,
+    ExecutionRecord,
+    Outcome,
+    SignalRecord,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,45 @@ def identity_of(record: ExecutionRecord, now: int) -> Identity:
     """What the fold of an execution begins with."""
     started_at = now if record.started_at is None else record.started_at
     return Identity(record.id, record.workflow_id, record.inputs, record.trigger, started_at)
+
+
+def end_of(state: ExecutionState) -> Outcome:
+    """The row of an execution that has ended so."""
+    if state.completed_at is None:
+        raise ValueError("it has not ended")
+    return Outcome(
+        status=state.status,
+        outputs=state.outputs if state.status is Status.COMPLETED else None,
+        error=state.error if state.status is Status.FAILED else None,
+        completed_at=state.completed_at,
+        duration=state.completed_at - state.identity.started_at,
+        current_step=_current_step(state),
+    )
+
+
+def standing_of(
+    state: ExecutionState, *, wake_at: int | None = None, release: bool = True
+) -> Outcome:
+    """The row of an execution that goes on: `wake_at` where nobody has it in memory until then."""
+    status = Status.PAUSED if state.status is Status.PAUSED else Status.RUNNING
+    return Outcome(status, current_step=_current_step(state), wake_at=wake_at, release=release)
+
+
+def _current_step(state: ExecutionState) -> str | None:
+    failure = state.failure
+    if failure is not None and failure["step"] is not None:
+        return failure["step"]
+    return next((step.key for step in state.active_steps()), None)
+
+
+def dues_of(state: ExecutionState) -> list[int]:
+    """When each of its steps that wait for a time goes on."""
+    return [step.due for step in state.active_steps() if step.due is not None]
+
+
+def wake_of(state: ExecutionState) -> int:
+    """When an execution that nobody has in memory must be looked at again, at the latest."""
+    return NEVER if state.paused_at is not None else min([state.deadline, *dues_of(state)])
 
 
 def view(record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord]) -> ExecutionView:

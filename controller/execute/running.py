@@ -44,7 +44,15 @@ from controller.execute.attempts import Attempts
 from controller.execute.children import Children
 from controller.execute.host import Host
 from controller.execute.telling import Teller
-from controller.history import event_of, event_of_signal, identity_of
+from controller.history import (
+    dues_of,
+    end_of,
+    event_of,
+    event_of_signal,
+    identity_of,
+    standing_of,
+    wake_of,
+)
 from controller.store.records import (
     NEVER,
     Batch,
@@ -270,33 +278,13 @@ class Running:
 
     def _outcome(self) -> Outcome:
         """The row's change: its end, or another status."""
-        state = self.state
-        if not self._ended:
-            return Outcome(self._row_status(), current_step=self._current_step(), release=False)
-        at = state.completed_at or self._host.clock.now()
-        return Outcome(
-            status=state.status,
-            outputs=state.outputs if state.status is Status.COMPLETED else None,
-            error=state.error if state.status is Status.FAILED else None,
-            completed_at=at,
-            duration=at - self._identity.started_at,
-            current_step=self._current_step(),
-        )
+        return end_of(self.state) if self._ended else standing_of(self.state, release=False)
 
     def _to_parent(self) -> tuple[SignalRecord, ...]:
         state = self.state
         error = state.error if state.status is Status.FAILED else None
         signal = to_parent(self.record, state.status, state.outputs, error, self._host.clock.now())
         return (signal,) if signal is not None else ()
-
-    def _row_status(self) -> str:
-        return Status.PAUSED if self.state.status is Status.PAUSED else Status.RUNNING
-
-    def _current_step(self) -> str | None:
-        failure = self.state.failure
-        if failure is not None and failure["step"] is not None:
-            return failure["step"]
-        return next((step.key for step in self.state.active_steps()), None)
 
     # -- carrying out -----------------------------------------------------------------------
 
@@ -360,27 +348,22 @@ class Running:
         if self._gone or self._flight or self.busy or self._host.stopping:
             return
         now = self._host.clock.now()
-        due = min(self._dues(), default=NEVER if idle else 0)
+        due = min(dues_of(self.state), default=NEVER if idle else 0)
         if self.state.paused_at is not None or due > now + (AGAIN_AFTER if idle else PARK_AFTER):
             self._park()
         elif self._idle is None and not idle:
             look = partial(self._consider_parking, idle=True)
             self._idle = self._host.clock.call_later(PARK_AFTER, look)
 
-    def _dues(self) -> list[int]:
-        return [step.due for step in self.state.active_steps() if step.due is not None]
-
     def _park(self) -> None:
         """Give it up until it is time, or somebody sends a signal."""
-        paused = self.state.paused_at is not None
-        wake_at = NEVER if paused else min([self.state.deadline, *self._dues()])
         self._cancel_timers()
-        self._flight = self._parting(wake_at)
+        self._flight = self._parting(wake_of(self.state))
         self._append(self._flight, self._finish)
 
     def _parting(self, wake_at: int | None) -> Batch:
         """The row's change when nobody has it in memory."""
-        outcome = Outcome(self._row_status(), current_step=self._current_step(), wake_at=wake_at)
+        outcome = standing_of(self.state, wake_at=wake_at)
         return Batch(self.record.id, outcome=outcome, owner=self._host.owner)
 
     def _cancel_timers(self) -> None:
