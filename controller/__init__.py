@@ -12,6 +12,7 @@ The map, in the order in which things flow (a test keeps it true):
     planning.py      what a directory or a commit would change, for pull requests
     authoring.py     definitions that people bring, checked against what is recorded
     backfill.py      fires made up by hand, for a range of due times
+    doctor/          what is wrong with a database, and how it is mended
     fires.py         a schedule's fires: how one becomes an execution, and which are to come
     admission.py     the one place where an execution is created, or refused, with the reason
     catalog.py       recorded definitions by digest, compiled once
@@ -36,9 +37,9 @@ The map, in the order in which things flow (a test keeps it true):
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
 Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
-reconcile | schedule | execute | observe > authoring | planning | backfill > judgement | fires >
-admission | views | history | tenure > catalog | recording > source | store | clock | facts >
-logs > core`. The stages side by side never import each other; they meet in the store.
+reconcile | schedule | execute | observe > authoring | planning | backfill | doctor > judgement |
+fires > admission | views | history | tenure > catalog | recording > source | store | clock | facts
+> logs > core`. The stages side by side never import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

@@ -465,12 +465,6 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
             )
         return record
 
-    # -- the database -----------------------------------------------------------------------
-
-    async def integrity(self) -> list[str]:
-        """What is wrong with the database, for `doctor`; empty: nothing."""
-        return await self._store.read(ledger.integrity)
-
     # -- parts ------------------------------------------------------------------------------
 
     async def _put(

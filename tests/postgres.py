@@ -65,8 +65,14 @@ class Postgres:
             self._run(f"CREATE DATABASE {TEMPLATE}")
             asyncio.run(_migrate(self._of(TEMPLATE)))
             self._migrated = True
+        with self.copied(self._of(TEMPLATE)) as url:
+            yield url
+
+    @contextmanager
+    def copied(self, url: str) -> Generator[str]:
+        """The URL of a copy of a database, to which nobody is connected."""
         name = f"test_{next(_number)}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        self._run(f"CREATE DATABASE {name} TEMPLATE {make_url(url).database}")
         try:
             yield self._of(name)
         finally:

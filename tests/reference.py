@@ -126,9 +126,19 @@ def _called(node: ast.Call) -> str:
     return ast.unparse(node.func).rpartition(".")[2]
 
 
+def findings() -> str:
+    """Every finding of `doctor`: how bad it is, what it is, what to do."""
+    kinds = importlib.import_module("controller.doctor.finding").KINDS
+    return _table(
+        ("finding", "result", "what it is", "what to do"),
+        ((f"`{name}`", kind.result, kind.meaning, kind.hint) for name, kind in kinds.items()),
+    )
+
+
 SECTIONS: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (ROOT / "docs" / "settings.md", settings),
     "sources": (ROOT / "docs" / "gitops.md", sources),
+    "findings": (ROOT / "docs" / "operations.md", findings),
     "commands": (ROOT / "docs" / "reference.md", commands),
     "metrics": (ROOT / "docs" / "reference.md", metrics),
 }

@@ -42,7 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "sync:forget": ("controller.cli.sources:forget", "Archive what a removed source owns."),
     "lint": ("controller.cli.lint:lint", "Check definition files, such as before a commit."),
     "schema": ("controller.cli.about:schema", "Print the JSON Schema of definitions."),
-    "doctor": ("controller.cli.doctor:doctor", "Check that everything needed is well."),
+    "doctor": ("controller.cli.doctor:doctor", "Check that all is well, the database too."),
     "backup": ("controller.cli.backup:backup", "Copy the database, also while it is in use."),
     "restore": ("controller.cli.backup:restore", "Put a copy in the place of the database."),
     "completion": ("controller.cli.completion:completion", "Print a shell's completion script."),

@@ -5,18 +5,23 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from controller.cli.backup import DIRECTORY
 from controller.cli.ending import DONE, FAILED
 from controller.cli.output import local, print_json, print_table
 from controller.cli.session import base_options, format_option, settings_of
 
 if TYPE_CHECKING:
-    from controller.app import App
+    from controller.doctor.examine import Manner
+    from controller.doctor.finding import Report
     from controller.settings import Settings
+    from controller.store.direct import Direct
+    from controller.store.lock import Holder
 
 LOW_DISK = 256 * 1024 * 1024
 """Bytes below which the disk is nearly full."""
@@ -28,44 +33,67 @@ NOT_BEFORE = 1_767_225_600_000
 
 
 class Check(NamedTuple):
-    """One thing looked at: `ok`, `warning` or `failed`."""
+    """One thing looked at: `ok`, `warning`, `failed` or `repaired`.
+
+    Attributes:
+        subjects: How many a finding concerns.
+        concerns: The first of them, each with what exactly is wrong.
+        hint: What to do.
+    """
 
     name: str
     result: str
     detail: str
+    subjects: int = 0
+    concerns: tuple[str, ...] = ()
+    hint: str | None = None
 
 
 @click.command("doctor")
+@click.option("--full", is_flag=True, help="Look at everything, not only what goes on.")
+@click.option("--repair", is_flag=True, help="Mend what can be mended; not beside a controller.")
 @format_option("--format", "-f")
 @base_options
-def doctor(form: str, **flags: str | Path | None) -> int:
-    """Check that everything needed is here and well; exit status 1 if something is not."""
-    import asyncio  # ruff: ignore[import-outside-top-level]  # start-up time
-
-    checks = asyncio.run(_examine(flags))
+def doctor(form: str, *, full: bool, repair: bool, **flags: str | Path | None) -> int:
+    """Check that all is well, the database too; exit status 1 if something is not."""
+    checks = list(_examine(flags, full=full, repair=repair))
     if form == "json":
         print_json([check._asdict() for check in checks])
     else:
-        print_table(("CHECK", "RESULT", "DETAIL"), checks, "")
+        print_table(("CHECK", "RESULT", "DETAIL"), [check[:3] for check in checks], "")
+        _print_findings(checks)
     return FAILED if any(check.result == "failed" for check in checks) else DONE
 
 
-async def _examine(flags: dict[str, str | Path | None]) -> list[Check]:
+def _print_findings(checks: list[Check]) -> None:
+    """Below the table: what each finding concerns, and what to do."""
+    for check in checks:
+        if not (check.concerns or check.hint):
+            continue
+        click.echo(f"\n{check.name} ({check.result})")
+        for each in check.concerns:
+            click.echo(f"  {each}")
+        if check.subjects > len(check.concerns):
+            click.echo(f"  … {check.subjects:,} in all")
+        if check.hint:
+            click.echo(f"  hint: {check.hint}")
+
+
+def _examine(flags: dict[str, str | Path | None], *, full: bool, repair: bool) -> Iterator[Check]:
     from controller.core.problem import Refused  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.settings import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    found = [*_machine()]
+    yield from _machine()
     try:
         settings = settings_of(flags)
     except Refused as error:
-        return [*found, Check("settings", "failed", str(error))]
-    found.append(Check("settings", "ok", f"source {settings.source}, {settings.http_address}"))
-    found += (
-        Check("settings", "warning", f"{name} is no setting and is ignored; {hint}")
-        for name, hint in unknown_variables().items()
-    )
-    found += _places(settings)
-    return found + await _inside(settings)
+        yield Check("settings", "failed", str(error))
+        return
+    yield Check("settings", "ok", f"source {settings.source}, {settings.http_address}")
+    for name, hint in unknown_variables().items():
+        yield Check("settings", "warning", f"{name} is no setting and is ignored; {hint}")
+    yield from _places(settings)
+    yield from _inside(settings, full=full, repair=repair)
 
 
 def _machine() -> Iterator[Check]:
@@ -99,49 +127,132 @@ def _places(settings: "Settings") -> Iterator[Check]:
     yield Check("sandbox", "ok" if support.bwrap else result, support.bwrap or lacking)
 
 
-async def _inside(settings: "Settings") -> list[Check]:
-    """What only an open database can tell."""
-    from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
+# -- the database -----------------------------------------------------------------------------
+
+
+def _inside(settings: "Settings", *, full: bool, repair: bool) -> Iterator[Check]:
+    """What only the database can tell; it is neither made nor migrated."""
     from controller.core.problem import Refused, Unavailable  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.store.direct import Direct  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    configure_logs("warning", "console")
     try:
-        async with open_app(settings) as app:
-            return [await _database(app), _controller(app), await _clock(app), *await _sources(app)]
+        with Direct.open(settings.url) as database:
+            yield from _opened(database, settings, full=full, repair=repair)
     except (Refused, Unavailable) as error:
-        return [Check("database", "failed", str(error))]
+        reason = getattr(error, "reason", "")
+        if reason == "database-locked":
+            raise
+        name = _UNUSABLE.get(reason, "database")
+        yield Check(name, "failed", str(error), hint=getattr(error, "hint", None))
 
 
-async def _database(app: "App") -> Check:
-    problems = await app.service.integrity()
-    return Check("database", "failed" if problems else "ok", "; ".join(problems) or app.store.where)
+_UNUSABLE = {
+    "not-found": "database-missing",
+    "newer-schema": "schema-ahead",
+    "database-damaged": "database-damaged",
+}
+"""Reasons of a refusal, and what they are called here."""
 
 
-def _controller(app: "App") -> Check:
-    holder = app.lock("doctor").holder()
+def _opened(
+    database: "Direct", settings: "Settings", *, full: bool, repair: bool
+) -> Iterator[Check]:
+    from controller.clock import SystemClock  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.doctor.examine import Manner  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.store.lock import ControllerLock  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.store.opening import HEAD  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.store.records import Keep  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    if not database.is_current:
+        detail = f"{database.where} has the schema {database.revision}, and this Windlass {HEAD}"
+        hint = "make a backup; the next `windlass run` migrates it"
+        yield Check("schema-behind", "failed", detail, hint=hint)
+        return
+    now = SystemClock().now()
+    lock = ControllerLock(database.path or settings.state_dir, "doctor")
+    holder = lock.holder()
+    manner = Manner(full, repair, Keep(settings.retention_days, settings.retention_keep_last))
+    with ExitStack() as held:
+        if repair:
+            held.enter_context(lock.acquire(now))
+        yield from _database(database, settings, holder, manner, now)
+    yield _controller(holder)
+    yield _clock(database, now)
+    yield from _sources(database)
+
+
+def _database(
+    database: "Direct",
+    settings: "Settings",
+    holder: "Holder | None",
+    manner: "Manner",
+    now: int,
+) -> Iterator[Check]:
+    """The database's own check, and a check for each kind of finding."""
+    from controller.doctor.examine import Examination, around_of  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.doctor.files import judge_files, mend_file  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.execute.action import Registry  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    around = around_of(database, holder, now)
+    report = Examination(database, Registry(_unused).signatures, around, manner).run()
+    backups = settings.state_dir / DIRECTORY
+    for finding in judge_files(
+        database.path, settings.state_dir, backups, alone=holder is None or manner.repair
+    ):
+        report.add(finding, mended=manner.repair and mend_file(finding, database))
+    looked = ", ".join(f"{count:,} {what}" for what, count in report.looked.items() if count)
+    quick = "" if manner.full else " (quick: `--full` looks at all)"
+    yield Check(
+        "database", "ok", f"{database.where}: looked at {looked or 'nothing: it is empty'}{quick}"
+    )
+    yield from _findings(report)
+
+
+def _unused(name: str) -> Any:  # ruff: ignore[any-type]  # it never returns
+    raise LookupError(name)  # what replays calls no action
+
+
+def _findings(report: "Report") -> Iterator[Check]:
+    from controller.doctor.finding import KINDS  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    for name, kind in KINDS.items():
+        tally = report.tallies.get(name)
+        if tally is None:
+            continue
+        mended = tally.mended == tally.found
+        detail = f"{kind.meaning}: {tally.found:,}"
+        if tally.mended and not mended:
+            detail += f", {tally.mended:,} of them repaired"
+        yield Check(
+            name,
+            "repaired" if mended else kind.result,
+            f"{detail} ({tally.named[0]}{' …' if tally.found > 1 else ''})",
+            tally.found,
+            tuple(map(str, tally.named)),
+            None if mended else kind.hint,
+        )
+
+
+def _controller(holder: "Holder | None") -> Check:
     if holder is None:
         return Check("controller", "ok", "none is at work on this machine")
     since = f"process {holder.pid} ({holder.role}) since {local(holder.since)}"
     return Check("controller", "ok", since)
 
 
-async def _sources(app: "App") -> list[Check]:
-    found = await app.sources.statuses()
-    return [
-        Check(
-            f"sync {each.source.id}",
-            "ok" if each.source.phase == "ready" else "warning",
-            each.source.message or each.source.phase,
-        )
-        for each in found
-    ]
+def _sources(database: "Direct") -> Iterator[Check]:
+    from controller.store import ledger  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    for each in database.read(ledger.sources):
+        result = "ok" if each.phase == "ready" else "warning"
+        yield Check(f"sync {each.id}", result, each.message or each.phase)
 
 
-async def _clock(app: "App") -> Check:
+def _clock(database: "Direct", now: int) -> Check:
     """A clock that was set back fires schedules again late: compare it with what is recorded."""
-    now = app.clock.now()
-    newest = await app.service.list_executions(limit=1)
+    from controller.store import ledger  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    newest = database.read(ledger.executions, limit=1)
     latest = max((each.created_at for each in newest), default=NOT_BEFORE)
     if now < latest:
         return Check("clock", "failed", f"{local(now)} is before {local(latest)}, which has passed")

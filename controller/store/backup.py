@@ -11,7 +11,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -216,7 +216,7 @@ def _check_sound(problems: list[str], shown: Path) -> None:
         raise Refused(
             f"{shown}: {problems[0]}{more}",
             reason="damaged",
-            hint="`windlass doctor` says what else is wrong; an older copy may be sound",
+            hint="`windlass doctor --full` says what else is wrong; an older copy may be sound",
         )
 
 
@@ -254,11 +254,17 @@ def _unwritable(target: Path, error: OSError) -> Exception:
 
 
 def _remove_dead_parts(directory: Path) -> None:
-    """What a copy that was killed has left; one that is being made is locked."""
-    for part in directory.glob(f".windlass-*{PART}"):
+    for part in dead_parts(directory, ".windlass-*"):
+        with suppress(OSError):
+            part.unlink()
+
+
+def dead_parts(directory: Path, name: str = ".*") -> Iterator[Path]:
+    """What copies that were killed have left; one that is being made is locked."""
+    for part in directory.glob(f"{name}{PART}"):
         with suppress(OSError), part.open("rb") as file:
             flock(file, LOCK_EX | LOCK_NB)
-            part.unlink()
+            yield part
 
 
 def remove_older(directory: Path, keep: int) -> list[Path]:

@@ -242,6 +242,13 @@ def use_write_ahead_log(engine: Engine) -> None:
             )
 
 
+def cut_back(engine: Engine) -> bool:
+    """Move SQLite's log into the file and empty it; False: somebody reads what is still in it."""
+    with engine.connect() as connection, _driver(connection) as driver:
+        busy: int = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return not busy
+
+
 def _pragma(driver: Any, pragma: str) -> object:  # ruff: ignore[any-type]  # a DBAPI connection
     return driver.execute(f"PRAGMA {pragma}").fetchone()[0]
 
@@ -410,11 +417,19 @@ def damage(tx: Connection) -> list[str]:
     """What the database itself finds wrong with its file; PostgreSQL watches over its own."""
     if not is_sqlite(tx):
         return []
-    checked = [str(row[0]) for row in tx.exec_driver_sql("PRAGMA integrity_check(20)")]
-    found = [f"the file is damaged: {line}" for line in checked if line != "ok"]
+    found = file_damage(tx)
     for child, number, parent, _ in tx.exec_driver_sql("PRAGMA foreign_key_check"):
         found.append(f"{child}: row {number} belongs to nothing in {parent}")
     return found
+
+
+def file_damage(tx: Connection, *, indexes: bool = True) -> list[str]:
+    """What SQLite finds wrong with its pages, and with its `indexes` against their tables."""
+    if not is_sqlite(tx):
+        return []
+    check = "integrity_check" if indexes else "quick_check"
+    checked = [str(row[0]) for row in tx.exec_driver_sql(f"PRAGMA {check}(20)")]
+    return [f"the file is damaged: {line}" for line in checked if line != "ok"]
 
 
 # ---------------------------------------------------------------------------------------- errors

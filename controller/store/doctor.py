@@ -1,42 +1,183 @@
-"""What `windlass doctor` asks the database: does it keep what the rest of the program relies on?"""
+"""What `windlass doctor` reads: executions with all that is recorded of them, a page at a time.
 
-from collections.abc import Iterator
-from typing import Any
+Every read is bounded, and finds its rows by an index; only `orphans` reads whole tables.
+"""
 
-from sqlalchemy import ColumnElement, Select, Table, exists, func, not_, select
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Any, NamedTuple
 
-from controller.store.dialect import damage
-from controller.store.ledger_executions import ACTIVE
-from controller.store.records import FINAL
+from sqlalchemy import ColumnElement, Select, Table, Text, func, select, text, type_coerce
+
+from controller.store.ledger_executions import ACTIVE, checkpoints_of
+from controller.store.ledger_signals import signals as signals_of
+from controller.store.records import CheckpointRecord, ExecutionRecord, ScheduleRecord
+from controller.store.rows import every, pick
 from controller.store.tables import (
+    PENDING,
+    READY,
     Transaction,
     execution_checkpoints,
+    leases,
     signals,
     source_files,
     sources,
     workflow_executions,
     workflow_schedules,
+    workflow_versions,
     workflows,
 )
 
-EXAMPLES = 3
-"""Keys a finding names."""
-
 _e = workflow_executions.c
+_s = workflow_schedules.c
+_v = workflow_versions.c
+_c = execution_checkpoints.c
+
+EXAMPLES = 5
+"""Keys of what belongs to nothing that are named."""
 
 
-def integrity(tx: Transaction) -> list[str]:
-    """One sentence for each kind of damage; empty: all is well. Reads everything: it takes long."""
-    found = damage(tx)
-    for what, chosen in _findings():
-        count = tx.scalar(select(func.count()).select_from(chosen.subquery())) or 0
-        if count:
-            some = [str(row[0]) for row in tx.execute(chosen.limit(EXAMPLES))]
-            found.append(f"{what}: {count} ({', '.join(some)}{' …' if count > EXAMPLES else ''})")
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An execution and what is recorded of it, as of one moment.
+
+    Attributes:
+        waiting: Ids of the signals that nobody has taken.
+        children: The executions its steps created, where it has not ended: id → status.
+    """
+
+    record: ExecutionRecord
+    events: list[CheckpointRecord]
+    waiting: frozenset[str]
+    children: dict[str, str]
+
+
+class Lease(NamedTuple):
+    """What one controller does, or that it is at work."""
+
+    name: str
+    owner: str
+    lease_until: int
+
+
+def unfinished_ids(tx: Transaction, limit: int) -> list[str]:
+    """Executions that have not ended, or that some index takes for such: `limit` of each way."""
+    ways: list[tuple[Any, list[Any]]] = [
+        (text(PENDING), [_e.created_at, _e.id]),
+        (text(READY), [_e.created_at, _e.id]),
+        (_e.owner.is_not(None), [_e.owner]),
+        (_e.lease_until.is_not(None), [_e.lease_until, _e.id]),
+        (_e.wake_at.is_not(None), [_e.wake_at, _e.id]),
+        *((_e.status == status, [_e.created_at, _e.id]) for status in ACTIVE),
+    ]
+    found: dict[str, None] = {}
+    for way, order in ways:
+        chosen = select(_e.id).where(way).order_by(*order).limit(limit)
+        found |= dict.fromkeys(tx.scalars(chosen))
+    taken = select(signals.c.execution_id).where(signals.c.consumed_at.is_(None)).limit(limit)
+    return list(found | dict.fromkeys(tx.scalars(taken)))
+
+
+def newest_ids(tx: Transaction, limit: int) -> list[str]:
+    """The executions that were created last."""
+    return list(tx.scalars(select(_e.id).order_by(_e.created_at.desc(), _e.id.desc()).limit(limit)))
+
+
+def page_of_ids(tx: Transaction, after: str, limit: int) -> list[str]:
+    """The ids that follow `after`, in order."""
+    return list(tx.scalars(select(_e.id).where(_e.id > after).order_by(_e.id).limit(limit)))
+
+
+def event_counts(tx: Transaction, ids: Sequence[str]) -> dict[str, int]:
+    """How many events each has; one without is not in it."""
+    counted = select(_c.execution_id, func.count()).where(_c.execution_id.in_(ids))
+    return {row[0]: row[1] for row in tx.execute(counted.group_by(_c.execution_id))}
+
+
+def cases(tx: Transaction, ids: Sequence[str], *, lock: bool = False) -> list[Case]:
+    """These executions; with `lock`, nobody else changes them before the transaction ends."""
+    chosen = pick(ExecutionRecord, workflow_executions).where(_e.id.in_(ids)).order_by(_e.id)
+    records = every(tx, ExecutionRecord, chosen.with_for_update() if lock else chosen)
+    found = [each.id for each in records]
+    events = checkpoints_of(tx, found)
+    waiting: dict[str, set[str]] = {}
+    for signal in signals_of(tx, found):
+        waiting.setdefault(signal.execution_id, set()).add(signal.id)
+    going = [each.id for each in records if each.completed_at is None]
+    children: dict[str, dict[str, str]] = {}
+    born = select(_e.parent_id, _e.id, _e.status).where(_e.parent_id.in_(going))
+    for parent, child, status in tx.execute(born) if going else ():
+        children.setdefault(parent, {})[child] = status
+    return [
+        Case(each, events[each.id], frozenset(waiting.get(each.id, ())), children.get(each.id, {}))
+        for each in records
+    ]
+
+
+def page_of_schedules(
+    tx: Transaction, after: str, limit: int, *, only: str | None = None, lock: bool = False
+) -> list[ScheduleRecord]:
+    """The schedules that follow `after`, active or not, in order; or `only` one."""
+    chosen = pick(ScheduleRecord, workflow_schedules).order_by(_s.id).limit(limit)
+    chosen = chosen.where(_s.id > after if only is None else _s.id == only)
+    return every(tx, ScheduleRecord, chosen.with_for_update() if lock else chosen)
+
+
+def page_of_versions(tx: Transaction, after: str, limit: int) -> list[tuple[str, str]]:
+    """The versions that follow `after`, in order: digest, and the content as text."""
+    chosen = select(_v.digest, type_coerce(_v.content, Text))
+    rows = tx.execute(chosen.where(_v.digest > after).order_by(_v.digest).limit(limit))
+    return [(row[0], row[1]) for row in rows]
+
+
+def version_text(tx: Transaction, digest: str) -> str | None:
+    """The content of a version as text, or None."""
+    found: str | None = tx.scalar(select(type_coerce(_v.content, Text)).where(_v.digest == digest))
     return found
 
 
-def _findings() -> Iterator[tuple[str, Select[Any]]]:
+def texts_of_versions(tx: Transaction, digests: Sequence[str]) -> list[tuple[str, str]]:
+    """These versions, as far as they are there: digest, and the content as text."""
+    chosen = select(_v.digest, type_coerce(_v.content, Text)).where(_v.digest.in_(digests))
+    return [(row[0], row[1]) for row in tx.execute(chosen)]
+
+
+def versionless(tx: Transaction) -> list[str]:
+    """Workflows whose version is not there."""
+    lacking = ~select(_v.digest).where(_v.digest == workflows.c.digest).exists()
+    return list(tx.scalars(select(workflows.c.id).where(lacking).order_by(workflows.c.id)))
+
+
+def all_leases(tx: Transaction) -> list[Lease]:
+    """Every lease, ended or not."""
+    columns = leases.c.name, leases.c.owner, leases.c.lease_until
+    return list(starmap(Lease, tx.execute(select(*columns).order_by(leases.c.name))))
+
+
+def orphans(tx: Transaction, *, growing: bool) -> list[tuple[str, int, list[str]]]:
+    """(what, how many, some keys) of rows that belong to nothing; `growing`: of all tables."""
+    found = []
+    for what, chosen in [*_small_orphans(), *(_large_orphans() if growing else ())]:
+        count = tx.scalar(select(func.count()).select_from(chosen.subquery())) or 0
+        if count:
+            some = [str(row[0]) for row in tx.execute(chosen.limit(EXAMPLES))]
+            found.append((what, count, some))
+    return found
+
+
+def _small_orphans() -> Iterator[tuple[str, Select[Any]]]:
+    yield (
+        "schedules of workflows that are not there",
+        _without(workflow_schedules, workflows, _s.workflow_id == workflows.c.id),
+    )
+    yield (
+        "files of sources that are not there",
+        _without(source_files, sources, source_files.c.source_id == sources.c.id),
+    )
+
+
+def _large_orphans() -> Iterator[tuple[str, Select[Any]]]:
     parent, root = workflow_executions.alias("parent"), workflow_executions.alias("root")
     yield (
         "executions of workflows that are not there",
@@ -52,44 +193,11 @@ def _findings() -> Iterator[tuple[str, Select[Any]]]:
         "executions whose root is not there",
         _without(workflow_executions, root, _e.root_id == root.c.id),
     )
-    yield (
-        "schedules of workflows that are not there",
-        _without(workflow_schedules, workflows, workflow_schedules.c.workflow_id == workflows.c.id),
-    )
-    yield (
-        "files of sources that are not there",
-        _without(source_files, sources, source_files.c.source_id == sources.c.id),
-    )
-    yield from _contradictions()
-
-
-def _contradictions() -> Iterator[tuple[str, Select[Any]]]:
-    ended = _e.status.in_(FINAL)
-    yield (
-        "executions that ended and still have an owner",
-        select(_e.id).where(ended, _e.owner.is_not(None)),
-    )
-    yield "executions that ended at no time", select(_e.id).where(ended, _e.completed_at.is_(None))
-    yield (
-        "executions with an unknown status",
-        select(_e.id).where(not_(_e.status.in_(FINAL + ACTIVE))),
-    )
-    waiting = signals.c.execution_id == _e.id, signals.c.consumed_at.is_(None)
-    yield (
-        "executions that ended while a signal waits",
-        select(_e.id).where(ended, exists().where(*waiting)),
-    )
-    seq = execution_checkpoints.c.seq
-    yield (
-        "executions with a gap in their checkpoints",
-        (
-            select(execution_checkpoints.c.execution_id)
-            .group_by(execution_checkpoints.c.execution_id)
-            .having(func.max(seq) - func.min(seq) + 1 != func.count())
-        ),
-    )
+    for table, what in ((execution_checkpoints, "checkpoints"), (signals, "signals")):
+        lost = _without(table, workflow_executions, table.c.execution_id == _e.id)
+        yield f"{what} of executions that are not there", lost
 
 
 def _without(table: Table, other: Any, joined: ColumnElement[bool]) -> Select[Any]:  # ruff: ignore[any-type]  # a table or an alias of one
     """The keys of rows that belong to nothing."""
-    return select(*table.primary_key).where(~exists().select_from(other).where(joined))
+    return select(*table.primary_key).where(~select(1).select_from(other).where(joined).exists())

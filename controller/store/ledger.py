@@ -5,12 +5,12 @@ holds those of one subject.
 """
 
 from controller.store.dialect import announce
-from controller.store.doctor import integrity
 from controller.store.ledger_claims import (
     adopt,
     claim,
     claimable,
     create_claimed,
+    fence,
     give_back,
     heartbeat,
     next_wake,
@@ -132,6 +132,7 @@ __all__ = [
     "executions_like",
     "expired",
     "faces",
+    "fence",
     "file_of",
     "fired",
     "give_back",
@@ -140,7 +141,6 @@ __all__ = [
     "heads",
     "heartbeat",
     "hold_lease",
-    "integrity",
     "leases_of",
     "logs",
     "next_due",

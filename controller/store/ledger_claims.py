@@ -96,9 +96,14 @@ def _fenced(tx: Transaction, found: dict[str, str | None], given: dict[str, Any]
     lapsed = [each for each, owner in found.items() if owner is not None]
     if not lapsed:
         return list(found)
-    event = {"context": json.dumps({"owner": given["by"]}), "now": given["now"], "ids": lapsed}
-    fenced = set(tx.scalars(_takeover(tx.dialect.name), event))
+    fenced = fence(tx, lapsed, given["by"], given["now"])
     return [each for each, owner in found.items() if owner is None or each in fenced]
+
+
+def fence(tx: Transaction, ids: Sequence[str], by: str, now: int) -> set[str]:
+    """Record that `by` has them now, as their next event; those of them whose owner is fenced."""
+    event = {"context": json.dumps({"owner": by}), "now": now, "ids": ids}
+    return set(tx.scalars(_takeover(tx.dialect.name), event))
 
 
 @cache

@@ -45,12 +45,12 @@ def prepare(engines: Engines, url: URL, *, create: bool) -> None:
     where = dialect.place(url)
     path = dialect.sqlite_path(url)
     if path is not None:
-        _check_file(path, create=create)
+        check_file(path, create=create)
     with translated(where):
         with engines.reader.connect() as tx, tx.begin():
             revision = recorded_revision(tx, where)
         if revision is None and not create:
-            raise _absent(where)
+            raise absent(where)
         if path is not None:
             dialect.use_write_ahead_log(engines.writer)
         if revision != HEAD:
@@ -70,14 +70,15 @@ def translated(where: str) -> Generator[None]:
         raise problem from error
 
 
-def _absent(where: str) -> NotFound:
+def absent(where: str) -> NotFound:
+    """There is none, or nothing in it."""
     return NotFound(
         f"there is no database at {where}",
         hint="start the controller once with `windlass run`, or name the right state directory",
     )
 
 
-def _check_file(path: Path, *, create: bool) -> None:
+def check_file(path: Path, *, create: bool) -> None:
     """Look at the file before SQLite does."""
     if path.is_dir():
         raise _not_a_database(path, "is a directory")
@@ -101,7 +102,7 @@ def _check_file(path: Path, *, create: bool) -> None:
 def _make_file(path: Path, *, create: bool) -> None:
     """An empty file is an empty database; inputs are nobody else's business."""
     if not create:
-        raise _absent(str(path))
+        raise absent(str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
 

@@ -31,6 +31,12 @@ from controller.store.lock import ControllerLock
 from controller.store.opening import prepare, translated
 from controller.store.records import AuditRecord
 
+STAGED = ".restoring"
+"""The end of the name of a copy that is not in the database's place yet."""
+
+KEPT = ".before-restore-"
+"""What the name of a database that was replaced has after the database's."""
+
 LOG = "-wal"
 _BESIDE = (LOG, "-shm", "-journal")
 _TRIES = 50
@@ -72,7 +78,7 @@ def restore(file: Path, url: str, *, now: int, by: str, replace: bool = False) -
     with ControllerLock(path, "restore").acquire(now):
         if path.exists():
             _check_replaceable(file, path, replace=replace)
-        staged = path.with_name(f"{path.name}.restoring")
+        staged = path.with_name(path.name + STAGED)
         try:
             _stage(file, staged, AuditRecord(now, by, "restore", str(path), {"from": str(file)}))
             found = examined(staged, path)
@@ -117,7 +123,7 @@ def _stage(file: Path, staged: Path, record: AuditRecord) -> None:
 def _swap(staged: Path, path: Path, now: int) -> Path:
     """Put it in the place of the database, which is kept under the name that is returned."""
     moment = datetime.fromtimestamp(now / 1000, UTC)
-    kept = path.with_name(f"{path.name}.before-restore-{moment:%Y%m%dT%H%M%S}.{now % 1000:03}Z")
+    kept = path.with_name(f"{path.name}{KEPT}{moment:%Y%m%dT%H%M%S}.{now % 1000:03}Z")
     if not _is_whole(path):
         os.link(path, kept)
         for end in _BESIDE:  # a damaged database keeps its log; SQLite finds it by its name

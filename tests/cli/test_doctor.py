@@ -14,6 +14,7 @@ def _results(here: Place, status: int, *flags: str) -> dict[str, str]:
 def test_a_healthy_place_is_healthy(here: Place) -> None:
     """Everything that is needed is looked at, and nothing has failed."""
     here.write("definitions/.keep", "")
+    here.fine("workflows:list")
     found = _results(here, 0)
     looked_at = {"python", "git", "settings", "state directory", "disk", "source", "sandbox"}
     assert looked_at | {"database", "controller", "clock"} == found.keys()
@@ -40,6 +41,7 @@ def test_a_variable_that_is_no_setting_is_told(
 ) -> None:
     """It is ignored, which is a warning: with the setting that was meant, where one is close."""
     here.write("definitions/.keep", "")
+    here.fine("workflows:list")
     monkeypatch.setenv("WINDLASS_STATEDIR", "elsewhere")
     monkeypatch.setenv("WINDLASS_PORT_80_TCP", "tcp://")  # as a cluster sets it
     said = here("doctor", "--format", "json")

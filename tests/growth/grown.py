@@ -292,6 +292,9 @@ def _rows(
 
 _TIMES = {"created_at", "started_at", "completed_at", "timestamp"}
 
+_AT_DEADLINE = {"signalled", "approved"}
+"""What wakes when it has taken too long: so long after it began. Who sleeps has its own time."""
+
 
 def _changed(
     row: Mapping[str, Any], copy: Copy, identity: str, shift: int, parent: str
@@ -311,7 +314,9 @@ def _changed(
     for name, value in row.items():
         if name in own:
             yield own[name]
-        elif name in _TIMES and value is not None:
+        elif (name in _TIMES and value is not None) or (
+            name == "wake_at" and copy.kind in _AT_DEADLINE
+        ):
             yield value + shift
         else:
             yield value

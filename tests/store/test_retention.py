@@ -1,14 +1,11 @@
-"""Retention and integrity: what goes, what stays, and what is reported as wrong."""
+"""Retention: what goes, and what stays."""
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, insert, select
 
-from controller.store.doctor import integrity
-from controller.store.ledger_claims import claim
 from controller.store.ledger_definitions import put_version, put_workflow, version
 from controller.store.ledger_executions import create, executions, record_outcome
 from controller.store.ledger_logs import add_logs, audit, audits, logs
 from controller.store.ledger_schedules import (
-    add_schedule,
     advance,
     cancel_schedule,
     put_schedules,
@@ -31,8 +28,6 @@ from controller.store.tables import (
     Transaction,
     execution_checkpoints,
     metadata,
-    signals,
-    workflow_executions,
 )
 from tests.store.sample import NOW, new, schedule, signal
 from tests.store.sample import version as definition
@@ -161,46 +156,3 @@ def test_only_schedules_that_somebody_stopped_go(tx: Transaction) -> None:
     cancel_schedule(tx, "c", NOW + 2)
     assert remove_schedules(tx, NOW + 1) == 1
     assert [each.id for each in schedules(tx, active=None)] == ["a", "c", "d"]
-
-
-def _healthy(tx: Transaction) -> None:
-    put_workflow(tx, defined(), definition())
-    add_schedule(tx, schedule())
-    ended(tx, "root", NOW)
-    create(tx, new("child", parent_id="root", root_id="root"))
-    claim(tx, "me", lease_until=NOW, now=NOW, limit=9)
-
-
-def test_a_healthy_database_has_nothing_to_report(tx: Transaction) -> None:
-    """With something of everything in it."""
-    _healthy(tx)
-    assert integrity(tx) == []
-
-
-def test_damage_is_named_and_counted(tx: Transaction) -> None:
-    """Each kind once, with the keys to look for."""
-    _healthy(tx)
-    add_schedule(tx, schedule("lost", workflow_id="nowhere"))
-    for number in range(5):
-        create(tx, new(f"x{number}", parent_id="gone", root_id="gone"))
-    create(tx, new("e", workflow_id="nowhere"))
-    columns = workflow_executions.c
-    tx.execute(
-        update(workflow_executions)
-        .where(columns.id == "root")
-        .values(owner="me", completed_at=None, status="completed")
-    )
-    tx.execute(update(workflow_executions).where(columns.id == "e").values(status="odd"))
-    tx.execute(update(signals).values(consumed_at=None))
-    tx.execute(delete(execution_checkpoints).where(execution_checkpoints.c.seq == 2))
-    assert integrity(tx) == [
-        "executions of workflows that are not there: 1 (e)",
-        "executions whose parent is not there: 5 (x0, x1, x2 …)",
-        "executions whose root is not there: 5 (x0, x1, x2 …)",
-        "schedules of workflows that are not there: 1 (lost)",
-        "executions that ended and still have an owner: 1 (root)",
-        "executions that ended at no time: 1 (root)",
-        "executions with an unknown status: 1 (e)",
-        "executions that ended while a signal waits: 1 (root)",
-        "executions with a gap in their checkpoints: 1 (root)",
-    ]

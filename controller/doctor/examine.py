@@ -1,0 +1,293 @@
+"""Through a database, a page at a time: what is wrong with it, and, where asked, mended at once.
+
+Quick looks at what has not ended, at what was created last, and at the definitions and schedules of
+now, each up to a bound. Full looks at everything, and holds no more of it in memory.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from controller.core.plan import Plan, Signature
+from controller.doctor.executions import Around, judge
+from controller.doctor.finding import KINDS, Finding, Report
+from controller.doctor.mend import mend_execution, mend_lease, mend_schedule
+from controller.doctor.schedules import judge_schedule
+from controller.doctor.versions import Versions
+from controller.store import ledger
+from controller.store.direct import Direct
+from controller.store.doctor import (
+    Case,
+    Lease,
+    all_leases,
+    cases,
+    event_counts,
+    newest_ids,
+    orphans,
+    page_of_ids,
+    page_of_schedules,
+    page_of_versions,
+    texts_of_versions,
+    unfinished_ids,
+    versionless,
+)
+from controller.store.lock import Holder
+from controller.store.records import Keep
+
+PAGE = 500
+"""Rows read at once."""
+
+MOST_EVENTS = 20_000
+"""Events read at once, unless one execution has more."""
+
+OF_EACH = 2_000
+"""How many of each kind a quick look takes."""
+
+NEWEST = 500
+"""How many of the executions created last a quick look takes."""
+
+QUICKLY_READ = 2 * 1024**3
+"""Bytes of a SQLite file that a quick look reads through."""
+
+ROUNDS = 10
+"""How many things may be wrong with one execution, and be mended one after another."""
+
+DAY = 86_400_000
+"""Milliseconds after which a lease that nobody takes is left over."""
+
+PRUNED_AT_ONCE = 1_000
+"""How many of a workflow's executions that go next may be on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How to examine.
+
+    Attributes:
+        full: Everything, rather than what a quick look takes.
+        repair: Mend what can be; nobody else is at work.
+        keep: Retention where a workflow says nothing: what is over it may be half gone.
+    """
+
+    full: bool
+    repair: bool
+    keep: Keep
+
+
+def around_of(database: Direct, holder: Holder | None, now: int) -> Around:
+    """What is known of who is at work: by the lock on SQLite, by leases on PostgreSQL."""
+    if database.path is not None:
+        living = frozenset({holder.owner} if holder is not None else ())
+        at_work = holder is not None and holder.role == "controller"
+        return Around(now, shared=False, at_work=at_work, living=living)
+    leases = database.read(ledger.leases_of, "controller", now)
+    return Around(now, shared=True, at_work=bool(leases), living=frozenset(leases.values()))
+
+
+class Examination:
+    """One examination of a database with our schema.
+
+    Args:
+        built_in: Signatures of the actions that definitions may call.
+    """
+
+    def __init__(
+        self, database: Direct, built_in: Mapping[str, Signature], around: Around, manner: Manner
+    ) -> None:
+        self.report = Report()
+        self._database = database
+        self._around = around
+        self._manner = manner
+        self._versions = Versions(database, built_in, self.report.add)
+        self._expired: dict[str, frozenset[str]] = {}
+        self._rules: dict[str, Keep] | None = None
+
+    def run(self) -> Report:
+        """Look at everything there is to be looked at."""
+        if not self._is_sound():
+            return self.report  # what is read from it now may be anything
+        self._examine_versions()
+        self._examine_schedules()
+        self._examine_leases()
+        self._examine_executions()
+        for what, count, keys in self._database.read(orphans, growing=self._manner.full):
+            self.report.add(Finding("orphan", what, f"{count:,} ({', '.join(keys)})"))
+        return self.report
+
+    def _is_sound(self) -> bool:
+        """Whether SQLite can read what there is; indexes are made anew from sound tables."""
+        if not self._manner.full and self._database.size > QUICKLY_READ:
+            return True
+        self.report.look("bytes", self._database.size)
+        found = self._database.damage(indexes=self._manner.full)
+        kind = "database-damaged"
+        if found and self._manner.full and not self._database.damage(indexes=False):
+            kind = "index-damaged"
+        mended = False
+        if kind == "index-damaged" and self._manner.repair:
+            self._database.make_indexes()
+            mended = not self._database.damage(indexes=True)
+        for each in found:
+            self.report.add(Finding(kind, each), mended=mended)
+        return mended or not found
+
+    # -- definitions, schedules, leases -------------------------------------------------------
+
+    def _examine_versions(self) -> None:
+        for workflow in self._database.read(versionless):
+            self.report.add(Finding("version-missing", workflow, "the workflow itself"))
+        for page in self._pages_of_versions():
+            self.report.look("versions", len(page))
+            for digest, content in page:
+                self._versions.check(digest, content)
+
+    def _pages_of_versions(self) -> Iterator[list[tuple[str, str]]]:
+        if self._manner.full:
+            after = ""
+            while page := self._database.read(page_of_versions, after, PAGE):
+                yield page
+                after = page[-1][0]
+            return
+        heads = self._database.read(ledger.catalog).values()
+        live = sorted(each.digest for each in heads if each.status == "active")[:OF_EACH]
+        for begin in range(0, len(live), PAGE):
+            yield self._database.read(texts_of_versions, live[begin : begin + PAGE])
+
+    def _examine_schedules(self) -> None:
+        after, looked = "", 0
+        while self._manner.full or looked < OF_EACH:
+            page = self._database.read(page_of_schedules, after, PAGE)
+            if not page:
+                break
+            looked, after = looked + len(page), page[-1].id
+            for record in page:
+                self._conclude(
+                    list(judge_schedule(record, self._around)),
+                    partial(self._database.write, mend_schedule, record.id, self._around),
+                    partial(self._judged_again, record.id),
+                )
+        self.report.look("schedules", looked)
+
+    def _judged_again(self, schedule_id: str) -> Iterator[Finding]:
+        for record in self._database.read(page_of_schedules, "", 1, only=schedule_id):
+            yield from judge_schedule(record, self._around)
+
+    def _examine_leases(self) -> None:
+        for lease in self._database.read(all_leases):
+            if self._is_left_over(lease):
+                finding = Finding("lease-left-over", lease.name, f"owner {lease.owner}")
+                mend = partial(self._database.write, mend_lease, lease, self._around)
+                self._conclude([finding], mend, lambda: ())
+
+    def _is_left_over(self, lease: Lease) -> bool:
+        """A controller's own lease is nobody else's; others are taken by who comes next."""
+        patience = 0 if lease.name.startswith("controller/") else DAY
+        return lease.lease_until < self._around.now - patience
+
+    # -- executions ---------------------------------------------------------------------------
+
+    def _examine_executions(self) -> None:
+        for ids in self._portions():
+            self.report.look("executions", len(ids))
+            for case in self._read(ids):
+                findings = list(self._judge(case))
+                name = case.record.id
+                plan = self._plan(case)
+                mend = partial(self._database.write, mend_execution, name, plan, self._around)
+                self._conclude(findings, mend, partial(self._reexamined, name))
+
+    def _portions(self) -> Iterator[list[str]]:
+        """The ids to look at, a few at a time: as many as have a bounded number of events."""
+        for page in self._pages_of_ids():
+            counts = self._database.read(event_counts, page)
+            some: list[str] = []
+            events = 0
+            for each in page:
+                if some and events + counts.get(each, 0) > MOST_EVENTS:
+                    yield some
+                    some, events = [], 0
+                some.append(each)
+                events += counts.get(each, 0)
+            yield some
+
+    def _pages_of_ids(self) -> Iterator[list[str]]:
+        if self._manner.full:
+            after = ""
+            while page := self._database.read(page_of_ids, after, PAGE):
+                yield page
+                after = page[-1]
+            return
+        ids = self._database.read(unfinished_ids, OF_EACH)
+        ids = list(dict.fromkeys([*ids, *self._database.read(newest_ids, NEWEST)]))
+        for begin in range(0, len(ids), PAGE):
+            yield ids[begin : begin + PAGE]
+
+    def _read(self, ids: Sequence[str]) -> Iterator[Case]:
+        """These executions; what cannot be read is found, and keeps nobody else from being read."""
+        try:
+            found = self._database.read(cases, ids)
+        except ValueError as error:
+            if len(ids) == 1:
+                self.report.add(Finding("execution-unreadable", ids[0], str(error)))
+                return
+            for each in ids:
+                yield from self._read([each])
+        else:
+            yield from found
+
+    def _plan(self, case: Case) -> Plan | None:
+        record = case.record
+        return self._versions.plan(record.digest, record.policy)
+
+    def _judge(self, case: Case) -> Iterator[Finding]:
+        plan = self._plan(case)
+        if self._versions.lacks(case.record.digest):
+            yield Finding("version-missing", case.record.id, case.record.digest)
+        for finding in judge(case, plan, self._around):
+            if not self._is_going(case):
+                yield finding
+
+    def _reexamined(self, execution_id: str) -> Iterator[Finding]:
+        for case in self._read([execution_id]):
+            yield from self._judge(case)
+
+    def _is_going(self, case: Case) -> bool:
+        """Retention has begun to remove it: its first events go first, its row goes last."""
+        record = case.record
+        whole = case.events and case.events[0].seq == 0
+        if whole or record.completed_at is None or record.started_at is None:
+            return False
+        root = self._database.read(ledger.execution, record.root_id)
+        return root is not None and root.id in self._over(root.workflow_id)
+
+    def _over(self, workflow: str) -> frozenset[str]:
+        if self._rules is None:
+            found = self._database.read(ledger.retention_rules)
+            self._rules = {
+                name: Keep(of.get("days"), of.get("keep_last")) for name, of in found.items()
+            }
+        if workflow not in self._expired:
+            keep = self._rules.get(workflow, self._manner.keep)
+            bound = workflow, keep, self._around.now
+            gone = self._database.read(ledger.expired, *bound, limit=PRUNED_AT_ONCE)
+            self._expired[workflow] = frozenset(gone)
+        return self._expired[workflow]
+
+    # -- what comes of it ---------------------------------------------------------------------
+
+    def _conclude(
+        self,
+        findings: Sequence[Finding],
+        mend: Callable[[], Finding | None],
+        again: Callable[[], Iterator[Finding] | tuple[()]],
+    ) -> None:
+        """Report what was found of one subject; where it is mended, what of it is left."""
+        if not self._manner.repair or not any(KINDS[each.kind].mendable for each in findings):
+            self.report.extend(findings)
+            return
+        for _ in range(ROUNDS):
+            mended = mend()
+            if mended is None:
+                break
+            self.report.add(mended, mended=True)
+        self.report.extend(again())
