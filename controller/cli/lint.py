@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("lint")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option("--root", type=click.Path(path_type=Path), help="Directory; default: the source's.")
 @click.option(
     "--format",
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 def lint(paths: tuple[Path, ...], root: Path | None, form: str, config: Path | None) -> int:
     """Check definition files against each other; exit status 1 if one is wrong.
 
-    With PATHS, as a commit hook gives them, all files are read and only what is wrong with these
-    is told.
+    With PATHS, as a commit hook gives them, all files are read and only what is wrong with these,
+    or below them, is told.
     """
     from controller.app import lint_directory  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.settings import load_settings  # ruff: ignore[import-outside-top-level]  # start-up time
@@ -44,7 +44,7 @@ def lint(paths: tuple[Path, ...], root: Path | None, form: str, config: Path | N
     directory = root if root is not None else _directory(settings)
     found = lint_directory(directory, settings)
     wanted = _below(directory, paths)
-    shown = [each for each in found if not paths or each.path in wanted]
+    shown = [each for each in found if not paths or wanted & {*_parents(each.path)}]
     _print(shown, directory, form)
     return FAILED if any(each.severity == "error" for each in shown) else DONE
 
@@ -55,11 +55,26 @@ def _directory(settings: "Settings") -> Path:
     return spec.root if spec.url is None else Path(spec.path or ".")
 
 
-def _below(directory: Path, paths: Sequence[Path]) -> set[str]:
-    """Paths as the diagnostics have them; those outside of the directory are nobody's."""
-    real = directory.resolve()
-    every = [each.resolve() for each in paths]
-    return {each.relative_to(real).as_posix() for each in every if each.is_relative_to(real)}
+def _below(directory: Path, paths: Sequence[Path]) -> set[PurePath]:
+    """Paths as the diagnostics have them; a hook gives others too, which are no definitions."""
+    real, wanted, outside = directory.resolve(), set(), []
+    for path in paths:
+        each = path.resolve()
+        if each.is_relative_to(real):
+            wanted.add(PurePath(each.relative_to(real)))
+        elif real.is_relative_to(each):
+            wanted.add(PurePath())
+        else:
+            outside.append(path)
+    if outside:
+        more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
+        note(f"not checked: {outside[0]}{more}: not below {directory.as_posix()}")
+    return wanted
+
+
+def _parents(path: str) -> tuple[PurePath, ...]:
+    """A path, and the directories it is in."""
+    return PurePath(path), *PurePath(path).parents
 
 
 def _print(found: Sequence["Diagnostic"], directory: Path, form: str) -> None:

@@ -253,6 +253,15 @@ def test_the_command_prints_each_format(tmp_path: Path) -> None:
     [quality] = json.loads(said("lint", "--format", "gitlab", "definitions/bad.yaml", status=1))
     assert quality["location"]["path"] == "definitions/bad.yaml"
     assert not said("lint", "definitions/good.yaml", status=0)
+    assert json.loads(said("lint", "--format", "json", "definitions", status=1))
+    assert json.loads(said("lint", "--format", "json", ".", status=1))
+    (tmp_path / "compose.yaml").write_text("services: {}")
+    elsewhere = windlass("lint", "compose.yaml", "definitions/good.yaml", cwd=tmp_path)
+    assert elsewhere.stderr == "not checked: compose.yaml: not below definitions\n"
+    assert (
+        "'nosuch.yaml' does not exist"
+        in windlass("lint", "nosuch.yaml", cwd=tmp_path, check=False).stderr
+    )
     beside = windlass("lint", "definitions/bad.yaml", cwd=tmp_path, check=False).stderr
     assert beside.startswith("definitions/bad.yaml:")
     assert not windlass("lint", "--root", "nowhere", cwd=tmp_path, check=False).stdout
