@@ -1,8 +1,11 @@
 """What a revision changes: the documents wanted against the workflows recorded."""
 
-from collections.abc import Collection, Iterable, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from pydantic_core import to_json
 
 
 class Fate(StrEnum):
@@ -98,6 +101,17 @@ def drift(
         if name not in fates and known.origin == origin and known.status != "archived":
             fates[name] = Fate.PRUNED if prune else Fate.KEPT
     return Drift(fates, owner)
+
+
+def fingerprint(schedules: Iterable[Sequence[object]]) -> str:
+    """What the schedules of one workflow are known by, in whatever order they come.
+
+    Args:
+        schedules: Of each, everything that its definition says, as JSON values; None where it says
+            nothing.
+    """
+    texts = sorted(map(to_json, schedules))
+    return hashlib.sha256(b"\n".join(texts)).hexdigest()[:16]
 
 
 def _same(wanted: Wanted, known: Recorded) -> bool:

@@ -1,8 +1,9 @@
 """What has to be looked at again though the source has not changed."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
+from controller.core.drift import fingerprint
 from controller.core.plan import Signature
 from controller.source.library import Library
 from controller.store.records import ScheduleRecord, WorkflowHead
@@ -16,7 +17,8 @@ def drifted_paths(
     library: Library,
     heads: Mapping[str, WorkflowHead],
     schedules: Iterable[ScheduleRecord],
-) -> Iterator[tuple[str, str]]:
+    altered: Collection[str],
+) -> dict[str, str]:
     """Files with a workflow that is not recorded as the last look left it, with its name.
 
     Args:
@@ -24,11 +26,13 @@ def drifted_paths(
         library: What the last look left.
         heads: Every workflow of the database.
         schedules: Those the source gave its workflows.
+        altered: Workflows whose rows are not as their versions say.
     """
-    counts: Counter[str] = Counter()
+    standing: defaultdict[str, list[list[object]]] = defaultdict(list)
     for each in schedules:
-        stopped = not each.active and each.reason not in STANDING
-        counts[each.workflow_id] += 0 if stopped else 1
+        if each.active or each.reason in STANDING:
+            standing[each.workflow_id].append(_said(each))
+    found: dict[str, str] = {}
     for path, file in library.files.items():
         for definition in file.definitions if file.status == "valid" else ():
             name = definition["name"]
@@ -37,8 +41,13 @@ def drifted_paths(
                 continue
             recorded = (head.digest, head.status, head.path) if head is not None else None
             said = definition["digest"], definition["status"], path
-            if recorded != said or counts[name] != definition.get("schedules", counts[name]):
-                yield path, name
+            if (
+                recorded != said
+                or name in altered
+                or fingerprint(standing[name]) != definition["schedules"]
+            ):
+                found[path] = name
+    return found
 
 
 def reached_paths(
@@ -57,6 +66,15 @@ def reached_paths(
     names = {name for name in known.keys() | now.keys() if known.get(name) != now.get(name)}
     users = {path for name in names for path in library.users(("workflow", name))}
     return users | {path for path in library.troubled if library.files[path].status == "invalid"}
+
+
+def _said(schedule: ScheduleRecord) -> list[object]:
+    """What its definition says of it, see `fingerprint`."""
+    timing = schedule.cron_expression, schedule.at, schedule.timezone, schedule.inputs
+    return [*timing, *(schedule.policy.get(each) for each in _POLICY)]
+
+
+_POLICY = ("overlap", "catchup", "jitter", "start", "end")
 
 
 def _elsewhere(head: WorkflowHead | None, source: str) -> bool:

@@ -264,17 +264,17 @@ class Reconciler:
         others: Mapping[str, Signature],
     ) -> tuple[Snapshot, tuple[str, ...]]:
         """The snapshot with what others changed; the workflows that are not as files say."""
-        schedules = await self._store.read(ledger.schedules_of_source, self.id)
+        schedules, altered = await asyncio.gather(
+            self._store.read(ledger.schedules_of_source, self.id),
+            self._store.read(ledger.altered, self.id),
+        )
         changed = {each.path for each in snapshot.changed} | set(snapshot.removed)
-        drifted = {
-            path: name
-            for path, name in drifted_paths(self.id, library, heads, schedules)
-            if path not in changed
-        }
+        found = await asyncio.to_thread(drifted_paths, self.id, library, heads, schedules, altered)
+        drifted = {path: name for path, name in found.items() if path not in changed}
         reached = reached_paths(library, self._elsewhere, others)
-        found = await self._with(snapshot, drifted.keys() | reached, library)
-        there = {each.path for each in found.changed}
-        return found, tuple(sorted(name for path, name in drifted.items() if path in there))
+        again = await self._with(snapshot, drifted.keys() | reached, library)
+        there = {each.path for each in again.changed}
+        return again, tuple(sorted(name for path, name in drifted.items() if path in there))
 
     async def _with(
         self, snapshot: Snapshot, paths: AbstractSet[str], library: Library

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from controller.core.content import action_signature, content_of
-from controller.core.definition import Action, ScheduledTrigger, Workflow
+from controller.core.definition import Action, Schedule, ScheduledTrigger, Workflow
+from controller.core.drift import fingerprint
 from controller.core.plan import Plan, Signature, digest_of
+from controller.core.timetable import compile_timetable
 from controller.source.library import ExaminedFile, Json, Name
 from controller.source.parse import Diagnostic, Document
 from controller.source.snapshot import Found
@@ -223,9 +225,22 @@ def _record(document: Document, compiled: CompiledWorkflow | None) -> Json:
     }
 
 
-def _schedules(workflow: Workflow) -> int:
-    """How many schedules it has; two triggers with the same text are one."""
-    if workflow.status != "active":
-        return 0
-    configs = [each.config for each in workflow.triggers if isinstance(each, ScheduledTrigger)]
-    return len({repr((each.cron, each.at, each.timezone, each.inputs)) for each in configs})
+def _schedules(workflow: Workflow) -> str:
+    """What its schedules are known by; of two triggers with the same text the first counts."""
+    found: dict[str, list[object]] = {}
+    for each in workflow.triggers if workflow.status == "active" else ():
+        if isinstance(each, ScheduledTrigger):
+            config = each.config
+            at = _moment(config, workflow.name)
+            timing: list[object] = [config.cron, at, config.timezone, config.inputs]
+            policy = [config.overlap, config.catchup, config.jitter, config.start, config.end]
+            found.setdefault(repr(timing), [*timing, *policy])
+    return fingerprint(found.values())
+
+
+def _moment(config: Schedule, workflow: str) -> int | None:
+    """When it fires, if it does once."""
+    if config.at is None:
+        return None
+    timetable, _ = compile_timetable(config, workflow=workflow, now=0)
+    return timetable.once if timetable is not None else None

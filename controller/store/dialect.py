@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
+    JSON,
     URL,
     BigInteger,
     Column,
@@ -27,10 +28,13 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     and_,
+    cast,
     create_engine,
     event,
+    func,
     make_url,
     text,
+    type_coerce,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
@@ -364,6 +368,14 @@ def begins(tx: Connection, column: Column[str], prefix: str) -> ColumnElement[bo
         return and_(column >= prefix, column < prefix + chr(0x10FFFF))
     between = column.between(prefix, prefix + "z" * ID_LENGTH)
     return and_(between, column.startswith(prefix, autoescape=True))
+
+
+def json_part(name: str, column: Column[Any], *path: str) -> ColumnElement[str]:
+    """A part of a `Json` column, as text: an object or a list just as it was encoded."""
+    whole = type_coerce(column, Text)
+    if name == "sqlite":
+        return func.json_extract(whole, ".".join(("$", *path)))
+    return func.json_extract_path_text(cast(whole, JSON), *path)
 
 
 def placeholders(dialect: Dialect, columns: int) -> str:

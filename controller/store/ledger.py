@@ -17,6 +17,7 @@ from controller.store.ledger_claims import (
     release,
 )
 from controller.store.ledger_definitions import (
+    altered,
     archive,
     catalog,
     head,
@@ -108,6 +109,7 @@ __all__ = [
     "adopt",
     "advance",
     "advance_all",
+    "altered",
     "announce",
     "archive",
     "audit",

@@ -1,10 +1,11 @@
 """Workflows as they stand, and the versions of their definitions that executions are pinned to."""
 
 from collections.abc import Sequence
+from functools import cache
 
-from sqlalchemy import Text, or_, select, type_coerce, update
+from sqlalchemy import Select, Text, bindparam, func, or_, select, type_coerce, update
 
-from controller.store.dialect import insert_missing, insert_or_ignore, upsert
+from controller.store.dialect import insert_missing, insert_or_ignore, json_part, upsert
 from controller.store.ledger_schedules import deactivate
 from controller.store.records import VersionRecord, WorkflowHead, WorkflowRecord
 from controller.store.rows import chunks, every, one, pick, row_of
@@ -84,6 +85,42 @@ def put_workflow(tx: Transaction, record: WorkflowRecord, compiled: VersionRecor
     """Create or replace the workflow (`created_at` stays), and keep the version it points to."""
     put_version(tx, compiled)
     upsert(tx, _workflows, [row_of(record)], keep=("created_at",))
+
+
+def altered(tx: Transaction, origin: str) -> set[str]:
+    """Those of an origin's workflows whose rows are not what their versions say.
+
+    Both are JSON as it was encoded once, so the texts are compared.
+    """
+    return set(tx.scalars(_altered(tx.dialect.name), {"origin": origin}))
+
+
+_PARTS = {
+    "description": "",
+    "triggers": "[]",
+    "inputs": "[]",
+    "outputs": "[]",
+    "steps": "[]",
+    "error_handler": "",
+    "metadata": "{}",
+    "labels": "{}",
+}
+"""Columns that repeat a part of the version's content, and what they are where it has none."""
+
+
+@cache
+def _altered(dialect: str) -> Select[tuple[str]]:
+    content = workflow_versions.c.content
+    differences = [_w.version != workflow_versions.c.version] + [
+        func.coalesce(type_coerce(_w[name], Text), "")
+        != func.coalesce(json_part(dialect, content, "workflow", name), nothing)
+        for name, nothing in _PARTS.items()
+    ]
+    return (
+        select(_w.id)
+        .join(workflow_versions, workflow_versions.c.digest == _w.digest)
+        .where(_w.origin == bindparam("origin"), _w.status != "archived", or_(*differences))
+    )
 
 
 def put_workflows(
