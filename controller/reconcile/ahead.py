@@ -13,7 +13,6 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -31,6 +30,7 @@ from controller.source.parse import Limits, parse
 from controller.source.revision import CompiledWorkflow, OpenFile, ReadyFile, ReadyWorkflow
 from controller.source.snapshot import Found
 from controller.store.rows import names as fields_of
+from controller.store.rows import values_of
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -123,9 +123,9 @@ class Alone:
             workflow.name,
             workflow.status,
             compiled.digest,
-            _values(record, encoded=_JSON),
-            _values(version, encoded=_JSON),
-            [_values(each) for each in schedules],
+            _encoded(record),
+            _encoded(version),
+            [values_of(each) for each in schedules],
         )
 
 
@@ -156,13 +156,12 @@ _JSON = frozenset({
 """Fields whose JSON is encoded here, so that nobody has to make values of it and back."""
 
 
-def _values(record: Any, encoded: AbstractSet[str] = frozenset()) -> tuple[Any, ...]:  # ruff: ignore[any-type]  # any record
-    kind: Any = type(record)
-    return tuple(
-        to_json(value) if name in encoded and value is not None else value
-        for name in fields_of(kind)
-        for value in (getattr(record, name),)
-    )
+def _encoded(record: object) -> tuple[Any, ...]:
+    kind: type = type(record)
+    pairs = zip(fields_of(kind), values_of(record), strict=True)
+    return tuple([
+        to_json(value) if name in _JSON and value is not None else value for name, value in pairs
+    ])
 
 
 def heard(told: Told) -> ReadyFile:

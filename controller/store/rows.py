@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import cache
 from itertools import islice, starmap
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Executable, Select, Table, select
@@ -50,6 +51,16 @@ def row_of(record: object) -> dict[str, Any]:
     """The record as a row to insert."""
     kind: type = type(record)
     return {name: getattr(record, name) for name in names(kind)}
+
+
+def values_of(record: object) -> tuple[Any, ...]:
+    """The record's values, in the order of its columns."""
+    return _getter(type(record))(record)
+
+
+@cache
+def _getter(kind: type) -> "attrgetter[tuple[Any, ...]]":
+    return attrgetter(*names(kind))
 
 
 def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[list[T]]:
