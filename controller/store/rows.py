@@ -55,7 +55,8 @@ def row_of(record: object) -> dict[str, Any]:
 
 def values_of(record: object) -> tuple[Any, ...]:
     """The record's values, in the order of its columns."""
-    return _getter(type(record))(record)
+    kind: type = type(record)
+    return _getter(kind)(record)
 
 
 @cache

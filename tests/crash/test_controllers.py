@@ -6,6 +6,7 @@ checks everything that was ever executed.
 
 import json
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +31,17 @@ def ticks(*, paused: bool = False) -> str:
     triggers = json.dumps([{"type": "scheduled", "config": config}])
     steps = "steps: [{id: a, type: action, action: set}]"
     return "---\n".join(f"name: tick{n}\n{steps}\ntriggers: {triggers}\n" for n in range(5))
+
+
+def together(trace: Path, *, paused: bool = False) -> str:
+    """Twenty workflows that are due at one instant, again and again, and leave a trace."""
+    config = {"cron": "*/2 * * * * *", "overlap": "allow", "paused": paused}
+    triggers = json.dumps([{"type": "scheduled", "config": config}])
+    command = json.dumps(f'echo "${{execution.id}} together" >> {trace}')
+    step = f"{{id: a, type: action, action: shell, inputs: {{command: {command}}}}}"
+    return "---\n".join(
+        f"name: together{n}\nsteps: [{step}]\ntriggers: {triggers}\n" for n in range(20)
+    )
 
 
 class Trio:
@@ -176,9 +188,47 @@ def test_schedules_fire_once(trio: Trio, survived: Survived) -> None:
         assert dues == list(range(dues[0], dues[-1] + 1, 1000)), "each second once, none left out"
     wait_until(trio.proof.all_ended, "all to end", within=10)
     trio.proof.check()
-    misfires = 'windlass_misfires_total{reason="exists"}'
-    assert misfires not in trio.daemons[2].get("/metrics").decode()
+    assert told_fires(trio.daemons[2], "exists") == 0
     survived(trio.proof)
+
+
+def test_what_all_fire_together_is_done_once(trio: Trio, survived: Survived) -> None:
+    """Who fires also begins: what several fire at one instant is begun, and told, by one."""
+    file = trio.definitions / "together.yaml"
+    count = "SELECT count(*) FROM workflow_executions WHERE workflow_id LIKE 'together%'"
+    before = [told_fires(each, "created") for each in trio.daemons]
+
+    def told() -> list[float]:
+        now = [told_fires(each, "created") for each in trio.daemons]
+        return [fires - was for fires, was in zip(now, before, strict=True)]
+
+    file.write_text(together(trio.proof.trace))
+    wait_until(
+        lambda: trio.proof.rows(count)[0][0] >= 100 and sorted(told())[-2] > 0,
+        "more than one to fire",
+        within=30,
+    )
+    file.write_text(together(trio.proof.trace, paused=True))
+    going = "SELECT 1 FROM workflow_schedules WHERE active"
+    wait_until(lambda: not trio.proof.rows(going), "they fire no more", within=10)
+    wait_until(trio.proof.all_ended, "all to end", within=20)
+    found = trio.proof.rows(
+        "SELECT id, claims FROM workflow_executions WHERE workflow_id LIKE 'together%'"
+    )
+    assert {row[1] for row in found} == {1}
+    done = Counter(one for one, step in trio.proof.done() if step == "together")
+    assert done == Counter(row[0] for row in found)
+    wait_until(lambda: sum(told()) == len(found), "each is told once")
+    assert [told_fires(each, "exists") for each in trio.daemons] == [0, 0, 0]
+    trio.proof.check()
+    survived(trio.proof)
+
+
+def told_fires(daemon: Daemon, result: str) -> float:
+    """How many fires it has told of with this result, since its start."""
+    name = f'windlass_schedule_fires_total{{result="{result}"}} '
+    lines = daemon.get("/metrics").decode().splitlines()
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
 def test_a_rolling_restart_loses_nothing(trio: Trio, survived: Survived) -> None:

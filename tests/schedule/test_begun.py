@@ -8,6 +8,8 @@ from pathlib import Path
 from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
 from controller.store import ledger
+from controller.store.records import Claimant
+from controller.store.tables import Transaction
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
 from tests.schedule.test_scheduler import HOUR, Time, opened, schedule
@@ -78,6 +80,19 @@ async def test_without_room_what_fires_waits(tmp_path: Path, clock: FakeClock) -
         worker._limit = 1
         worker.wake()
         await eventually(lambda: FactType.COMPLETED in kinds(time), "it was claimed")
+
+
+async def test_room_is_given_once(tmp_path: Path, clock: FakeClock) -> None:
+    """While somebody creates what is to begin, its room is nobody else's; then it is free again."""
+    async with working(tmp_path, clock) as (_, worker):
+        worker._limit = 3
+        rooms: list[int] = []
+
+        def record(_: Transaction, by: Claimant | None) -> None:
+            rooms.append(by.room if by is not None else 0)
+
+        await asyncio.gather(*(worker.create(record, lambda _: ()) for _ in range(2)))
+        assert (rooms, worker.room) == ([3, 0], 3)
 
 
 async def test_what_begins_while_the_worker_stops_is_released(

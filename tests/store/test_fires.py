@@ -108,6 +108,22 @@ def test_the_places_of_a_workflow_are_counted_by_who_claims(tx: Transaction) -> 
     assert [each.id for each in claimed] == ["e-a"]
 
 
+@pytest.mark.parametrize("on_full", ["skip", "cancel_oldest"])
+def test_a_workflow_that_is_full_does_what_it_says(tx: Transaction, on_full: Any) -> None:
+    """It is asked of each fire, though the fire could begin at once."""
+    looked = [fires(tx, "a", Concurrency(max=1, on_full=on_full))]
+    ledger.create_claimed(tx, [new("going", concurrency_key="w", concurrency_max=1)], me(), NOW)
+    fired = record_fires(tx, looked, DUE, me())
+    asked = [each.type for each in ledger.signals(tx, ["going"])]
+    if on_full == "skip":
+        assert (fired.verdicts, fired.pending, asked) == ([["concurrency-full"]], False, [])
+        assert ledger.execution(tx, "e-a") is None
+    else:
+        assert (fired.verdicts, fired.pending, asked) == ([["created"]], True, ["cancel"])
+        assert found(tx, "e-a").status == "pending"
+    assert fired.begun == []
+
+
 def test_a_second_controller_fires_nothing_again(tx: Transaction) -> None:
     """What it has looked at has changed: it gets nothing, and changes nothing."""
     looked = [fires(tx, "a")]
