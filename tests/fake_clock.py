@@ -38,6 +38,11 @@ class FakeTimer:
     def cancel(self) -> None:
         """Forget the call; harmless when it has already happened."""
         self.cancelled = True
+        self.callback = _nothing  # whatever it would have called is not kept
+
+
+def _nothing() -> None:
+    """What a call that was cancelled does."""
 
 
 class FakeClock:

@@ -1,6 +1,7 @@
 """Subflows: executions that a step of another one creates, waits for, and takes down with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from controller.admission import Wish, admit, cancel, derived_id
@@ -24,6 +25,7 @@ class Children:
     Args:
         max_depth: How deep subflows may nest (pinned policy).
         failed: Reports that a step's child cannot be created.
+        calm: Called when a child was created or cancelled.
     """
 
     def __init__(
@@ -32,33 +34,51 @@ class Children:
         host: Host,
         max_depth: int,
         failed: Callable[[str, int, ActionFailed], None],
+        calm: Callable[[], None],
     ) -> None:
         self._record = record
         self._host = host
         self._max_depth = max_depth
         self._failed = failed
+        self._calm = calm
+        self._now = 0
+
+    def __len__(self) -> int:
+        """How many are being created or cancelled: until then, nobody would wake who waits."""
+        return self._now
 
     def launch(self, step: StepState, names: Mapping[str, Any]) -> None:
         """Create the child of a step's attempt."""
+        self._now += 1
         self._host.spawn(self._create(step, step.attempt, names))
 
     def stop(self, step: str, attempt: int, *, force: bool) -> None:
         """Cancel the child; it tells when it has ended."""
+        self._now += 1
         self._host.spawn(self._cancel(self._id(step, attempt), force=force))
+
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        try:
+            yield
+        finally:
+            self._now -= 1
+        self._calm()
 
     def _id(self, step: str, attempt: int) -> str:
         return derived_id("child", self._record.id, step, str(attempt))
 
     async def _create(self, step: StepState, attempt: int, names: Mapping[str, Any]) -> None:
-        try:
-            wish = self._wish(step, attempt, names)
-            await self._patiently(wish)
-        except ExpressionError as error:
-            self._failed(step.key, attempt, ActionFailed("expression", str(error)))
-        except Refused as error:
-            self._failed(step.key, attempt, ActionFailed(error.reason, str(error)))
-        else:
-            self._host.wake()
+        with self._counted():
+            try:
+                wish = self._wish(step, attempt, names)
+                await self._patiently(wish)
+            except ExpressionError as error:
+                self._failed(step.key, attempt, ActionFailed("expression", str(error)))
+            except Refused as error:
+                self._failed(step.key, attempt, ActionFailed(error.reason, str(error)))
+            else:
+                self._host.wake()
 
     def _wish(self, step: StepState, attempt: int, names: Mapping[str, Any]) -> Wish:
         record, key = self._record, step.key
@@ -83,5 +103,6 @@ class Children:
                 return
 
     async def _cancel(self, child: str, *, force: bool) -> None:
-        await self._host.store.write(cancel, child, self._host.clock.now(), force=force)
-        self._host.wake()
+        with self._counted():
+            await self._host.store.write(cancel, child, self._host.clock.now(), force=force)
+            self._host.wake()

@@ -38,6 +38,14 @@ class Host(Protocol):
     def holds(self) -> bool:
         """See above."""
 
+    @property
+    def crowded(self) -> bool:
+        """So many are in memory that what only waits leaves at once."""
+
+    @property
+    def rushed(self) -> bool:
+        """Many are taken on: who has gone on by a step lets them go on too, before the next."""
+
     async def held(self) -> None:
         """Return once `holds`; what somebody else took meanwhile is interrupted instead."""
 

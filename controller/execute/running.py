@@ -13,7 +13,6 @@ in the fold and are carried out by whoever claims the execution next.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -110,7 +109,8 @@ class Running:
         self._attempts = Attempts(
             record.id, record.workflow_id, host, self.report, self._consider_parking
         )
-        self._children = Children(record, host, plan.policy.max_depth, self._attempts.failed)
+        depth, failed = plan.policy.max_depth, self._attempts.failed
+        self._children = Children(record, host, depth, failed, self._consider_parking)
         self.state: ExecutionState = self._restore(plan, events)
 
     def _restore(self, plan: Plan, events: Sequence[CheckpointRecord]) -> ExecutionState:
@@ -263,7 +263,8 @@ class Running:
             self._host.wake()
         self._todo.extend(() if self._interrupted else commands)
         self._flush()
-        self.go_on()
+        if not self._host.rushed:
+            self.go_on()
 
     def _let_go(self, error: BaseException) -> None:
         """Another owner has it, or a commit reported as failed had happened: fold it again."""
@@ -342,18 +343,25 @@ class Running:
 
     # -- leaving memory ---------------------------------------------------------------------
 
+    def make_room(self) -> None:
+        """Leave memory if it only waits: others could go on."""
+        self._consider_parking(idle=True)
+
     def _consider_parking(self, *, idle: bool = False) -> None:
         """Leave memory when nothing is to be done for a while, or (`idle`) has been for a while."""
-        self._idle = None if idle else self._idle
-        if self._gone or self._flight or self.busy or self._host.stopping:
+        if self._gone or self.unsettled or self._children or self._host.stopping:
             return
+        idle = idle or self._host.crowded
         now = self._host.clock.now()
         due = min(dues_of(self.state), default=NEVER if idle else 0)
         if self.state.paused_at is not None or due > now + (AGAIN_AFTER if idle else PARK_AFTER):
             self._park()
         elif self._idle is None and not idle:
-            look = partial(self._consider_parking, idle=True)
-            self._idle = self._host.clock.call_later(PARK_AFTER, look)
+            self._idle = self._host.clock.call_later(PARK_AFTER, self._long_idle)
+
+    def _long_idle(self) -> None:
+        self._idle = None
+        self._consider_parking(idle=True)
 
     def _park(self) -> None:
         """Give it up until it is time, or somebody sends a signal."""

@@ -13,6 +13,11 @@ that was recorded though it seemed to fail, it gives back.
 
 The worker is woken by a doorbell — somebody created an execution or sent a signal — and looks by
 itself every `POLL` in case a ring was lost.
+
+What is in memory is bounded, however many are due, pending or left by a crash: beyond `IN_MEMORY`
+(or `limit`, where that is more) nothing is taken on until something leaves. What only waits leaves
+early where it gets crowded; so what waits never keeps out what could go on. The first few are taken
+on by themselves, so that they have begun before the many after them are read.
 """
 
 import asyncio
@@ -26,19 +31,18 @@ from controller.clock import Clock
 from controller.core.problem import Refused, Unavailable
 from controller.execute.logsink import LogSink
 from controller.execute.perform import Performer
-from controller.execute.running import Running
+from controller.execute.running import SLICE, Running
 from controller.execute.secrets import Secrets
+from controller.execute.taking import Taken, take
 from controller.facts import Bus
 from controller.logs import get_log
 from controller.store import Store, ledger
 from controller.store.records import (
     Batch,
-    CheckpointRecord,
     Claimant,
     ExecutionRecord,
     Fenced,
     Outcome,
-    SignalRecord,
 )
 from controller.store.tables import Transaction
 
@@ -48,7 +52,16 @@ POLL = 2_000
 """Milliseconds after which the worker looks without having been woken."""
 
 CLAIM = 1000
-"""Executions claimed in one transaction."""
+"""Executions claimed in one transaction, at most."""
+
+FIRST = 50
+"""Executions claimed in the first of several transactions."""
+
+GROWTH = 4
+"""How many times more are claimed in the next one."""
+
+IN_MEMORY = 1000
+"""Executions in memory with which no more are taken on; what waits leaves early at half of it."""
 
 LEASE = 3
 """A lease lasts so many heartbeats."""
@@ -93,6 +106,7 @@ class Worker:
         self.stopping = False
         self._catalog = catalog
         self._limit = limit
+        self._most = max(limit, IN_MEMORY)
         self._heartbeat = heartbeat
         self._root = root
         self._running: dict[str, Running] = {}
@@ -107,6 +121,7 @@ class Worker:
         self._still.set()
         self._released = asyncio.Event()
         self._coming = 0  # executions being created and claimed
+        self._rushed = False
 
     @property
     def in_memory(self) -> int:
@@ -124,7 +139,13 @@ class Worker:
         ready = self._tasks is not None and not (self.stopping or self._unsure or self._root)
         if not ready or (self._running and not self.holds):
             return 0
-        return max(0, min(CLAIM, self._limit - self.busy - self._coming))
+        return self._places
+
+    @property
+    def _places(self) -> int:
+        """How many executions may be taken on: as many may be busy, and in memory."""
+        left = min(self._limit - self.busy, self._most - self.in_memory)
+        return max(0, min(CLAIM, left - self._coming))
 
     # -- for its executions -----------------------------------------------------------------
 
@@ -132,6 +153,16 @@ class Worker:
     def holds(self) -> bool:
         """Whether nobody else can have what is in memory here."""
         return self.clock.monotonic() < self._held_until
+
+    @property
+    def crowded(self) -> bool:
+        """Whether what only waits is to leave at once."""
+        return 2 * self.in_memory > self._most
+
+    @property
+    def rushed(self) -> bool:
+        """See `Host`."""
+        return self._rushed
 
     async def held(self) -> None:
         """See `Host`: a step may have waited long for its place, or the process been stopped."""
@@ -203,7 +234,7 @@ class Worker:
             self._held(since)
         try:
             for record in claimed:
-                await self._start(record, [], [])
+                await self._start(Taken(record))
         except Unavailable:
             self._unsure = True
             self.wake()
@@ -280,27 +311,40 @@ class Worker:
 
     async def _claim(self, now: int) -> None:
         """Take on what is free, while there is room."""
-        while not self.stopping:
-            room = min(CLAIM, self._limit - self.busy - self._coming)
-            if room <= 0 or not await self.store.read(
-                ledger.claimable, self.owner, now, self._root
-            ):
+        if self.crowded:
+            for running in list(self._running.values()):
+                running.make_room()
+        try:
+            await self._take_all(now)
+        finally:
+            if self._rushed:
+                self._rushed = False
+                for running in list(self._running.values()):
+                    running.go_on()
+
+    async def _take_all(self, now: int) -> None:
+        most = FIRST
+        while not self.stopping and (room := min(self._places, most)):
+            first = most == FIRST  # after a claim that was filled there may be more
+            if first and not await self.store.read(ledger.claimable, self.owner, now, self._root):
                 break
-            begun = self.clock.monotonic()
-            claimed = await self.store.write(
-                ledger.claim,
-                self.owner,
-                lease_until=now + LEASE * self._heartbeat,
-                now=self.clock.now(),
-                limit=room,
-                root=self._root,
-            )
-            if not claimed:
+            if await self._take_on(room) < room:
                 break
-            if not self._running:
-                self._held(begun)
-            await self._take_on(claimed)
-            now = self.clock.now()
+            most *= GROWTH
+
+    async def _take_on(self, room: int) -> int:
+        """Claim up to so many executions, and go on with them; how many there were."""
+        begun, now = self.clock.monotonic(), self.clock.now()
+        by = Claimant(self.owner, now + LEASE * self._heartbeat, room)
+        taken = await self.store.write(take, by, now, self._root)
+        if taken and not self._running:
+            self._held(begun)
+        self._rushed = len(taken) > SLICE
+        for number, each in enumerate(taken, 1):
+            await self._start(each)
+            if number % SLICE == 0:
+                await self.clock.sleep(0)
+        return len(taken)
 
     def _held(self, since: float) -> None:
         """Leases were written that begin at `since`, or a little later."""
@@ -327,27 +371,17 @@ class Worker:
         for running in list(self._running.values()):
             running.go_on()
 
-    async def _take_on(self, claimed: list[ExecutionRecord]) -> None:
+    async def _start(self, taken: Taken) -> None:
         """Fold what was claimed and go on with it."""
-        ids = [record.id for record in claimed]
-        events = await self.store.read(ledger.checkpoints_of, ids)
-        signals: dict[str, list[SignalRecord]] = {}
-        for signal in await self.store.read(ledger.signals, ids):
-            signals.setdefault(signal.execution_id, []).append(signal)
-        for record in claimed:
-            await self._start(record, events[record.id], signals.get(record.id, []))
-
-    async def _start(
-        self, record: ExecutionRecord, events: list[CheckpointRecord], signals: list[SignalRecord]
-    ) -> None:
+        record = taken.record
         try:
             plan = await self._catalog.plan(record.digest, policy_from_json(record.policy))
-            running = Running(record, plan, events, self)
+            running = Running(record, plan, taken.events, self)
         except (Refused, ValueError) as error:
             await self._impossible(record, str(error))
             return
         self._running[record.id] = running
-        running.start(signals)
+        running.start(taken.signals)
 
     async def _impossible(self, record: ExecutionRecord, message: str) -> None:
         """Its definition cannot be used: it fails, and says so, rather than be claimed for ever."""

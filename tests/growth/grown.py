@@ -65,6 +65,7 @@ class Size:
     waiting: int
     workflows: int = 200
     schedules: int = 100
+    kinds: tuple[str, ...] = KINDS
 
 
 SMALL = Size(20_000, 1_000, workflows=50, schedules=25)
@@ -247,7 +248,7 @@ def _copies(
         yield Copy(kind, at, name, digests[name], schedule, child)
     for number in range(size.waiting):
         at += step
-        yield Copy(KINDS[number % len(KINDS)], at)
+        yield Copy(size.kinds[number % len(size.kinds)], at)
 
 
 def _copy(url: str, samples: Mapping[str, Sample], copies: Iterator[Copy]) -> None:
