@@ -6,9 +6,9 @@ between is counted.
 """
 
 import codecs
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO
 
 KEPT = 262_144
 """Bytes of stdout that become an output."""
@@ -103,18 +103,13 @@ def _piece(line: bytes) -> bytes:
 class Stream:
     """One of a process's pipes, and its lines."""
 
-    file: IO[bytes]
+    fd: int
     lines: Lines
     open: bool = True
-
-    @property
-    def fd(self) -> int:
-        """Its descriptor."""
-        return self.file.fileno()
 
     def close(self) -> None:
         """Tell the rest, and give the descriptor back."""
         if self.open:
             self.open = False
-            self.file.close()
+            os.close(self.fd)
             self.lines.end()

@@ -1,8 +1,8 @@
 """Processes of steps: spawned cheaply, read live, ended with everything they started.
 
-`subprocess.Popen` uses vfork as long as nothing is to be done in the child, and a pidfd tells the
-loop when it has ended; `asyncio.create_subprocess_*` forks under uvloop, which from a large parent
-takes tens of milliseconds. Each process leads a session and a group of its own. When the leader
+A pidfd tells the loop when a process has ended; how one begins is told in `launch.py`, and
+`asyncio.create_subprocess_*` does neither: it forks under uvloop, which from a large parent takes
+tens of milliseconds. Each process leads a session and a group of its own. When the leader
 ends, what it left behind in the group is killed. What happens to it when the daemon is killed is
 told in `scratch.py`.
 """
@@ -11,18 +11,16 @@ import asyncio
 import errno
 import os
 import signal
-import subprocess  # ruff: ignore[suspicious-subprocess-import]  # processes are what this is about
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from controller.clock import Clock
 from controller.execute.action import ActionFailed
+from controller.execute.launch import LAUNCHER, Command, Launched
 from controller.execute.output import Lines, Stream
 from controller.execute.scratch import processes
 
@@ -70,11 +68,11 @@ async def run_process(spawn: Spawn, clock: Clock) -> Ended:
     Raises:
         ActionFailed: It cannot be started: `not_found`, `permission` or `spawn`.
     """
-    process = _start(spawn)
-    running = _Running(process, spawn, clock)
+    launched, wanted = await _launched(spawn)
+    running = _Running(launched, spawn, clock)
     try:
         running.watch()
-        await asyncio.shield(running.ended)
+        await running.wait(wanted=wanted)
     except asyncio.CancelledError:
         await running.end()
         raise
@@ -86,25 +84,27 @@ async def run_process(spawn: Spawn, clock: Clock) -> Ended:
     return running.result()
 
 
-def _start(spawn: Spawn) -> "subprocess.Popen[bytes]":
-    try:
-        with _stdin(spawn.stdin) as stdin:
-            return subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true]  # an author's command
-                spawn.argv,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=spawn.env,
-                cwd=spawn.cwd,
-                start_new_session=True,
-                bufsize=0,
-            )
-    except FileNotFoundError as error:
-        raise ActionFailed("not_found", f"{error.filename}: not found") from None
-    except PermissionError as error:
-        raise ActionFailed("permission", f"{error.filename}: {error.strerror}") from None
-    except (OSError, ValueError) as error:
-        raise ActionFailed("spawn", f"cannot start {spawn.argv[0]}: {_why(error)}") from None
+async def _launched(spawn: Spawn) -> tuple[Launched, bool]:
+    """The process, and whether it is still wanted: cancelled, it begins all the same."""
+    launching = LAUNCHER.launch(Command(spawn.argv, spawn.env, spawn.cwd, spawn.stdin))
+    wanted = True
+    while True:
+        try:
+            return await asyncio.shield(launching), wanted
+        except asyncio.CancelledError:
+            wanted = False
+        except (OSError, ValueError) as error:
+            if wanted:
+                raise _refusal(spawn.argv[0], error) from None
+            raise asyncio.CancelledError from None
+
+
+def _refusal(program: str, error: OSError | ValueError) -> ActionFailed:
+    if isinstance(error, FileNotFoundError):
+        return ActionFailed("not_found", f"{error.filename}: not found")
+    if isinstance(error, PermissionError):
+        return ActionFailed("permission", f"{error.filename}: {error.strerror}")
+    return ActionFailed("spawn", f"cannot start {program}: {_why(error)}")
 
 
 def _why(error: OSError | ValueError) -> str:
@@ -115,27 +115,11 @@ def _why(error: OSError | ValueError) -> str:
     return error.strerror or str(error)
 
 
-def _stdin(content: bytes | None) -> AbstractContextManager[IO[bytes] | int]:
-    """What the process reads: a file, so that nobody has to wait while it does."""
-    if content is None:
-        return nullcontext(subprocess.DEVNULL)
-    file = _file()
-    file.write(content)
-    file.seek(0)
-    return file
-
-
-def _file() -> IO[bytes]:
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("stdin"), "w+b")
-    return tempfile.TemporaryFile()
-
-
 class _Running:
     """A process with its pipes on the loop."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", spawn: Spawn, clock: Clock) -> None:
-        self._process = process
+    def __init__(self, launched: Launched, spawn: Spawn, clock: Clock) -> None:
+        self._pid = launched.pid
         self._spawn = spawn
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -143,21 +127,26 @@ class _Running:
         self._exit: int | None = None
         self._out = Lines(partial(spawn.on_line, "stdout"))
         self._error = Lines(partial(spawn.on_line, "stderr"))
-        pipes = ((process.stdout, self._out), (process.stderr, self._error))
-        self._streams = [Stream(file, lines) for file, lines in pipes if file is not None]
+        self._streams = (Stream(launched.stdout, self._out), Stream(launched.stderr, self._error))
         self._watch = -1
         self._linger: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
         """Have the loop tell what it says and when it ends; raises `OSError`."""
         if hasattr(os, "pidfd_open"):
-            self._watch = os.pidfd_open(self._process.pid)
+            self._watch = os.pidfd_open(self._pid)
             self._loop.add_reader(self._watch, self._exited)
         else:  # macOS
             threading.Thread(target=self._wait, daemon=True).start()
         for stream in self._streams:
             os.set_blocking(stream.fd, False)
             self._loop.add_reader(stream.fd, self._read, stream)
+
+    async def wait(self, *, wanted: bool) -> None:
+        """Until it has ended; what is not wanted any more is cancelled at once."""
+        if not wanted:
+            raise asyncio.CancelledError
+        await asyncio.shield(self.ended)
 
     def result(self) -> Ended:
         """How it ended."""
@@ -182,7 +171,7 @@ class _Running:
     def give_up(self) -> None:
         """End it without the loop."""
         self._signal(signal.SIGKILL)
-        self._exit = self._process.wait()
+        self._reap()
 
     def close(self) -> None:
         """Give back every descriptor."""
@@ -201,11 +190,11 @@ class _Running:
     def _signal(self, number: int) -> None:
         if self._exit is None:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+                os.killpg(self._pid, number)
 
     def _ask(self) -> None:
         """SIGTERM; a sandbox would die of it at once and take down what is in it."""
-        leader = self._process.pid
+        leader = self._pid
         if not self._spawn.wrapped:
             self._signal(signal.SIGTERM)
             return
@@ -214,9 +203,13 @@ class _Running:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGTERM)
 
+    def _reap(self) -> None:
+        """Wait for the leader, which has ended or is about to."""
+        self._exit = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
     def _wait(self) -> None:
         """On a thread, where there is no pidfd."""
-        self._process.wait()
+        os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._exited)
 
@@ -224,7 +217,7 @@ class _Running:
         """The leader has ended; while it is not reaped its group cannot be another's."""
         self._signal(signal.SIGKILL)
         self._unwatch()
-        self._exit = self._process.wait()
+        self._reap()
         if any(stream.open for stream in self._streams):
             # whoever escaped the group may hold the pipes for ever
             self._linger = self._loop.call_later(LINGER / 1000, self._finish)

@@ -19,11 +19,15 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
 MARK = "WINDLASS_SCRATCH"
 """The variable that holds an attempt's directory."""
+
+GONE = ".gone-"
+"""How the name of a directory begins whose attempt has ended; it is nobody's any more."""
 
 ROUNDS = 20
 """How often processes are looked for, because those found may have started others meanwhile."""
@@ -42,11 +46,11 @@ class Home:
         self._path: Path | None = None
         self._lock = -1
         self._guard: tuple[int, int] | None = None
+        self._discarded: deque[str] = deque()
+        self._number = 0
 
     def open(self) -> Path:
         """Where attempts have their directories; raises `OSError`."""
-        if self._path is not None and not self._path.is_dir():
-            self.close()  # somebody has tidied up: begin again
         if self._path is None:
             self._root.mkdir(parents=True, exist_ok=True)
             new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
@@ -60,6 +64,46 @@ class Home:
             with suppress(OSError, NotImplementedError):  # then the next controller does it
                 self._guard = _start_guard(self._root)
         return self._path
+
+    def make(self, name: str) -> Path:
+        """An attempt's directory, which is empty; raises `OSError`."""
+        directory = self.open() / name
+        try:
+            directory.mkdir(0o700)
+        except FileExistsError:  # of the same attempt, which this process has lost and got back
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(0o700, exist_ok=True)
+        except FileNotFoundError:  # somebody has tidied up: begin again
+            self.close()
+            directory = self.open() / name
+            directory.mkdir(0o700)
+        return directory
+
+    def discard(self, directory: Path) -> None:
+        """Have an attempt's directory gone at once, whoever still has it open.
+
+        `remove_discarded` removes it: to remove a directory may take as long as the system's next
+        tick, and the loop has better to do. What a crash leaves is removed with the home.
+        """
+        self._number += 1
+        gone = f"{self._path}/{GONE}{self._number}"
+        with suppress(OSError):  # it is gone already
+            os.rename(directory, gone)  # ruff: ignore[os-rename]  # half the cost, once an attempt
+            self._discarded.append(gone)
+
+    @property
+    def has_discarded(self) -> bool:
+        """Whether there is something for `remove_discarded` to do."""
+        return bool(self._discarded)
+
+    def remove_discarded(self) -> None:
+        """Blocks, and may be called on a thread; what is discarded meanwhile is removed too."""
+        while self._discarded:
+            directory = self._discarded.popleft()
+            try:
+                os.rmdir(directory)  # ruff: ignore[os-rmdir]  # likewise
+            except OSError:  # who had it open has written to it
+                shutil.rmtree(directory, ignore_errors=True)
 
     def close(self) -> None:
         """Give it back; nothing must be running in it."""
@@ -177,7 +221,8 @@ def _lives_in(pid: int, home: str) -> bool:
                 return Path(os.fsdecode(entry[len(MARK) + 1 :])).is_dir()
     with suppress(OSError):
         where = str((process / "cwd").readlink())
-        return where.startswith(home) and not where.endswith(" (deleted)")
+        ended = where.startswith(f"{home}{GONE}") or where.endswith(" (deleted)")
+        return where.startswith(home) and not ended
     return False
 
 

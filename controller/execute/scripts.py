@@ -33,6 +33,8 @@ RUNNER = Path(__file__).with_name("python_runner.py")
 INPUTS, OUTPUTS, FAILURE, SCRIPT = "inputs.json", "outputs.json", "failure.json", "script.py"
 """Files of an attempt's directory."""
 
+OURS = frozenset({INPUTS, OUTPUTS, FAILURE, SCRIPT})
+
 SHELL = ("/bin/sh", "-e")
 
 LONGEST = 100_000
@@ -72,6 +74,7 @@ class Scripts:
     ) -> None:
         self.scratch = scratch
         self._home = Home(scratch)
+        self._removal: asyncio.Future[None] | None = None
         self._base_env = dict(base_env)
         self._sandboxer = sandboxer
         self._kill_grace = kill_grace
@@ -156,16 +159,34 @@ class Scripts:
         name = call.key.replace("/", ":")
         if len(name) > LONGEST_NAME:
             name = hashlib.sha256(name.encode()).hexdigest()
-        directory = self._home.open() / name
-        try:
-            directory.mkdir(0o700)
-        except FileExistsError:  # of the same attempt, which this process has lost and got back
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(0o700, exist_ok=True)
+        directory = self._home.make(name)
         try:
             yield directory
         finally:
-            await _remove(directory)
+            try:
+                await _empty(directory, _names(directory))
+            finally:
+                self._home.discard(directory)
+                self._tidy()
+
+    def _tidy(self) -> None:
+        """Have what is discarded removed by somebody who has the time."""
+        if self._removal is None and self._home.has_discarded:
+            loop = asyncio.get_running_loop()
+            self._removal = loop.run_in_executor(None, self._home.remove_discarded)
+            self._removal.add_done_callback(self._tidied)
+
+    def _tidied(self, _: "asyncio.Future[None]") -> None:
+        self._removal = None
+        self._tidy()
+
+
+def _names(directory: Path) -> list[str]:
+    """What is in it; nothing where there is none any more."""
+    try:
+        return os.listdir(directory)  # ruff: ignore[os-listdir]  # half the cost, once an attempt
+    except OSError:
+        return []
 
 
 def _shell(text: str, directory: Path) -> Sequence[str]:
@@ -177,16 +198,14 @@ def _shell(text: str, directory: Path) -> Sequence[str]:
     return (*SHELL, str(file))
 
 
-async def _remove(directory: Path) -> None:
-    """At once where there is only what we know of; off the loop where a script left more."""
-    for name in (INPUTS, OUTPUTS, SCRIPT, FAILURE):
-        with suppress(OSError):
-            os.unlink(f"{directory}/{name}")  # ruff: ignore[os-unlink]  # half the cost, once an attempt
-    try:
-        os.rmdir(directory)  # ruff: ignore[os-rmdir]  # likewise
-    except OSError:
-        removal = asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-        await asyncio.shield(removal)
+async def _empty(directory: Path, names: Sequence[str]) -> None:
+    """Remove what a directory holds: off the loop where a script left more than what we know of."""
+    if OURS.issuperset(names):
+        for name in names:
+            with suppress(OSError):
+                os.unlink(f"{directory}/{name}")  # ruff: ignore[os-unlink]  # half the cost, once an attempt
+    else:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
 
 
 def _how(ended: Ended) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.execute import process
+from controller.execute.launch import Launcher, by_popen
 from tests.actions.stage import Command, Stage
 
 BOTH = ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)]
@@ -17,10 +19,16 @@ def loop_kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
-@pytest.fixture
-def command(tmp_path: Path, loop_kind: str) -> Command:
-    """A process, on both loops."""
-    del loop_kind
+WAYS = [*BOTH, "popen"]
+
+
+@pytest.fixture(params=WAYS)
+def command(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """A process, on both loops, and begun as where the C library is too old."""
+    if request.param == "popen":
+        monkeypatch.setattr(process, "LAUNCHER", Launcher(by_popen))
     return Command(tmp_path)
 
 

@@ -133,3 +133,8 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def has_children() -> bool:
+    """Whether there is a child of ours, running or not reaped; each is its thread's."""
+    return any((each / "children").read_text() for each in Path("/proc/self/task").iterdir())

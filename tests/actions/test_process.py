@@ -13,7 +13,7 @@ import pytest
 from controller.clock import SystemClock
 from controller.execute.action import ActionFailed
 from controller.execute.process import Ended, Spawn, run_process
-from tests.actions.stage import Command, is_alive
+from tests.actions.stage import Command, has_children, is_alive
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
 
@@ -39,11 +39,6 @@ async def refusal(spawn: Spawn) -> ActionFailed:
 def descriptors() -> int:
     """How many this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def has_children() -> bool:
-    """Whether there is a child of ours, running or not reaped."""
-    return bool(Path("/proc/thread-self/children").read_text())
 
 
 async def test_a_process_tells_its_lines_in_order(command: Command) -> None:
@@ -186,7 +181,7 @@ async def test_without_descriptors_nothing_starts_and_nothing_leaks(command: Com
     """EMFILE is a failure of the step, not of the loop; afterwards all is as before."""
     before = descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 2, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
     try:
         error = await refusal(command.spawn("true"))
     finally:

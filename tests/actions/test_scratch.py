@@ -1,17 +1,23 @@
 """What a controller leaves running when it is killed, and who ends it."""
 
+import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.execute.scratch import Home, end_orphans
+import pytest
+
+from controller.execute import scratch
+from controller.execute.scratch import GONE, MARK, Home, end_orphans
 from tests.actions.stage import Stage, is_alive
-from tests.eventually import wait_until
+from tests.eventually import eventually, wait_until
 from tests.sources import ROOT
 
 CONTROLLER = """
@@ -164,8 +170,7 @@ async def test_a_scratch_directory_that_somebody_removed_is_made_again(stage: St
     """Tidying up by hand costs no step."""
     await stage.outputs("shell", command="true")
     [home] = stage.scratch.iterdir()
-    (home / "lock").unlink()
-    home.rmdir()
+    shutil.rmtree(home)
     assert (await stage.outputs("shell", command="echo still here"))["stdout"] == "still here\n"
 
 
@@ -175,4 +180,64 @@ async def test_an_attempt_leaves_nothing(stage: Stage) -> None:
         "shell", command="mkdir -p a/b; echo x > a/b/c; chmod 500 a/b; ln -s / root"
     )
     [home] = stage.scratch.iterdir()
-    assert [path.name for path in home.iterdir()] == ["lock"]
+    assert {path.name for path in home.iterdir() if not path.name.startswith(GONE)} == {"lock"}
+    await eventually(lambda: len(list(home.iterdir())) == 1, "nothing is left of it")
+
+
+def test_a_discarded_directory_is_nobodys(stage: Stage) -> None:
+    """A process that its step detached is not ended for a directory that waits to be removed."""
+    home = stage.scripts._home
+    directory = home.make("x1:a:1")
+    marked = {**os.environ, MARK: str(directory)}
+    living = [
+        subprocess.Popen(["sleep", "100"], cwd=directory, env=env) for env in (marked, {"A": "b"})
+    ]
+    try:
+        pids = {each.pid for each in living}
+        assert pids <= scratch._inhabitants(f"{home.open()}/").keys()
+        home.discard(directory)
+        assert [path.name for path in home.open().glob(f"{GONE}*")] == [f"{GONE}1"]
+        assert not pids & scratch._inhabitants(f"{home.open()}/").keys()
+        home.remove_discarded()
+        assert [path.name for path in home.open().iterdir()] == ["lock"]
+        assert not pids & scratch._inhabitants(f"{home.open()}/").keys()
+    finally:
+        for each in living:
+            each.kill()
+            each.wait()
+
+
+def test_what_is_written_to_a_discarded_directory_is_removed_too(stage: Stage) -> None:
+    """Who has it open may go on writing until it is removed."""
+    home = stage.scripts._home
+    directory = home.make("x1:a:1")
+    there = os.open(directory, os.O_RDONLY)
+    try:
+        home.discard(directory)
+        os.close(os.open("late", os.O_CREAT | os.O_WRONLY, dir_fd=there))
+    finally:
+        os.close(there)
+    home.remove_discarded()
+    assert [path.name for path in home.open().iterdir()] == ["lock"]
+
+
+async def test_what_is_discarded_while_others_are_removed_is_removed_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes has looked for the last time, and is not back yet: it looks again."""
+    remove = stage.scripts._home.remove_discarded
+    looked, free = threading.Event(), threading.Event()
+
+    def slowly() -> None:
+        remove()
+        looked.set()
+        assert free.wait(10)
+
+    monkeypatch.setattr(stage.scripts._home, "remove_discarded", slowly)
+    await stage.outputs("shell", command="true")
+    assert await asyncio.to_thread(looked.wait, 10)
+    await stage.outputs("shell", command="true")
+    [home] = stage.scratch.iterdir()
+    assert len(list(home.glob(f"{GONE}*"))) == 1
+    free.set()
+    await eventually(lambda: not list(home.glob(f"{GONE}*")), "that one is removed")

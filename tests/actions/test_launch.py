@@ -1,0 +1,187 @@
+"""How processes begin: on threads, with what a program expects, by the C library or by Python."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from controller.clock import SystemClock
+from controller.execute import process
+from controller.execute.launch import Begin, Command, Launcher, Native, best, by_popen
+from controller.execute.process import run_process
+from tests.actions import stage
+from tests.actions.stage import ENVIRONMENT, has_children
+from tests.eventually import wait_until
+
+REAL = SystemClock()
+
+
+@pytest.fixture(params=["native", "popen"])
+def begin(request: pytest.FixtureRequest) -> Begin:
+    """Each way to begin a process."""
+    if request.param == "popen":
+        return by_popen
+    if not isinstance(best(), Native):
+        pytest.skip("the C library is too old")
+    return best()
+
+
+async def said(begin: Begin, cwd: Path, *argv: str, **env: str) -> str:
+    """What a process wrote until its end."""
+    launched = await Launcher(begin).launch(Command(argv, {**ENVIRONMENT, **env}, cwd))
+    os.close(launched.stderr)
+    with os.fdopen(launched.stdout, "rb") as file:
+        text = (await asyncio.to_thread(file.read)).decode()
+    await asyncio.to_thread(os.waitpid, launched.pid, 0)
+    return text
+
+
+def script(path: Path, text: str) -> None:
+    """A program."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+async def test_a_process_leads_a_session_of_its_own(begin: Begin, tmp_path: Path) -> None:
+    """Its group and its session are its own, so that all of it can be ended."""
+    fields = (await said(begin, tmp_path, "cat", "/proc/self/stat")).rpartition(")")[2].split()
+    group, session = fields[2], fields[3]
+    assert group == session != str(os.getpgrp())
+    assert session != str(os.getsid(0))
+
+
+async def test_a_process_sees_no_descriptor_but_its_own(begin: Begin, tmp_path: Path) -> None:
+    """Not even one that we had inherited, and would pass on."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)  # ruff: ignore[boolean-positional-value-in-call]  # as it is declared
+    try:
+        listed = await said(begin, tmp_path, "/bin/sh", "-c", "exec ls /proc/$$/fd")
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert [each for each in listed.split() if int(each) > 2] == ["3"]  # ls has the folder open
+
+
+async def test_a_process_is_ended_by_signals_that_python_ignores(
+    begin: Begin, tmp_path: Path
+) -> None:
+    """`yes | head` ends by SIGPIPE, and nothing else is blocked or ignored."""
+    status = await said(begin, tmp_path, "cat", "/proc/self/status")
+    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+    assert int(masks["SigBlk"], 16) == 0
+    ignored = int(masks["SigIgn"], 16)
+    assert not [each for each in signal.Signals if ignored >> (each - 1) & 1]
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # by us
+
+
+async def test_a_program_is_looked_for_where_the_process_will_be(
+    begin: Begin, tmp_path: Path
+) -> None:
+    """By the PATH that it will have, relative to its directory; what cannot be run is passed by."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "greet").write_text("not to be run")
+    script(tmp_path / "second" / "greet", "echo second $0")
+    script(tmp_path / "greet", "echo here")
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third" / "greet").symlink_to("nothing")
+    path = "nowhere:first:second"
+    assert await said(begin, tmp_path, "greet", PATH=path) == "second second/greet\n"
+    assert await said(begin, tmp_path, "greet", PATH="") == "here\n"
+    assert await said(begin, tmp_path, "./greet", PATH="nowhere") == "here\n"
+    with pytest.raises(PermissionError):
+        await said(begin, tmp_path, "greet", PATH="nowhere:first:third")
+    with pytest.raises(FileNotFoundError):
+        await said(begin, tmp_path, "greet", PATH="nowhere")
+
+
+async def test_a_directory_that_cannot_be_entered_is_named(begin: Begin, tmp_path: Path) -> None:
+    """A file is no working directory."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError) as caught:
+        await said(begin, tmp_path / "file", "true")
+    assert caught.value.filename in {str(tmp_path / "file"), tmp_path / "file"}
+
+
+async def test_a_standard_descriptor_that_is_free_confuses_nobody(
+    begin: Begin, tmp_path: Path
+) -> None:
+    """A daemon started without them has pipes there: the process has the right ones."""
+    kept = [os.dup(each) for each in range(3)]
+    os.closerange(0, 3)
+    try:
+        text = await said(begin, tmp_path, "/bin/sh", "-c", "cat; echo out; echo error >&2")
+    finally:
+        for number, each in enumerate(kept):
+            os.dup2(each, number)
+            os.close(each)
+    assert text == "out\n"
+
+
+@contextmanager
+def held() -> Generator[tuple[Launcher, threading.Event, Callable[[], None]]]:
+    """A launcher that waits before it begins a process: has come so far, and let it go on."""
+    reached, free = threading.Event(), threading.Event()
+
+    def begin(command: Command, stdin: int, stdout: int, stderr: int) -> int:
+        reached.set()
+        assert free.wait(10)
+        return best()(command, stdin, stdout, stderr)
+
+    try:
+        yield Launcher(begin), reached, free.set
+    finally:
+        free.set()
+
+
+async def test_what_is_cancelled_while_it_begins_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process begins all the same, gets its SIGTERM, and is waited for."""
+    command = stage.Command(tmp_path)
+    with held() as (launcher, reached, go_on):
+        monkeypatch.setattr(process, "LAUNCHER", launcher)
+        text = f"echo $$ > {tmp_path}/pid; exec sleep 100"
+        running = asyncio.create_task(run_process(command.shell(text), REAL))
+        await asyncio.to_thread(reached.wait)
+        running.cancel()
+        await asyncio.sleep(0)
+        assert not running.done()
+        go_on()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert not has_children()
+
+
+async def test_what_is_cancelled_and_cannot_begin_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asks any more why."""
+    with held() as (launcher, reached, go_on):
+        monkeypatch.setattr(process, "LAUNCHER", launcher)
+        running = asyncio.create_task(run_process(stage.Command(tmp_path).spawn("no-such"), REAL))
+        await asyncio.to_thread(reached.wait)
+        running.cancel()
+        await asyncio.sleep(0)
+        go_on()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+def test_a_process_that_nobody_can_be_told_of_is_ended(tmp_path: Path) -> None:
+    """The loop is closed while a process begins: it does not outlive that."""
+    with held() as (launcher, reached, go_on):
+        command = Command(("sleep", "100"), ENVIRONMENT, tmp_path)
+
+        async def ask() -> None:  # ruff: ignore[unused-async]  # on a loop
+            _ = launcher.launch(command)
+
+        asyncio.run(ask())
+        assert reached.wait(10)
+        go_on()
+        wait_until(lambda: not has_children(), "it is ended and reaped")
