@@ -47,12 +47,12 @@ def measure(folder: Path) -> Limits:
             syncs=_syncs(here / "file"),
             commits=_commits(here / "commits.sqlite"),
             rows=_rows(here / "rows.sqlite"),
-            spawns=_rate(_spawn_true),
-            python=1000 / _rate(_start_python),
+            spawns=rate(_spawn_true),
+            python=1000 / rate(_start_python),
         )
 
 
-def _rate(act: Callable[[], None]) -> float:
+def rate(act: Callable[[], None]) -> float:
     """How often a second `act` can be done, one after another."""
     act()  # warm-up
     return statistics.median(_round(act) for _ in range(ROUNDS))
@@ -78,7 +78,7 @@ def _syncs(path: Path) -> float:
                 file.seek(0)
             flush(file.fileno())
 
-        return _rate(write)
+        return rate(write)
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def _database(path: Path) -> Generator[sqlite3.Connection]:
 def _commits(path: Path) -> float:
     numbers = iter(range(sys.maxsize))
     with _database(path) as connection:
-        return _rate(
+        return rate(
             lambda: _ignore(
                 connection.execute("INSERT INTO t VALUES ('e', ?, '{}')", (next(numbers),))
             )

@@ -1,31 +1,67 @@
-"""T4: a hundred executions of five processes, `true`."""
+"""T4: a hundred executions of five processes, `true`: as they are, and each in a sandbox."""
 
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from controller.core.definition import Sandbox
+from controller.execute.sandbox import Sandboxer, probe
+from controller.execute.scripts import SHELL
+from tests.actions.stage import Stage
 from tests.bench.engine import Bench, measure, row
-from tests.bench.limits import Limits
+from tests.bench.limits import Limits, rate
 from tests.bench.table import Row
 
 EXECUTIONS = 100
 STEPS = 5
 
+PLAIN = "{{id: s{number}, type: action, action: shell, inputs: {{command: ['true']}}}}"
 
-async def _body(bench: Bench) -> float:
-    steps = [
-        {"id": f"s{number}", "type": "action", "action": "shell", "inputs": {"command": ["true"]}}
-        for number in range(STEPS)
-    ]
-    await bench.app.service.create_workflow({"name": "w", "steps": steps})
-    return EXECUTIONS * STEPS / await bench.execute("w", EXECUTIONS, {})
+BOXED = "{{id: s{number}, type: action, action: boxed}}"
+
+ACTION = """---
+kind: action
+name: boxed
+run: {shell: "true"}
+sandbox: {network: false}
+"""
+
+
+def _definition(step: str) -> str:
+    steps = "\n".join(f"  - {step.format(number=number)}" for number in range(STEPS))
+    return f"name: w\nsteps:\n{steps}\n"
+
+
+def _measured(folder: Path, definition: str) -> list[float]:
+    async def body(bench: Bench) -> float:
+        await bench.app.service.create_workflow(definition)
+        return EXECUTIONS * STEPS / await bench.execute("w", EXECUTIONS, {})
+
+    return measure(folder, body)
+
+
+def _boxed_spawns(directory: Path) -> float:
+    """Sandboxed processes a second, one at a time."""
+    sandbox = Sandbox.model_validate({"network": False})
+    inner = (*SHELL, "-c", "true")
+    call = Stage(directory / "scratch").call()
+    argv = list(Sandboxer("required").wrap(inner, sandbox, directory, call).argv)
+
+    def spawn() -> None:
+        os.waitpid(os.posix_spawn(argv[0], argv, os.environ), 0)
+
+    return rate(spawn)
 
 
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
-    """Processes a second, beside posix_spawn one at a time."""
-    yield row(
-        "T4 executions x 5 processes",
-        "steps/s",
-        measure(folder, _body),
-        target=900,
-        limit=limits.spawns,
-    )
+    """Processes a second, beside posix_spawn of the same, one at a time."""
+    plain = _measured(folder / "plain", _definition(PLAIN))
+    what = "T4 executions x 5 processes"
+    yield row(what, "steps/s", plain, target=900, limit=limits.spawns)
+    if probe().bwrap is None:
+        print(f"T4 sandboxed is not measured: {probe().reason}", file=sys.stderr)
+        return
+    boxed = _measured(folder / "boxed", _definition(BOXED) + ACTION)
+    limit = _boxed_spawns(folder)
+    yield row(f"{what}, sandboxed", "steps/s", boxed, target=200, limit=limit)
