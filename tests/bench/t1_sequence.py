@@ -18,7 +18,10 @@ async def _body(bench: Bench) -> float:
 
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     """Milliseconds a step, beside the time of one commit."""
+    what = "T1 100 steps in sequence"
     commit = 1000 / limits.commits
-    yield row(
-        "T1 100 steps in sequence", "ms/step", measure(folder, _body), target=0.5, limit=commit
-    )
+    yield row(what, "ms/step", measure(folder / "sqlite", _body), target=0.5, limit=commit)
+    if limits.postgres is not None:
+        figures = measure(folder / "postgres", _body, limits.postgres)
+        commit = 1000 / limits.postgres.commits
+        yield row(f"{what}, PostgreSQL", "ms/step", figures, target=0.5, limit=commit)

@@ -18,8 +18,11 @@ async def _body(bench: Bench) -> float:
 
 
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
-    """Durable steps a second, beside rows of one transaction."""
-    figures = measure(folder, _body)
-    yield row(
-        "T2 executions x 10 steps, 50 at once", "steps/s", figures, target=10_000, limit=limits.rows
-    )
+    """Durable steps a second, beside rows of one transaction, and commits of many connections."""
+    what = "T2 executions x 10 steps, 50 at once"
+    figures = measure(folder / "sqlite", _body)
+    yield row(what, "steps/s", figures, target=10_000, limit=limits.rows)
+    if limits.postgres is not None:
+        figures = measure(folder / "postgres", _body, limits.postgres)
+        what += ", PostgreSQL"
+        yield row(what, "steps/s", figures, target=6_000, limit=limits.postgres.many)

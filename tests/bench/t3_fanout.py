@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.bench.engine import Bench, N, measure, row, steps
-from tests.bench.limits import Limits
+from tests.bench.limits import Limits, PostgresLimits
 from tests.bench.table import Row
 
 
@@ -27,9 +27,15 @@ async def _listed(bench: Bench) -> float:
 
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     """Seconds; ten thousand should take ten times as long as one thousand."""
-    del limits
-    yield row("T3 1,000 steps side by side", "s", measure(folder / "a", _listed), target=0.15)
-    small = measure(folder / "b", lambda bench: _execute(bench, 1_000))
-    yield row("T3 loop, 1,000 at once", "s", small, target=0.15)
-    large = measure(folder / "c", lambda bench: _execute(bench, 10_000))
-    yield row("T3 loop, 10,000 at once", "s", large, target=1.5)
+    yield from _rows(folder / "sqlite", "", None)
+    if limits.postgres is not None:
+        yield from _rows(folder / "postgres", ", PostgreSQL", limits.postgres)
+
+
+def _rows(folder: Path, where: str, postgres: PostgresLimits | None) -> Iterable[Row]:
+    listed = measure(folder / "a", _listed, postgres)
+    yield row(f"T3 1,000 steps side by side{where}", "s", listed, target=0.15)
+    small = measure(folder / "b", lambda bench: _execute(bench, 1_000), postgres)
+    yield row(f"T3 loop, 1,000 at once{where}", "s", small, target=0.15)
+    large = measure(folder / "c", lambda bench: _execute(bench, 10_000), postgres)
+    yield row(f"T3 loop, 10,000 at once{where}", "s", large, target=1.5)

@@ -10,7 +10,7 @@ from controller.execute.sandbox import Sandboxer, probe
 from controller.execute.scripts import SHELL
 from tests.actions.stage import Stage
 from tests.bench.engine import Bench, measure, row
-from tests.bench.limits import Limits, rate
+from tests.bench.limits import Limits, PostgresLimits, rate
 from tests.bench.table import Row
 
 EXECUTIONS = 100
@@ -33,12 +33,12 @@ def _definition(step: str) -> str:
     return f"name: w\nsteps:\n{steps}\n"
 
 
-def _measured(folder: Path, definition: str) -> list[float]:
+def _measured(folder: Path, definition: str, postgres: PostgresLimits | None = None) -> list[float]:
     async def body(bench: Bench) -> float:
         await bench.app.service.create_workflow(definition)
         return EXECUTIONS * STEPS / await bench.execute("w", EXECUTIONS, {})
 
-    return measure(folder, body)
+    return measure(folder, body, postgres)
 
 
 def _boxed_spawns(directory: Path) -> float:
@@ -56,9 +56,12 @@ def _boxed_spawns(directory: Path) -> float:
 
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     """Processes a second, beside posix_spawn of the same, one at a time."""
-    plain = _measured(folder / "plain", _definition(PLAIN))
     what = "T4 executions x 5 processes"
+    plain = _measured(folder / "plain", _definition(PLAIN))
     yield row(what, "steps/s", plain, target=900, limit=limits.spawns)
+    if limits.postgres is not None:
+        again = _measured(folder / "postgres", _definition(PLAIN), limits.postgres)
+        yield row(f"{what}, PostgreSQL", "steps/s", again, target=900, limit=limits.spawns)
     if probe().bwrap is None:
         print(f"T4 sandboxed is not measured: {probe().reason}", file=sys.stderr)
         return

@@ -29,3 +29,10 @@ def test_the_limits_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = limits.measure(tmp_path)
     assert min(found.syncs, found.commits, found.rows, found.spawns, found.python) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limits_of_postgresql_are_measured(tmp_path: Path) -> None:
+    """A server on the same disk says how many commits it takes; it leaves nothing behind."""
+    with limits.postgres(tmp_path) as found:
+        assert min(found.commits, found.many) > 0
+    assert list(tmp_path.iterdir()) == []
