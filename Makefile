@@ -9,7 +9,7 @@ LOCKED := $(PIP) install --require-hashes --only-binary :all: --progress-bar off
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt thorough bench bench-peers lock clean
+.PHONY: help run test check fmt thorough soak bench bench-peers lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -34,6 +34,9 @@ fmt: $(VENV)/.dev ## Format, and mend what the linter can mend
 thorough: $(VENV)/.dev ## All tests, the slow ones and many more examples included
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "thorough or not thorough" \
 		--hypothesis-profile thorough $(ARGS)
+
+soak: $(VENV)/.dev ## Execute 200,000 in one controller; memory, handles and file stay (ARGS=COUNT)
+	@$(BIN)/python -m tests.growth.soak $(ARGS)
 
 bench: $(VENV)/.dev ## Measure, beside the machine's own limits (ARGS="t1 t2" for some)
 	@$(BIN)/python -m tests.bench $(ARGS)

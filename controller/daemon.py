@@ -76,6 +76,7 @@ class Daemon:
                 logs=self.settings.retention_log_days,
                 audits=self.settings.retention_audit_days,
                 unused=self.settings.retention_unused_days,
+                every=self.settings.retention_interval,
             ),
         )
         names = {name: f"source/{name}" for name in app.specs}

@@ -48,9 +48,6 @@ SOON = 1_000
 MOST_AHEAD = 2_000
 """Fires prepared at once, at most."""
 
-PRUNE_EVERY = 600_000
-"""Milliseconds between looks for executions to prune."""
-
 PRUNE_AT_ONCE = 200
 """Executions looked for at once, to prune them."""
 
@@ -71,11 +68,13 @@ class Leftovers:
         logs: Log lines; in any case they go with their execution.
         audits: Entries of the audit log.
         unused: Versions that nothing points to, and schedules that somebody stopped.
+        every: Milliseconds between looks for them, and for executions to prune.
     """
 
     logs: int | None = None
     audits: int | None = None
     unused: int | None = None
+    every: int = 600_000
 
 
 class Executor(Protocol):
@@ -133,7 +132,7 @@ class Scheduler:
         self._timetables: dict[str, tuple[ScheduleRecord, Timetable | None]] = {}
         self._ahead: list[Fires] = []
         self._ahead_of: int | None = None
-        self._prune_at = clock.now() + PRUNE_EVERY
+        self._prune_at = clock.now() + leftovers.every
 
     def look_again(self) -> None:
         """Schedules may have changed."""
@@ -169,7 +168,7 @@ class Scheduler:
             self._executor.wake()
             wake = now + 1_000
         if now >= self._prune_at:
-            self._prune_at = now + PRUNE_EVERY
+            self._prune_at = now + self._leftovers.every
             await self._prune(now)
         following = await self._store.read(ledger.next_due)
         if following is not None:

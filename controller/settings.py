@@ -136,6 +136,9 @@ class Settings(BaseModel):
     retention_keep_last: int | None = Field(
         None, ge=1, description="Finished executions kept for each workflow that says nothing."
     )
+    retention_interval: Duration = Field(
+        600_000, ge=1_000, description="How often what is not kept any longer is looked for."
+    )
     retention_log_days: int | None = Field(
         None, ge=1, description="Days log lines are kept, if not as long as their execution."
     )

@@ -7,7 +7,7 @@ the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEA
 
 import json
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -52,6 +52,9 @@ BUSY_SECONDS = 5.0
 PostgreSQL ends a transaction that its owner has left open for as long: one that was stopped in the
 middle of it, or whose machine is gone, must not keep its locks from everybody else.
 """
+
+TURN_MILLISECONDS = 5
+"""How long SQLite itself waits for its turn to write, before we ask again."""
 
 CHANNEL = "windlass"
 """PostgreSQL's channel on which controllers tell each other to look again."""
@@ -199,15 +202,30 @@ def _connect_sqlite(url: URL, readers: int) -> Engines:
     writer = create_engine(url, pool_size=1, max_overflow=0, connect_args=arguments)
     reader = create_engine(url, pool_size=readers, max_overflow=0, connect_args=arguments)
     pragmas = "PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"
-    for engine, own, begin in (
-        (writer, f"PRAGMA journal_size_limit={WAL_BYTES};", "BEGIN IMMEDIATE"),
-        (reader, "PRAGMA query_only=ON;", "BEGIN"),
-    ):
-        _arrange(engine, pragmas + own, begin)
+    turn = f"PRAGMA journal_size_limit={WAL_BYTES}; PRAGMA busy_timeout={TURN_MILLISECONDS};"
+    _arrange(writer, pragmas + turn, _begin_to_write)
+    _arrange(reader, f"{pragmas}PRAGMA query_only=ON;", lambda driver: driver.execute("BEGIN"))
     return Engines(writer, reader)
 
 
-def _arrange(engine: Engine, pragmas: str, begin: str) -> None:
+def _begin_to_write(driver: Any) -> None:  # ruff: ignore[any-type]  # a DBAPI connection
+    """Begin when it is our turn.
+
+    Left to itself SQLite asks ever more rarely, ten times a second in the end: too rarely to find
+    the moment between two transactions of a controller that has much to write.
+    """
+    for _ in range(int(BUSY_SECONDS * 1000) // TURN_MILLISECONDS - 1):
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        else:
+            return
+    driver.execute("BEGIN IMMEDIATE")
+
+
+def _arrange(engine: Engine, pragmas: str, begin: Callable[[Any], object]) -> None:
     """Set up each new connection of `engine`, and say how its transactions begin."""
 
     @event.listens_for(engine, "connect")
@@ -217,7 +235,7 @@ def _arrange(engine: Engine, pragmas: str, begin: str) -> None:
     @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:
         with _driver(connection) as driver:
-            driver.execute(begin)
+            begin(driver)
 
 
 @contextmanager
@@ -238,7 +256,10 @@ def use_write_ahead_log(engine: Engine) -> None:
         driver = connection.connection.driver_connection
         if driver is None or _pragma(driver, "journal_mode") == "wal":
             return
-        if _pragma(driver, "journal_mode=WAL") != "wal":
+        _pragma(driver, f"busy_timeout={int(BUSY_SECONDS * 1000)}")
+        changed = _pragma(driver, "journal_mode=WAL")
+        _pragma(driver, f"busy_timeout={TURN_MILLISECONDS}")
+        if changed != "wal":
             raise Refused(
                 f"{engine.url.database}: this file system cannot hold a write-ahead log",
                 reason="database-filesystem",

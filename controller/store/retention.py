@@ -22,14 +22,16 @@ from sqlalchemy import (
     exists,
     func,
     select,
+    text,
     true,
     tuple_,
 )
 
 from controller.store.ledger_executions import ACTIVE
 from controller.store.ledger_schedules import STOPPED
-from controller.store.records import FINAL, Keep
+from controller.store.records import Keep
 from controller.store.tables import (
+    ENDED_ROOT,
     Transaction,
     audit_log,
     execution_checkpoints,
@@ -104,7 +106,7 @@ def expired(tx: Transaction, workflow: str, keep: Keep, now: int, *, limit: int 
 
 def _over(workflow: str, keep: Keep, now: int) -> list[Select[Any]]:
     """One select for each bound: too old, and too many."""
-    roots = (_e.workflow_id == workflow, _e.parent_id.is_(None), _e.status.in_(FINAL))
+    roots = (_e.workflow_id == workflow, text(ENDED_ROOT))
     over: list[ColumnElement[bool]] = []
     if keep.days is not None:
         bound = now - keep.days * DAY  # created_at says the same, and is in the index

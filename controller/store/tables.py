@@ -33,6 +33,9 @@ PENDING = "started_at IS NULL AND completed_at IS NULL"
 READY = "owner IS NULL AND wake_at IS NULL AND started_at IS NOT NULL AND completed_at IS NULL"
 """Started, not ended, and waiting for nothing but an owner."""
 
+ENDED_ROOT = "parent_id IS NULL AND completed_at IS NOT NULL"
+"""At the top of its tree, and ended: what retention counts."""
+
 GOING_FIRE = "schedule_id IS NOT NULL AND completed_at IS NULL"
 """Of a schedule, and not ended: few, however often it has fired."""
 
@@ -140,6 +143,7 @@ workflow_executions = Table(
     ),
     _index("ix_executions_root", "root_id"),
     _index("ix_executions_parent", "parent_id", where="parent_id IS NOT NULL"),
+    _index("ix_executions_ended_root", "workflow_id", "created_at", "id", where=ENDED_ROOT),
     _index("ix_executions_going_fire", "schedule_id", "due_at", where=GOING_FIRE),
     _index(
         "ux_executions_fire",

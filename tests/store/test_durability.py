@@ -16,7 +16,8 @@ from controller.core.problem import Unavailable
 from controller.store.dialect import damage
 from controller.store.ledger_executions import checkpoints, checkpoints_of
 from controller.store.ledger_leases import take_lease
-from controller.store.records import Batch
+from controller.store.ledger_logs import audit
+from controller.store.records import AuditRecord, Batch
 from controller.store.store import Store
 from controller.store.tables import Transaction
 from tests.postgres import Postgres
@@ -167,14 +168,12 @@ def test_a_disk_that_refuses_data_is_unavailable_until_it_takes_it(database: Pat
     assert more == "1"
 
 
-async def test_a_database_somebody_else_keeps_locked_is_unavailable(database: Path) -> None:
+async def test_a_database_somebody_else_keeps_locked_is_unavailable(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a while; it goes on when the other one lets go, and readers never notice."""
-
-    def be_impatient(tx: Transaction) -> None:
-        tx.exec_driver_sql("PRAGMA busy_timeout=50")
-
     async with opened(f"sqlite:///{database}", "e") as store:
-        await store.write(be_impatient)
+        monkeypatch.setattr("controller.store.dialect.BUSY_SECONDS", 0.05)
         other = sqlite3.connect(database, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="locked by another process"):
@@ -220,7 +219,7 @@ async def test_a_commit_is_on_the_disk_before_it_is_acknowledged(database: Path)
 
     full = 2
     async with opened(f"sqlite:///{database}") as store:
-        assert await store.write(pragmas) == ["wal", full, 1, 5000, 0]
+        assert await store.write(pragmas) == ["wal", full, 1, 5, 0]
         assert await store.read(pragmas) == ["wal", full, 1, 5000, 1]
 
 
@@ -248,3 +247,36 @@ async def test_readers_do_not_keep_the_log_from_being_cut_back(database: Path) -
         other.close()
         assert (busy, log, moved) == (0, 0, 0)
         assert database.with_name("windlass.db-wal").stat().st_size == 0
+
+
+HOG = """
+import sqlite3, sys, time
+database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+print("begun", flush=True)
+while True:
+    database.execute("BEGIN IMMEDIATE")
+    time.sleep(0.001)
+    database.execute("INSERT INTO audit_log (at, principal, verb, detail) VALUES (1, '', '', '{}')")
+    database.execute("COMMIT")
+"""
+
+
+@contextmanager
+def hogging(database: Path) -> Generator[None]:
+    """Another process that writes without a pause."""
+    hog = subprocess.Popen([sys.executable, "-c", HOG, str(database)], stdout=subprocess.PIPE)
+    try:
+        assert hog.stdout is not None
+        assert hog.stdout.readline() == b"begun\n"
+        yield
+    finally:
+        hog.kill()
+        hog.communicate()
+
+
+async def test_one_who_never_pauses_lets_others_write(database: Path) -> None:
+    """A command's turn comes between two transactions of a controller that has much to write."""
+    async with opened(f"sqlite:///{database}") as store:
+        with hogging(database):
+            for _ in range(4):
+                await store.write(audit, AuditRecord(1, "me", "x", None, {}))

@@ -154,7 +154,7 @@ QUESTIONS: dict[str, tuple[Callable[[Transaction], object], set[str]]] = {
     "logs": (lambda tx: logs(tx, "e", 5), {"ix_logs_execution"}),
     "expired": (
         lambda tx: expired(tx, "w", Keep(days=1, last=3), NOW),
-        {"ix_executions_workflow", "ix_executions_root"},
+        {"ix_executions_ended_root", "ix_executions_root"},
     ),
     "remove": (
         lambda tx: remove(tx, ["e"]),
