@@ -19,6 +19,7 @@ from random import Random
 import pytest
 import structlog
 
+from tests.fake_clock import START
 from tests.simulation.disk import Disk, database
 from tests.simulation.loop import Loop
 from tests.simulation.machine import Machine
@@ -49,18 +50,27 @@ class Outcome:
     broken: Violation | None
 
 
-def simulate(scenario: Scenario) -> Outcome:
-    """What comes of a scenario; nothing but the scenario decides it."""
+Look = Callable[[Path, int, bool], None]
+"""Takes the database, the wall clock of who is furthest ahead, and whether somebody is at work."""
+
+
+def simulate(scenario: Scenario, look: Look | None = None) -> Outcome:
+    """What comes of a scenario; nothing but the scenario decides it.
+
+    Args:
+        scenario: It.
+        look: Called whenever a process has gone, and in the end.
+    """
     with _quiet(scenario.seed):
-        outcome = _outcome(scenario)
+        outcome = _outcome(scenario, look)
         if outcome.broken is not None:
             gc.collect()  # what was left half done must not be complained of later
     return outcome
 
 
-def _outcome(scenario: Scenario) -> Outcome:
+def _outcome(scenario: Scenario, look: Look | None) -> Outcome:
     with database() as path:
-        world = _World(scenario, path)
+        world = _World(scenario, path, look)
         try:
             world.run()
         except Violation as broken:
@@ -88,10 +98,11 @@ def _quiet(seed: int) -> Generator[None]:
 
 
 class _World:
-    def __init__(self, scenario: Scenario, path: Path) -> None:
+    def __init__(self, scenario: Scenario, path: Path, look: Look | None) -> None:
         self.history: list[str] = []
         self._scenario = scenario
         self._path = path
+        self._look = look
         self._chance = Random(f"order {scenario.seed}")
         self._elapsed = 0.0
         self._counts = {"step": 0, "commit": 0, "read": 0, "life": 0}
@@ -125,7 +136,15 @@ class _World:
         self._at(BUSY + 1, self._calm)
         while not self._over():
             self._go_on()
+        self._show()
         self.witness.finish()
+
+    def _show(self) -> None:
+        if self._look is not None:
+            skew = max(self._skews)
+            self._look(
+                self._path, START + round((self._elapsed + skew) * 1000), bool(self._machines)
+            )
 
     def _over(self) -> bool:
         if self._elapsed <= BUSY + 2:
@@ -212,6 +231,7 @@ class _World:
         machine = self._machines.pop(place)
         self.say(f"{machine.name} is gone")
         self._dead.append(machine)
+        self._show()
         self._at(self._elapsed + seconds, functools.partial(self._start, place))
 
     def _stopped(self, place: int, machine: Machine) -> None:
