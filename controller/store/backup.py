@@ -44,6 +44,8 @@ PART = ".part"
 _NAMED = re.compile(r"windlass-\d{8}T\d{6}\.\d{3}Z\.db")
 _FULL = 13
 _CANNOT_OPEN = 14
+_CANNOT_WRITE = 778
+"""SQLITE_IOERR_WRITE: while one file is copied to another, it is of the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def copy_database(source: Path, target: Path) -> None:
         origin.execute("BEGIN")
         origin.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # from here on it is fixed
         _check_room(origin, target)
-        with said_of(target, full_only=True), closing(opened(target)) as copy:
+        with said_of(target, writing=True), closing(opened(target)) as copy:
             copy.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
             origin.backup(copy, pages=PAGES, progress=_interruptible)
             copy.execute("PRAGMA journal_mode=DELETE")
@@ -167,13 +169,14 @@ def _check_room(origin: sqlite3.Connection, target: Path) -> None:
 
 
 @contextmanager
-def said_of(path: Path, *, full_only: bool = False) -> Generator[None]:
-    """Turn what SQLite says into what to do; `full_only`: the rest is of another file."""
+def said_of(path: Path, *, writing: bool = False) -> Generator[None]:
+    """Turn what SQLite says into what to do; `writing`: the rest is of another file."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
-        if code is None or (full_only and code & 0xFF not in {_FULL, _CANNOT_OPEN}):
+        written = code == _CANNOT_WRITE or (code or 0) & 0xFF in {_FULL, _CANNOT_OPEN}
+        if code is None or (writing and not written):
             raise
         problem = sqlite_failure(code, str(path), str(error))
         if problem is None:

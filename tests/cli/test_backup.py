@@ -5,6 +5,7 @@ import shlex
 import sqlite3
 import stat
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from sqlalchemy import create_engine
 from controller.store import opening
 from controller.store.lock import ControllerLock
 from tests.cli.place import GREETING, WAITING, Place
+from tests.crash.daemon import environment
 from tests.postgres import Postgres
+from tests.sources import ROOT
 from tests.store.test_durability import small_disk
 
 
@@ -100,7 +103,7 @@ def test_what_cannot_be_backed_up_is_one_error_and_no_file(here: Place) -> None:
 
 
 def test_a_full_disk_leaves_no_half_copy(here: Place) -> None:
-    """It is said before the disk is full; and when it fills up all the same, nothing stays."""
+    """Where there is no room for all of it, it is not begun; that is said, and nothing stays."""
     here.create(GREETING)
     disk = here.path / "disk"
     disk.mkdir()
@@ -108,6 +111,31 @@ def test_a_full_disk_leaves_no_half_copy(here: Place) -> None:
         said = here("backup", "-o", "disk")
         assert (said.status, "disk full" in said.err) == (5, True)
         assert _left(disk) == []
+
+
+LIMITED = """
+import resource, sys
+from controller.cli import start
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+sys.exit(start(["backup", "--output", "copies"]))
+"""
+
+
+def test_a_copy_that_cannot_be_written_to_its_end_is_not_left(here: Place) -> None:
+    """There was room when it began, and then the disk takes no more; older copies stay."""
+    here.create(GREETING)
+    (here.path / "copies").mkdir()
+    here.fine("backup", "--output", "copies")
+    before = _left(here.path / "copies")
+    ran = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, "copies/.windlass-" in ran.stderr) == (5, True), ran
+    assert _left(here.path / "copies") == before
 
 
 def test_what_a_killed_backup_left_goes_with_the_next(here: Place) -> None:

@@ -10,6 +10,9 @@ from tests.crash.proof import Proof, Work
 from tests.eventually import wait_until
 
 EXECUTIONS = 10
+GATE = 4
+"""The step that does not end before the gate is open."""
+
 STATUS = "SELECT status FROM workflow_executions"
 
 HELD = """name: held
@@ -26,11 +29,20 @@ steps:
 """
 
 
+class Gated(Work):
+    """One step of each execution waits until a file stands beside the trace."""
+
+    def _action(self, number: int) -> list[str]:
+        name, command = super()._action(number)
+        wait = 'until [ -e "${trace}.open" ]; do sleep 0.02; done'
+        return [name, command.replace("; sleep", f"; {wait}; sleep") if number == GATE else command]
+
+
 def _proof(folder: Path) -> Proof:
     """A place of its own; no step is `idempotent: false`, for what ran since runs again."""
     folder.mkdir()
     (folder / ".windlass").mkdir()
-    return Proof(folder, Work(steps=8, shell=frozenset(range(1, 7)), once=frozenset(), seconds=1.0))
+    return Proof(folder, Gated(steps=8, shell=frozenset(range(1, 7)), once=frozenset()))
 
 
 @pytest.mark.timeout(400)
@@ -40,17 +52,19 @@ def test_a_backup_under_load_goes_on_elsewhere(tmp_path: Path) -> None:
     copy = str(tmp_path / "copy.db")
     with Daemon(tmp_path / "here") as daemon:
         here.create(EXECUTIONS)
-        wait_until(lambda: len(here.done()) >= EXECUTIONS, "some steps", within=30)
+        begun = f"s{GATE}"
+        wait_until(lambda: [step for _, step in here.done()].count(begun) == EXECUTIONS, begun)
         windlass("backup", "--output", copy, cwd=tmp_path / "here")
-        assert here.unfinished(), "it was made while executions were in flight"
+        assert here.unfinished() == EXECUTIONS, "it was made while executions were in flight"
+        here.trace.with_name("trace.open").touch()
         wait_until(here.all_ended, "all to end where they began", within=60)
         assert daemon.stop() == 0
     here.check()
     windlass("restore", copy, cwd=tmp_path / "there")
     there.trace = here.trace
     there.remember("restore")
-    assert there.unfinished()
-    assert there.completed()
+    assert there.unfinished() == EXECUTIONS
+    assert len(there.completed()) == EXECUTIONS * GATE
     with Daemon(tmp_path / "there") as daemon:
         wait_until(there.all_ended, "all to end elsewhere", within=60)
         assert daemon.stop() == 0
