@@ -25,7 +25,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from controller.admission import Gate
+from controller.admission import Gate, to_parent
 from controller.catalog import Catalog, policy_from_json
 from controller.clock import Clock
 from controller.core.problem import Refused, Unavailable
@@ -389,5 +389,10 @@ class Worker:
         now = self.clock.now()
         error = {"step": None, "type": "definition", "message": message}
         outcome = Outcome("failed", error=error, completed_at=now, duration=0)
+        told = to_parent(record, outcome.status, None, error, now)
+        notify = (told,) if told is not None else ()
         with suppress(Fenced):
-            await self.store.append(Batch(record.id, outcome=outcome, owner=self.owner))
+            await self.store.append(
+                Batch(record.id, outcome=outcome, owner=self.owner, notify=notify)
+            )
+            self.wake()

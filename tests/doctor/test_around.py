@@ -218,6 +218,18 @@ def test_a_child_that_nobody_began_is_begun(worked: Worked, ended: dict[str, str
     assert run_main(go_on(worked.settings, worked.ids)) == ended
 
 
+async def test_a_parent_hears_of_a_child_that_cannot_go_on(worked: Worked) -> None:
+    """Its definition cannot be used any more: it fails, and so does the step that waits for it."""
+    content = json.dumps({"workflow": {}, "actions": {}, "subflows": {}})
+    change = "UPDATE workflow_versions SET content = :content WHERE workflow_id = 'child'"
+    worked.sql(change, content=content)
+    async with open_app(worked.settings) as app, working(app):
+        await app.service.send_signal(worked.ids["child of parent"], "go")
+        for name in ("child of parent", "parent"):
+            await until(app, worked.ids[name], lambda record: record.status == "failed")
+    assert {each.kind for each in await asyncio.to_thread(worked.found)} == {"version-content"}
+
+
 def _has_child(worked: Worked) -> None:
     query = "SELECT id FROM workflow_executions WHERE id = :child_of_parent"
     wait_until(lambda: worked.sql(query), "the child")
