@@ -49,7 +49,7 @@ from controller.store.records import (
     WorkflowRecord,
 )
 from controller.store.tables import Transaction
-from controller.views import Validation
+from controller.views import Page, Validation, place_of
 
 ORIGIN = "api"
 """The owner of what is created by a person or a program rather than by a source."""
@@ -252,6 +252,26 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         if workflow is not None:
             await self.get_workflow(workflow)
         return await self._store.read(ledger.executions, workflow, status, limit=limit)
+
+    async def page_executions(
+        self,
+        workflow: str | None = None,
+        status: str | None = None,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        """`list_executions` page by page; `cursor` is the `next` of the page before.
+
+        What is created after the first page is on none of them, and what is pruned moves nothing.
+        """
+        if workflow is not None:
+            await self.get_workflow(workflow)
+        before = None if cursor is None else place_of(cursor)
+        found = await self._store.read(
+            ledger.executions, workflow, status, limit=limit + 1, before=before
+        )
+        return Page.of(found, limit)
 
     async def count_executions(self, workflow: str | None = None) -> dict[str, int]:
         """How many there are of each status."""

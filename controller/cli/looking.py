@@ -8,7 +8,7 @@ import click
 
 from controller.cli.executions import execution_option
 from controller.cli.output import as_json, local, print_fields, print_json, print_table, took
-from controller.cli.session import format_option, with_app
+from controller.cli.session import format_option, note, with_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -128,16 +128,23 @@ def _print_details(view: "ExecutionView") -> None:
     show_default=True,
     help="The newest so many.",
 )
+@click.option("--cursor", "-c", help="Go on after a page: what it gave as `next`.")
 @format_option("--format", "-f")
 @with_app
 async def history(
-    app: "App", *, workflow: str | None, status: str | None, limit: int, form: str
+    app: "App",
+    *,
+    workflow: str | None,
+    status: str | None,
+    limit: int,
+    cursor: str | None,
+    form: str,
 ) -> None:
-    """List executions, newest first, with a summary by status below."""
-    found = await app.service.list_executions(workflow, status, limit=limit)
-    counts = await app.service.count_executions(workflow)
+    """List executions, newest first, with a summary by status below the first page."""
+    page = await app.service.page_executions(workflow, status, limit=limit, cursor=cursor)
+    counts = await app.service.count_executions(workflow) if cursor is None else None
     if form == "json":
-        print_json({"executions": found, "summary": counts})
+        print_json({"executions": page.executions, "summary": counts, "next": page.next})
         return
     print_table(
         ("EXECUTION", "WORKFLOW", "STATUS", "CREATED", "TOOK", "TRIGGER"),
@@ -150,13 +157,15 @@ async def history(
                 took(each.duration),
                 str(each.trigger.get("type", "")),
             )
-            for each in found
+            for each in page.executions
         ],
         "no executions",
     )
     if counts:
         total = ", ".join(f"{counts[name]} {name}" for name in STATUSES if counts.get(name))
         click.echo(f"\n{sum(counts.values())} in all: {total}")
+    if page.next is not None:
+        note(f"more: --cursor {page.next}")
 
 
 @click.command("logs")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -42,6 +42,13 @@ ACTIVE = ("pending", "running", "paused")
 """The statuses of an execution that has not ended."""
 
 
+class Place(NamedTuple):
+    """Where an execution stands among all of them, newest first; it stays when that is pruned."""
+
+    created_at: int
+    id: str
+
+
 def create(tx: Transaction, new: NewExecution) -> bool:
     """Create it as `pending`; False when its id, or its (schedule_id, due_at), is there already."""
     return insert_or_ignore(tx, workflow_executions, pending_row(new))
@@ -72,10 +79,10 @@ def executions(
     status: str | None = None,
     *,
     limit: int = 20,
-    before: str | None = None,
+    before: Place | None = None,
     root: str | None = None,
 ) -> list[ExecutionRecord]:
-    """Newest first; `before` is the id of the last one of the page before."""
+    """Newest first; `before` is the place of the last one of the page before."""
     chosen = pick(ExecutionRecord, workflow_executions)
     if workflow is not None:
         chosen = chosen.where(_e.workflow_id == workflow)
@@ -84,8 +91,7 @@ def executions(
     if root is not None:
         chosen = chosen.where(_e.root_id == root)
     if before is not None:
-        last = select(_e.created_at, _e.id).where(_e.id == before).correlate(None)
-        chosen = chosen.where(tuple_(_e.created_at, _e.id) < last.scalar_subquery())
+        chosen = chosen.where(tuple_(_e.created_at, _e.id) < tuple_(*before))
     chosen = chosen.order_by(_e.created_at.desc(), _e.id.desc()).limit(limit)
     return every(tx, ExecutionRecord, chosen)
 

@@ -99,6 +99,24 @@ def test_history_is_a_table_with_a_summary(here: Place) -> None:
     assert lines[3:] == ["", "3 in all: 1 pending, 2 completed"]
 
 
+def test_history_goes_on_where_a_page_ended(here: Place) -> None:
+    """A page says where the next one begins, the last one nothing; the summary is on the first."""
+    here.create(GREETING)
+    for _ in range(3):
+        here.fine("workflows:execute", "--id", "greeting", "--async")
+    first = here.fine("workflows:history", "--limit", "2", "--format", "json").data
+    here.fine("workflows:execute", "--id", "greeting", "--async")
+    page = ("workflows:history", "--limit", "2", "--cursor", first["next"])
+    assert f"more: --cursor {first['next']}" not in here.fine(*page).err
+    second = here.fine(*page, "--format", "json").data
+    assert [len(each["executions"]) for each in (first, second)] == [2, 1]
+    assert not {each["id"] for each in first["executions"]} & {second["executions"][0]["id"]}
+    assert (second["next"], second["summary"]) == (None, None)
+    assert "more: --cursor" in here.fine("workflows:history", "--limit", "2").err
+    wrong = here("workflows:history", "--cursor", "x")
+    assert (wrong.status, "not a cursor: 'x'" in wrong.err) == (4, True)
+
+
 def test_detailed_status_tells_everything(here: Place) -> None:
     """Steps with their times, inputs, outputs of the steps and of the execution, the log's end."""
     here.create(GREETING)

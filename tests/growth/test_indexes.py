@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Table, create_engine, event, func, insert, se
 from controller.app import run_main
 from controller.store import doctor, ledger
 from controller.store.dialect import is_sqlite, parse_url
+from controller.store.ledger_executions import Place
 from controller.store.records import AuditRecord, Claimant, Keep, LogRecord, Outcome
 from controller.store.tables import (
     Transaction,
@@ -69,7 +70,7 @@ def _executions(k: Known) -> dict[str, list[Ask]]:
         {"workflow": workflow, "status": status, "before": before}
         for workflow in (None, k.workflow)
         for status in (None, "failed", "completed")
-        for before in (None, k.finished)
+        for before in (None, Place(NOW, k.finished))
     ]
     ended = Outcome("completed", completed_at=NOW)
     return {

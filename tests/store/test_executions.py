@@ -1,5 +1,6 @@
 """Executions: created once, listed, counted, ended; their signals."""
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from controller.store.identity import new_id
 from controller.store.ledger_claims import claim
 from controller.store.ledger_executions import (
+    Place,
     active,
     cancel_pending,
     checkpoints,
@@ -25,7 +27,13 @@ from controller.store.ledger_executions import (
     unfinished_of_schedules,
 )
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
-from controller.store.records import CheckpointRecord, ExecutionRecord, NewExecution, Outcome
+from controller.store.records import (
+    CheckpointRecord,
+    ExecutionRecord,
+    NewExecution,
+    Outcome,
+)
+from controller.store.retention import remove
 from controller.store.tables import Transaction, execution_checkpoints
 from tests.store.sample import NOW, new, signal
 
@@ -89,10 +97,34 @@ def test_the_newest_come_first_page_by_page(tx: Transaction) -> None:
     """`before` is where the page before ended, also among those of one millisecond."""
     for number in range(10):
         create(tx, new(f"e{number}", NOW + number // 3))
-    first = [each.id for each in executions(tx, limit=4)]
-    second = [each.id for each in executions(tx, limit=4, before=first[-1])]
-    third = [each.id for each in executions(tx, limit=4, before=second[-1])]
-    assert first + second + third == [f"e{number}" for number in reversed(range(10))]
+    assert paged(tx, lambda _: None) == [f"e{number}" for number in reversed(range(10))]
+
+
+def paged(tx: Transaction, between: Callable[[ExecutionRecord], None]) -> list[str]:
+    """All executions in pages of four; something happens after each, given its last one."""
+    ids: list[str] = []
+    before: Place | None = None
+    for _ in range(4):
+        for last in (found := executions(tx, limit=4, before=before)):
+            before = Place(last.created_at, last.id)
+            ids.append(last.id)
+        if found:
+            between(found[-1])
+    return ids
+
+
+def test_what_comes_and_goes_moves_no_page(tx: Transaction) -> None:
+    """What was there and stays is on one page, what comes on none, whatever is pruned."""
+    for number in range(10):
+        create(tx, new(f"e{number}", NOW + number // 3))
+    come = iter(range(100))
+
+    def change(last: ExecutionRecord) -> None:
+        create(tx, new(f"later{next(come)}", NOW + 50))
+        create(tx, new(f"later{next(come)}", NOW + 50))
+        remove(tx, [last.id])
+
+    assert paged(tx, change) == [f"e{number}" for number in reversed(range(10))]
 
 
 def test_executions_are_chosen_by_workflow_status_and_tree(tx: Transaction) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Table, create_engine, event
 from controller.store import opening, records, tables
 from controller.store.ledger_claims import adopt, claim, heartbeat, next_wake
 from controller.store.ledger_executions import (
+    Place,
     checkpoints,
     children,
     count_active,
@@ -137,7 +138,7 @@ QUESTIONS: dict[str, tuple[Callable[[Transaction], object], set[str]]] = {
     "heartbeat": (lambda tx: heartbeat(tx, "me", NOW), {"ix_executions_owner"}),
     "adopt": (lambda tx: adopt(tx, "me"), {"ix_executions_owner"}),
     "next_wake": (next_wake, {"ix_executions_wake"}),
-    "list": (lambda tx: executions(tx, before="e"), {"ix_executions_created"}),
+    "list": (lambda tx: executions(tx, before=Place(NOW, "e")), {"ix_executions_created"}),
     "list of a workflow": (lambda tx: executions(tx, "w"), {"ix_executions_workflow"}),
     "list by status": (lambda tx: executions(tx, status="failed"), {"ix_executions_status"}),
     "list of a tree": (lambda tx: executions(tx, root="e"), {"ix_executions_root"}),
