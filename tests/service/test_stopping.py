@@ -3,11 +3,67 @@
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
+from controller.app import App
 from controller.facts import Fact, FactType
 from controller.store.tables import Transaction
 from tests.eventually import eventually
 from tests.service.test_executions import opened, statuses, step
+
+
+class _Stopping:
+    """Executions whose first step has ended in a commit that has not returned, and their worker."""
+
+    def __init__(self, folder: Path, tasks: asyncio.TaskGroup, app: App) -> None:
+        self.trace = folder / "trace"
+        self.worker = app.worker()
+        self.executions: list[str] = []
+        self._app = app
+        self._tasks = tasks
+        self._busy, self._go = threading.Event(), threading.Event()
+
+    async def begin(self, count: int, **second: Any) -> None:
+        """Bring `count` executions there; `second`: of the step that the commit starts."""
+        wait = f"until test -e {self.trace}.go; do sleep 0.01; done"
+        await self._app.service.create_workflow({
+            "name": "w",
+            "steps": [
+                step("a", "shell", inputs={"command": f"echo a >> {self.trace}; {wait}"}),
+                step("b", "shell", inputs={"command": f"echo b >> {self.trace}"}, **second),
+                step("c", "set"),
+            ],
+        })
+        self._tasks.create_task(self.worker.run())
+        for _ in range(count):
+            self.executions.append((await self._app.service.execute_workflow("w")).id)
+        self.worker.wake()
+        await eventually(lambda: self.did() == ["a"] * count, "they go on")
+        self._hanging = self._tasks.create_task(self._app.store.write(self._hang))
+        await asyncio.to_thread(self._busy.wait)
+        self.trace.with_name("trace.go").touch()
+        await eventually(lambda: self.worker.busy == 0, "ended, and that is not recorded yet")
+
+    async def stop(self, grace: int) -> None:
+        """Stop the worker; when it has begun to, the commit returns."""
+        stopping = self._tasks.create_task(self.worker.stop(grace))
+        await asyncio.sleep(0)
+        self._go.set()
+        await asyncio.gather(self._hanging, stopping)
+
+    def did(self) -> list[str]:
+        """What steps did."""
+        return self.trace.read_text().split() if self.trace.exists() else []
+
+    async def complete(self) -> None:
+        """Have everything done by another worker."""
+        for each in self.executions:
+            view = await self._app.attend(each)
+            assert set(statuses(view).values()) == {"completed"}
+
+    def _hang(self, _tx: Transaction) -> None:
+        self._busy.set()
+        self._go.wait()
 
 
 async def test_what_is_recorded_as_started_is_begun_before_a_stop(tmp_path: Path) -> None:
@@ -15,76 +71,23 @@ async def test_what_is_recorded_as_started_is_begun_before_a_stop(tmp_path: Path
 
     It is `idempotent: false`: given up, it would fail as interrupted without ever having run.
     """
-    busy, go = threading.Event(), threading.Event()
-    trace = tmp_path / "trace"
-    wait = f"until test -e {trace}.go; do sleep 0.01; done"
-
-    def hang(_tx: Transaction) -> None:
-        busy.set()
-        go.wait()
-
     async with opened(tmp_path) as app, asyncio.TaskGroup() as tasks:
-        await app.service.create_workflow({
-            "name": "w",
-            "steps": [
-                step("a", "shell", inputs={"command": f"echo a >> {trace}; {wait}"}),
-                step("b", "shell", idempotent=False, inputs={"command": f"echo b >> {trace}"}),
-                step("c", "set"),
-            ],
-        })
-        worker = app.worker()
-        tasks.create_task(worker.run())
-        record = await app.service.execute_workflow("w")
-        worker.wake()
-        await eventually(trace.exists, "it is in progress")
-        hanging = tasks.create_task(app.store.write(hang))
-        await asyncio.to_thread(busy.wait)
-        (tmp_path / "trace.go").touch()
-        await eventually(lambda: worker.busy == 0, "it has ended, and that is not recorded yet")
-        stopping = tasks.create_task(worker.stop(5_000))
-        await asyncio.sleep(0)
-        go.set()
-        await asyncio.gather(hanging, stopping)
-        view = await app.attend(record.id)
-        assert statuses(view) == {"a": "completed", "b": "completed", "c": "completed"}
-        assert trace.read_text().split() == ["a", "b"]
+        stopping = _Stopping(tmp_path, tasks, app)
+        await stopping.begin(1, idempotent=False)
+        await stopping.stop(5_000)
+        await stopping.complete()
+        assert stopping.did() == ["a", "b"]
 
 
 async def test_what_is_recorded_in_the_last_moment_is_left_to_others(tmp_path: Path) -> None:
     """When the grace is over, no execution begins a step while another one is being released."""
-    busy, go = threading.Event(), threading.Event()
-    trace = tmp_path / "trace"
-    wait = f"until test -e {trace}.go; do sleep 0.01; done"
-
-    def hang(_tx: Transaction) -> None:
-        busy.set()
-        go.wait()
-
     async with opened(tmp_path) as app, asyncio.TaskGroup() as tasks:
-        await app.service.create_workflow({
-            "name": "w",
-            "steps": [
-                step("a", "shell", inputs={"command": f"echo a >> {trace}; {wait}"}),
-                step("b", "shell", inputs={"command": f"echo b >> {trace}"}),
-            ],
-        })
-        worker = app.worker()
-        tasks.create_task(worker.run())
-        records = [await app.service.execute_workflow("w") for _ in range(2)]
-        worker.wake()
-        await eventually(lambda: trace.exists() and trace.read_text() == "a\na\n", "both go on")
-        hanging = tasks.create_task(app.store.write(hang))
-        await asyncio.to_thread(busy.wait)
-        (tmp_path / "trace.go").touch()
-        await eventually(lambda: worker.busy == 0, "both ended, and that is not recorded yet")
-        stopping = tasks.create_task(worker.stop(0))
-        await asyncio.sleep(0)
-        go.set()
-        await asyncio.gather(hanging, stopping)
-        assert (worker.busy, trace.read_text().split()) == (0, ["a", "a"])
-        for record in records:
-            assert statuses(await app.attend(record.id)) == {"a": "completed", "b": "completed"}
-        assert trace.read_text().split() == ["a", "a", "b", "b"]
+        stopping = _Stopping(tmp_path, tasks, app)
+        await stopping.begin(2)
+        await stopping.stop(0)
+        assert (stopping.worker.busy, stopping.did()) == (0, ["a", "a"])
+        await stopping.complete()
+        assert stopping.did() == ["a", "a", "b", "b"]
 
 
 async def test_a_step_stopped_in_the_turn_it_begins_ends(tmp_path: Path) -> None:
