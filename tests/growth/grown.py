@@ -245,7 +245,8 @@ def _copies(
         kind = ENDS[number % len(ENDS)]
         child = number % 20 == 3  # of the one before
         schedule = None if child else schedules.get(name)
-        yield Copy(kind, at, name, digests[name], schedule, child)
+        digest = None if kind == "cancelled" else digests[name]  # its events are of another one
+        yield Copy(kind, at, name, digest, schedule, child)
     for number in range(size.waiting):
         at += step
         yield Copy(size.kinds[number % len(size.kinds)], at)
