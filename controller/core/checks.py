@@ -38,6 +38,12 @@ def check_action(action: "Action") -> Iterator[Problem]:
         if output.source is not None:
             message = "an action's outputs come from its result and have no `source`"
             yield Problem("unknown-field", message, ("outputs", index, "source"), at_key=True)
+    for name in ("sandbox", "env"):
+        if getattr(action, name) and action.run.script is None:
+            message = (
+                f"`{name}` is for scripts; `{action.run.kind}` is done by the controller itself"
+            )
+            yield Problem("unknown-field", message, (name,), "remove it", at_key=True)
 
 
 def _schedule(schedule: "Schedule", path: Path) -> Iterator[Problem]:

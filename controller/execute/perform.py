@@ -85,9 +85,6 @@ class Performer:
         if shell is not None:
             text, env = shell.render(names)
             return await self._scripts.shell(call, text, replace(script, env={**script.env, **env}))
-        if definition.sandbox is not None:
-            message = f"`sandbox` is for scripts; `{run.kind}` is done by the controller itself"
-            raise ActionFailed("sandbox", message)
         values = template.render(names) if template is not None else {}
         result = self._call(run.kind, call, values)
         return await result if isinstance(result, Coroutine) else result

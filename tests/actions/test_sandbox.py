@@ -237,13 +237,6 @@ async def test_off_is_off(tmp_path: Path) -> None:
     stage.close()
 
 
-async def test_a_sandbox_around_a_built_in_action_is_refused(stage: Stage) -> None:
-    """What the controller does itself cannot be kept from anything: it says so."""
-    action = defined({"log": {"message": "x"}}, sandbox={"network": False})
-    error = await stage.failure(action)
-    assert error.type == "sandbox"
-
-
 async def test_a_script_without_sandbox_is_not_wrapped(tmp_path: Path) -> None:
     """Where nothing is asked for, nothing is put in front, whatever the policy."""
     stage = Stage(tmp_path / "scratch", policy="required", support=NOTHING)

@@ -54,8 +54,9 @@ def test_the_defaults_are_those_of_the_language() -> None:
 
 def test_an_action_is_what_its_kind_says() -> None:
     """`kind: action` loads an action; `run` names what it does by its one key."""
-    document = {"kind": "action", "name": "x", "timeout": "30s", "sandbox": {"memory": "256M"}}
-    python, _ = load_document({**document, "run": {"python": "def main(): ..."}})
+    document = {"kind": "action", "name": "x", "timeout": "30s"}
+    kept = {**document, "sandbox": {"memory": "256M"}}
+    python, _ = load_document({**kept, "run": {"python": "def main(): ..."}})
     http, _ = load_document({**document, "run": {"http": {"url": "u"}}})
     assert isinstance(python, Action)
     assert isinstance(http, Action)
@@ -63,6 +64,16 @@ def test_an_action_is_what_its_kind_says() -> None:
     assert (http.run.kind, http.run.inputs) == ("http", {"url": "u"})
     assert python.sandbox is not None
     assert (python.timeout, python.sandbox.memory) == (30_000, 256 * 1024**2)
+
+
+@pytest.mark.parametrize("field", [{"sandbox": {"network": False}}, {"env": {"A": "b"}}])
+def test_what_is_for_scripts_stands_beside_one(field: dict[str, Any]) -> None:
+    """What the controller does itself is kept from nothing: to say so would be a false promise."""
+    document = {"kind": "action", "name": "x", **field}
+    assert load_document({**document, "run": {"shell": "true"}})[1] == []
+    problem = _only(_problems({**document, "run": {"http": {"url": "u"}}}))
+    assert (problem.code, problem.path) == ("unknown-field", tuple(field))
+    assert "`http` is done by the controller itself" in problem.message
 
 
 @pytest.mark.parametrize("run", [{}, {"python": "", "shell": ""}, {"shell": " "}, {"http": "u"}])

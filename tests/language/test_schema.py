@@ -58,7 +58,8 @@ def test_the_schema_accepts_the_samples(path: Any) -> None:
                       {"type": "scheduled", "config": {"cron": "@daily", "catchup": "1d"}}]},
         {"inputs": [{"name": "x", "default": None, "minLength": 3, "exclusiveMinimum": 0.5}]},
         {"steps": [{**STEP, "when": True, "retry": {"delay": 100, "jitter": 0}}]},
-        {"kind": "action", "steps": None, "run": {"http": None}, "sandbox": {"memory": "256M"}},
+        {"kind": "action", "steps": None, "run": {"shell": "x"}, "sandbox": {"memory": "256M"}},
+        {"kind": "action", "steps": None, "run": {"http": None}},
         {"kind": "action", "steps": None, "run": {"python": "x"}, "sandbox": {"memory": 1024}},
     ],
 )  # fmt: skip
