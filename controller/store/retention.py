@@ -30,6 +30,7 @@ from sqlalchemy import (
 from controller.store.ledger_executions import ACTIVE
 from controller.store.ledger_schedules import STOPPED
 from controller.store.records import Keep
+from controller.store.rows import chunks
 from controller.store.tables import (
     ENDED_ROOT,
     Transaction,
@@ -127,28 +128,29 @@ def _over(workflow: str, keep: Keep, now: int) -> list[Select[Any]]:
 def remove(tx: Transaction, roots: Sequence[str], rows: int = ROWS) -> int:
     """Delete these trees with all that belongs to them, `rows` rows at most.
 
-    A tree too large for one call loses its logs, checkpoints and signals first and its root last,
-    so that `expired` finds it again and the next call goes on.
+    All of them lose their logs, checkpoints and signals first and their roots last, so that what is
+    too large for one call is found again by `expired`, and the next call goes on.
 
     Returns:
         How many rows were deleted.
     """
     left = rows
-    for root in roots:
-        left -= _remove_tree(tx, root, left)
+    for some in chunks(roots):
+        left -= _remove_trees(tx, some, left)
         if left <= 0:
             break
     return rows - left
 
 
-def _remove_tree(tx: Transaction, root: str, rows: int) -> int:
-    members = select(_e.id).where(_e.root_id == root)
+def _remove_trees(tx: Transaction, roots: list[str], rows: int) -> int:
+    of_them = _e.root_id.in_(roots)
+    members = select(_e.id).where(of_them)
     parts: list[tuple[Table, ColumnElement[bool]]] = [
         (workflow_logs, workflow_logs.c.execution_id.in_(members)),
         (execution_checkpoints, execution_checkpoints.c.execution_id.in_(members)),
         (signals, signals.c.execution_id.in_(members)),
-        (workflow_executions, and_(_e.root_id == root, _e.id != root)),
-        (workflow_executions, _e.id == root),
+        (workflow_executions, and_(of_them, _e.id != _e.root_id)),
+        (workflow_executions, _e.id.in_(roots)),
     ]
     left = rows
     for table, condition in parts:

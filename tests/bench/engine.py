@@ -105,7 +105,7 @@ def measure(
 
 
 def row(
-    what: str, unit: str, figures: list[float], *, target: float, limit: float | None = None
+    what: str, unit: str, figures: list[float], *, target: float | None, limit: float | None = None
 ) -> Row:
     """The median of some figures with its spread; times are better when less, rates when more."""
     better = "more" if unit.endswith("/s") else "less"

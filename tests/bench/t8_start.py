@@ -17,7 +17,8 @@ IDLE_SECONDS = 10.0
 HELLO = "name: hello\nsteps:\n  - {id: a, type: action, action: log, inputs: {message: hello}}\n"
 
 
-def _command(folder: Path, *arguments: str) -> float:
+def command(folder: Path, *arguments: str) -> float:
+    """Seconds a command line takes."""
     begin = time.perf_counter()
     subprocess.run(  # our own program
         [sys.executable, "-m", "controller", *arguments],
@@ -69,7 +70,7 @@ def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     yield row("T8 idle memory", "MB", [memory], target=100)
     yield row("T8 idle processor", "%", [busy], target=0.2)
     bare = limits.python / 1000
-    helps = [_command(folder, "--help") for _ in range(ROUNDS)]
+    helps = [command(folder, "--help") for _ in range(ROUNDS)]
     yield row("T8 --help", "s", helps, target=0.15, limit=bare)
-    lists = [_command(folder, "workflows:list") for _ in range(ROUNDS)]
+    lists = [command(folder, "workflows:list") for _ in range(ROUNDS)]
     yield row("T8 workflows:list", "s", lists, target=0.4, limit=bare)

@@ -8,6 +8,7 @@ restart must not write another one.
 
 import asyncio
 import sqlite3
+import statistics
 import time
 from collections.abc import Iterable
 from contextlib import closing
@@ -32,7 +33,16 @@ RESUMED_ROUNDS = 1
 CREATORS = 50
 PATIENCE = 120.0
 
-EVERY = "SELECT count(*) FROM workflow_executions WHERE started_at IS NOT NULL"
+UNSTARTED = (
+    "SELECT EXISTS(SELECT 1 FROM workflow_executions"
+    " WHERE started_at IS NULL AND completed_at IS NULL)"
+)
+WAITING = (
+    "SELECT claims < 2 AND completed_at IS NULL FROM workflow_executions"
+    " ORDER BY created_at DESC, id DESC LIMIT 1"
+)
+"""Whether the last one still waits for its controller: asked often, so it has to cost nothing."""
+
 EVENTS = "SELECT count(*) FROM execution_checkpoints"
 FIRST = "SELECT min(created_at) FROM execution_checkpoints WHERE created_at >= ?"
 RESUMED = (
@@ -74,8 +84,10 @@ class _Killed:
             return database.execute(query, given).fetchall()
 
     def _amid(self) -> bool:
-        [[started]], [[events]] = self.ask(EVERY), self.ask(EVENTS)
-        return bool(started == self._count and events >= self._count * STEPS // 3)
+        if self.ask(UNSTARTED) == [(1,)]:
+            return False
+        [[events]] = self.ask(EVENTS)
+        return bool(events >= self._count * STEPS // 3)
 
 
 def _resume(folder: Path) -> tuple[float, float]:
@@ -92,6 +104,7 @@ def _resume(folder: Path) -> tuple[float, float]:
             last[:] = [at]
             return bool(count == IN_FLIGHT - ended)
 
+        wait_until(lambda: killed.ask(WAITING) == [(0,)], "the last is claimed", within=PATIENCE)
         wait_until(resumed, "all have resumed", within=PATIENCE)
         [[first]] = killed.ask(FIRST, since)
         killed.daemon.kill()
@@ -117,12 +130,26 @@ def _again(folder: Path) -> float:
     return float(sum(step in recorded for step in after))
 
 
+def _ready(folder: Path) -> float:
+    """Seconds until a controller with nothing to do is ready: what the first step waits for."""
+    (folder / "definitions").mkdir(parents=True)
+    daemon = Daemon(folder)
+    begin = time.perf_counter()
+    with daemon:
+        seconds = time.perf_counter() - begin
+        daemon.stop()
+    return seconds
+
+
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
-    """Seconds after the restart, and a count that has to be zero."""
+    """Seconds after the restart, beside those of a start, and a count that has to be zero."""
     del limits
+    starts = [_ready(folder / f"start-{number}") for number in range(ROUNDS)]
+    start = statistics.median(starts)
     found = [_resume(folder / f"resume-{number}") for number in range(RESUMED_ROUNDS)]
-    yield row("T9 first step after kill -9", "s", [first for first, _ in found], target=0.6)
+    firsts = [first for first, _ in found]
+    yield row("T9 first step after kill -9", "s", firsts, target=0.6, limit=start)
     what = f"T9 {IN_FLIGHT:,} in flight, all resumed"
-    yield row(what, "s", [last for _, last in found], target=3)
+    yield row(what, "s", [last for _, last in found], target=3, limit=start)
     again = [_again(folder / f"again-{number}") for number in range(ROUNDS)]
     yield row("T9 recorded steps run again", "steps", again, target=0)
