@@ -169,6 +169,8 @@ def _opened(
         yield Check("schema-behind", "failed", detail, hint=hint)
         return
     now = SystemClock().now()
+    if repair:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)  # where controllers have their lock
     lock = ControllerLock(database.path or settings.state_dir, "doctor")
     holder = lock.holder()
     manner = Manner(full, repair, Keep(settings.retention_days, settings.retention_keep_last))
