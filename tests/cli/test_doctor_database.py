@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.doctor import files
+from controller.doctor import examine, files
 from controller.store.lock import ControllerLock
 from tests.cli.place import FAILING, GREETING, WAITING, Place, Said
 from tests.postgres import Postgres
@@ -180,15 +180,31 @@ def test_nothing_is_repaired_beside_a_controller_elsewhere(here: Place, postgres
 def test_a_damaged_file_is_told_and_left(here: Place, flags: tuple[str, ...]) -> None:
     """What can still be read of it is not believed, and nothing is repaired by it."""
     database = _worked(here)
-    content = database.read_bytes()
-    [(root,)] = _sql(database, "SELECT rootpage FROM sqlite_schema WHERE name = 'audit_log'")
-    begin = (root - 1) * 4096
-    database.write_bytes(content[:begin] + os.urandom(4096) + content[begin + 4096 :])
+    _spoil(database)
     before = database.read_bytes()
     found = _doctor(here, 1, *flags)
     assert set(found) == {"database-damaged"}
     assert "restore" in found["database-damaged"]["hint"]
     assert database.read_bytes() == before
+
+
+def _spoil(database: Path) -> None:
+    """Write over the page that the audit log begins with, which no check of rows reads."""
+    content = database.read_bytes()
+    [(root,)] = _sql(database, "SELECT rootpage FROM sqlite_schema WHERE name = 'audit_log'")
+    begin = (root - 1) * 4096
+    database.write_bytes(content[:begin] + os.urandom(4096) + content[begin + 4096 :])
+
+
+def test_a_large_file_is_read_through_by_a_full_look_only(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quick one takes seconds, whatever there is."""
+    _spoil(_worked(here))
+    assert set(_doctor(here, 1)) == {"database-damaged"}
+    monkeypatch.setattr(examine, "QUICKLY_READ", 1)
+    assert _doctor(here, 0) == {}
+    assert set(_doctor(here, 1, "--full")) == {"database-damaged"}
 
 
 def test_an_index_that_lies_is_made_anew(here: Place) -> None:
