@@ -184,15 +184,17 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
 
     async def _admit(self, wish: Wish) -> ExecutionRecord:
         admission = await self._gate.check(wish)
-        admitted = await self._store.write(admit, admission)
+        audit = self._record("execute", wish.workflow, {"execution": wish.id})
+        admitted = await self._store.write(admit_on_record, admission, audit)
         if admitted is Admitted.FULL:
             raise Refused(
                 f"workflow {wish.workflow!r} has as many executions as its concurrency allows",
                 reason=str(admitted),
                 hint="wait for one to end, or set `on_full: queue`",
             )
-        await self._audit("execute", wish.workflow, {"execution": wish.id})
         self._ring()
+        if admitted is Admitted.CREATED:
+            return ledger.created(admission.execution)
         return await self.get_execution(wish.id)
 
     async def receive_webhook(
@@ -538,8 +540,18 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         self._ring()
 
     async def _audit(self, verb: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
-        record = AuditRecord(self._clock.now(), self._by, verb, target, dict(detail or {}))
-        await self._store.write(ledger.audit, record)
+        await self._store.write(ledger.audit, self._record(verb, target, detail))
+
+    def _record(self, verb: str, target: str, detail: Mapping[str, Any] | None) -> AuditRecord:
+        return AuditRecord(self._clock.now(), self._by, verb, target, dict(detail or {}))
+
+
+def admit_on_record(tx: Transaction, admission: Admission, audit: AuditRecord) -> Admitted:
+    """A verb for the store: create an execution, with who wanted it in the audit log."""
+    admitted = admit(tx, admission)
+    if admitted is not Admitted.FULL:
+        ledger.audit(tx, audit)
+    return admitted
 
 
 def admit_with_history(

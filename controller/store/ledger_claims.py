@@ -48,7 +48,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from controller.core.execution import EventType
 from controller.store.dialect import insert_new, insert_selected, serialise
-from controller.store.ledger_executions import pending_row
+from controller.store.ledger_executions import pending_row, record_of
 from controller.store.records import NEVER, Claimant, ExecutionRecord, NewExecution
 from controller.store.rows import columns, every
 from controller.store.tables import (
@@ -231,17 +231,7 @@ def create_claimed(
     }
     rows = [pending_row(each) | taken for each in new]
     created = insert_new(tx, workflow_executions, rows)
-    return [ExecutionRecord(**_UNSET | row) for row in rows if row["id"] in created]
-
-
-_UNSET: dict[str, Any] = dict.fromkeys((
-    "outputs",
-    "error",
-    "completed_at",
-    "duration",
-    "current_step",
-    "wake_at",
-))
+    return [record_of(row) for row in rows if row["id"] in created]
 
 
 def give_back(tx: Transaction, owner: str, ids: Sequence[str]) -> None:

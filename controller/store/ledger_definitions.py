@@ -25,7 +25,11 @@ def catalog(tx: Transaction) -> dict[str, WorkflowHead]:
 
 def head(tx: Transaction, name: str) -> WorkflowHead | None:
     """What a lookup needs to know of the workflow, archived or not, or None."""
-    return one(tx, WorkflowHead, pick(WorkflowHead, _workflows).where(_w.id == name))
+    found = every(tx, WorkflowHead, _HEAD, {"workflow": name})
+    return found[0] if found else None
+
+
+_HEAD = pick(WorkflowHead, _workflows).where(_w.id == bindparam("workflow"))
 
 
 def heads(tx: Transaction, names: Sequence[str]) -> dict[str, WorkflowHead]:

@@ -1,10 +1,11 @@
 """Executions: created, looked up, ended. Who executes them is in `ledger_claims`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from sqlalchemy import (
     ColumnElement,
     Update,
@@ -17,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 
-from controller.store.dialect import begins, insert_new, insert_or_ignore
+from controller.store.dialect import begins, decode, insert_new, insert_or_ignore
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
@@ -62,6 +63,29 @@ def create_all(tx: Transaction, new: Sequence[NewExecution]) -> set[str]:
 def pending_row(new: NewExecution) -> dict[str, Any]:
     """What `create` inserts."""
     return row_of(new) | {"root_id": new.root_id or new.id, "status": "pending"}
+
+
+def record_of(row: Mapping[str, Any]) -> ExecutionRecord:
+    """What is read of a row that was inserted."""
+    return ExecutionRecord(**{**_UNSET, **row})
+
+
+def created(new: NewExecution) -> ExecutionRecord:
+    """What is read of it when `create` has created it, and nobody has claimed it."""
+    return record_of(pending_row(new) | {"inputs": decode(to_json(new.inputs))})
+
+
+_UNSET: dict[str, Any] = {"claims": 0} | dict.fromkeys((
+    "outputs",
+    "error",
+    "started_at",
+    "completed_at",
+    "duration",
+    "current_step",
+    "owner",
+    "lease_until",
+    "wake_at",
+))
 
 
 def execution(tx: Transaction, execution_id: str) -> ExecutionRecord | None:

@@ -42,7 +42,10 @@ def audit(tx: Transaction, record: AuditRecord) -> None:
     """Add to the audit log."""
     row = row_of(record)
     del row["id"]
-    tx.execute(insert(audit_log).values(row))
+    tx.execute(_AUDIT, row)
+
+
+_AUDIT = insert(audit_log)
 
 
 def audits(tx: Transaction, limit: int = 100, *, before: int | None = None) -> list[AuditRecord]:

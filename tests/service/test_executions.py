@@ -16,6 +16,7 @@ from controller.authoring import InvalidDefinition
 from controller.core.problem import NotFound, Refused
 from controller.history import ExecutionView
 from controller.settings import Settings
+from controller.store import ledger
 from tests.eventually import eventually
 
 if TYPE_CHECKING:
@@ -342,6 +343,24 @@ async def test_a_name_is_taken_once(tmp_path: Path) -> None:
         await app.service.delete_workflow("w")
         with pytest.raises(Refused):
             await app.service.execute_workflow("w")
+
+
+async def test_an_execution_is_created_with_its_audit_record(tmp_path: Path) -> None:
+    """One transaction has both; a wish that is refused is in neither."""
+    async with opened(tmp_path) as app:
+        concurrency = {"max": 1, "on_full": "skip"}
+        workflow = {"name": "w", "steps": [step("a", "set")], "concurrency": concurrency}
+        await app.service.create_workflow(workflow)
+        before = app.store.commits
+        record = await app.service.execute_workflow("w")
+        assert app.store.commits == before + 1
+        assert record == await app.service.get_execution(record.id)
+        with pytest.raises(Refused):
+            await app.service.execute_workflow("w")
+        audits = await app.store.read(ledger.audits)
+        assert [(each.verb, each.detail) for each in audits if each.verb == "execute"] == [
+            ("execute", {"execution": record.id})
+        ]
 
 
 async def test_concurrency_holds(tmp_path: Path) -> None:

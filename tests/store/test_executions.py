@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,6 +18,7 @@ from controller.store.ledger_executions import (
     count_active,
     create,
     create_all,
+    created,
     execution,
     executions,
     executions_like,
@@ -46,6 +48,14 @@ def test_an_execution_is_created_once(tx: Transaction) -> None:
     assert found is not None
     assert (found.inputs, found.status, found.root_id) == ({"x": 1}, "pending", "e")
     assert execution(tx, "other") is None
+
+
+def test_what_is_said_of_a_created_execution_is_what_is_read(tx: Transaction) -> None:
+    """Nobody has to read a row again that was just written, be its inputs tuples or times."""
+    inputs = {"a": (1, {"b": None}), "at": datetime(2026, 1, 2, tzinfo=UTC)}
+    for each in (new("e", inputs=inputs), new("f", root_id="e", parent_id="e", depth=1)):
+        create(tx, each)
+        assert created(each) == execution(tx, each.id)
 
 
 def test_one_fire_makes_one_execution(tx: Transaction) -> None:
