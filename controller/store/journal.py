@@ -28,7 +28,7 @@ that nothing comes any more; whoever starts no thread calls `serve` by itself, w
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from queue import Empty, SimpleQueue
@@ -39,7 +39,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from controller.core.problem import Unavailable
 from controller.store import dialect
-from controller.store.ledger_executions import create, record_outcome
+from controller.store.ledger_executions import create, record_outcomes
 from controller.store.ledger_signals import add_signal, consume
 from controller.store.records import FINAL, Batch, Fenced
 from controller.store.tables import Transaction
@@ -234,8 +234,7 @@ class Journal:
                 if len(batches) == 1 and dialect.is_collision(error):
                     raise _fenced(batches[0]) from error
                 raise
-        for batch in batches:
-            _conclude(tx, batch)
+        _conclude(tx, batches)
         return len(rows)
 
 
@@ -257,18 +256,20 @@ def _perform(tx: Transaction, items: list[_Item[Any]]) -> int:
     return len(items)
 
 
-def _conclude(tx: Transaction, batch: Batch) -> None:
-    """What a batch changes beside its checkpoints."""
-    for child in batch.children:
-        create(tx, child)
-    if batch.signals:
-        at = batch.checkpoints[-1][5] if batch.checkpoints else 0
-        consume(tx, batch.signals, at)
-    outcome = batch.outcome
-    if outcome is not None and not record_outcome(tx, batch.execution_id, outcome, batch.owner):
-        raise _fenced(batch)
-    for signal in batch.notify:
-        add_signal(tx, signal)
+def _conclude(tx: Transaction, batches: Sequence[Batch]) -> None:
+    """What batches change beside their checkpoints."""
+    for batch in batches:
+        for child in batch.children:
+            create(tx, child)
+        if batch.signals:
+            at = batch.checkpoints[-1][5] if batch.checkpoints else 0
+            consume(tx, batch.signals, at)
+    ends = [(each.execution_id, each.outcome, each.owner) for each in batches if each.outcome]
+    if not record_outcomes(tx, ends):
+        raise _fenced(batches[0])  # of many, each finds out by itself
+    for batch in batches:
+        for signal in batch.notify:
+            add_signal(tx, signal)
 
 
 def _concerns_others(batch: Batch) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import groupby, starmap
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
@@ -200,7 +201,7 @@ def cancel_pending(tx: Transaction, execution_id: str, now: int) -> bool:
     )
     if changed.rowcount != 1:
         return False
-    _settle_signals(tx, execution_id, now)
+    _settle_signals(tx, [{"execution": execution_id, "now": now}])
     return True
 
 
@@ -211,12 +212,37 @@ def record_outcome(
 
     Only one that was claimed before can park or pause.
     """
+    return record_outcomes(tx, [(execution_id, outcome, owner)])
+
+
+def record_outcomes(tx: Transaction, outcomes: Sequence[tuple[str, Outcome, str | None]]) -> bool:
+    """`record_outcome` for many, in this order and a few statements; False: not all were."""
+    for kind, some in groupby(outcomes, key=_kind):
+        given = list(starmap(_given, some))
+        if tx.execute(_outcome(*kind), given).rowcount != len(given):
+            return False
+    ended = [
+        {"execution": each, "now": outcome.completed_at}
+        for each, outcome, _ in outcomes
+        if outcome.status in FINAL
+    ]
+    _settle_signals(tx, ended)
+    return True
+
+
+def _kind(recorded: tuple[str, Outcome, str | None]) -> tuple[bool, bool, bool]:
+    """What decides on the statement: whether it ends, is given up, and has an owner."""
+    _, outcome, owner = recorded
     final = outcome.status in FINAL
     if final and outcome.completed_at is None:
         raise ValueError("an execution that ends needs to say when")
-    release = final or outcome.release
-    change = _outcome(final=final, release=release, owned=owner is not None)
-    given = {
+    return final, final or outcome.release, owner is not None
+
+
+def _given(execution_id: str, outcome: Outcome, owner: str | None) -> dict[str, Any]:
+    final = outcome.status in FINAL
+    parked = outcome.release and not final
+    return {
         "execution": execution_id,
         "holder": owner,
         "to_status": outcome.status,
@@ -225,20 +251,15 @@ def record_outcome(
         "to_completed_at": outcome.completed_at if final else None,
         "to_duration": outcome.duration,
         "to_current_step": outcome.current_step,
-        "to_wake_at": outcome.wake_at if release and not final else None,
+        "to_wake_at": outcome.wake_at if parked else None,
     }
-    if tx.execute(change, given).rowcount != 1:
-        return False
-    if final and outcome.completed_at is not None:
-        _settle_signals(tx, execution_id, outcome.completed_at)
-    return True
 
 
 _OUTCOME = ("status", "outputs", "error", "completed_at", "duration", "current_step", "wake_at")
 
 
 @cache
-def _outcome(*, final: bool, release: bool, owned: bool) -> Update:
+def _outcome(final: bool, release: bool, owned: bool) -> Update:  # ruff: ignore[boolean-type-hint-positional-argument]  # see `_kind`
     """Built once: to put the statement together takes longer than to execute it."""
     values: dict[str, Any] = {
         name: bindparam(f"to_{name}", type_=_e[name].type) for name in _OUTCOME
@@ -252,12 +273,13 @@ def _outcome(*, final: bool, release: bool, owned: bool) -> Update:
         change = change.where(_e.started_at.is_not(None))
     if owned:
         change = change.where(_e.owner == bindparam("holder"))
-    return change.values(values)
+    return change.values(values).execution_options(preserve_rowcount=True)
 
 
-def _settle_signals(tx: Transaction, execution_id: str, now: int) -> None:
-    """What was sent to an execution that has ended waits for nothing any more."""
-    tx.execute(_SETTLE, {"execution": execution_id, "now": now})
+def _settle_signals(tx: Transaction, ended: list[dict[str, Any]]) -> None:
+    """What was sent to executions that have ended waits for nothing any more."""
+    if ended:
+        tx.execute(_SETTLE, ended)
 
 
 _SETTLE = (

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from controller.core.problem import Unavailable
-from controller.store import dialect
+from controller.store import dialect, journal, ledger_executions
 from controller.store.ledger_executions import (
     checkpoints,
     checkpoints_of,
@@ -143,6 +143,33 @@ async def test_an_execution_ends_exactly_once(store_url: str) -> None:
         assert found is not None
         assert (found.status, found.outputs, found.completed_at) == ("completed", {"x": 1}, NOW)
         assert len(await store.read(checkpoints, "e0")) == 1
+
+
+async def test_the_ends_of_a_group_are_one_statement_and_fenced_one_by_one(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many end at once; who lost one learns it, and the others have ended all the same."""
+    ids = [f"e{number}" for number in range(5)]
+    together: list[int] = []
+    record = ledger_executions.record_outcomes
+
+    def watched(tx: Transaction, ends: Sequence[tuple[str, Outcome, str | None]]) -> bool:
+        together.append(len(ends))
+        return record(tx, ends)
+
+    monkeypatch.setattr(journal, "record_outcomes", watched)
+    async with opened(store_url, *ids) as store:
+        done = Outcome("completed", completed_at=NOW)
+        await store.append(batch("e2", 0, outcome=Outcome("failed", completed_at=NOW)))
+        await store.write(add_signal, signal("g1", "e1"))
+        async with busy(store):
+            appends = [store.append(batch(each, 1, outcome=done)) for each in ids]
+        results = await outcomes(*appends)
+        assert [isinstance(each, Fenced) for each in results] == [each == "e2" for each in ids]
+        assert together[1] == 5
+        found = {each.id: each.status for each in await store.read(executions)}
+        assert found == {each: "failed" if each == "e2" else "completed" for each in ids}
+        assert not await store.read(signals, ["e1"])
 
 
 async def test_only_the_owner_parks(store_url: str) -> None:
