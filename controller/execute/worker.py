@@ -130,8 +130,8 @@ class Worker:
 
     @property
     def busy(self) -> int:
-        """Executions of which something is being performed now."""
-        return sum(running.busy for running in self._running.values())
+        """Executions of which something is being performed now; asked from any thread."""
+        return sum(running.busy for running in list(self._running.values()))
 
     @property
     def room(self) -> int:

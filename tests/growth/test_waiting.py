@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -337,3 +338,31 @@ async def test_who_waits_for_a_child_stays_until_there_is_one(
         await eventually(lambda: stage.worker.in_memory == 0, "both left memory")
         [child] = await service.list_executions("child")
         assert child.parent_id == parent
+
+
+async def test_a_scrape_may_look_while_executions_come_and_go(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """It looks from a thread of its own, and what is in memory changes under its eyes."""
+    interval = sys.getswitchinterval()
+    async with staged(tmp_path, clock) as stage:
+        worker = stage.worker
+        await stage.app.service.create_workflow({"name": "w", "steps": WAITS["signal"]})
+        [waiting] = await stage.create("w", 1)
+        worker.wake()
+        await eventually(lambda: waiting in worker._running, "it waits")
+        running = worker._running[waiting]
+        sys.setswitchinterval(1e-6)
+        try:
+            looking = asyncio.get_running_loop().run_in_executor(
+                None, lambda: [worker.busy for _ in range(2_000)]
+            )
+            while not looking.done():
+                for number in range(100):
+                    worker._running[f"{number}"] = running
+                await asyncio.sleep(0)
+                for number in range(100):
+                    del worker._running[f"{number}"]
+            assert len(await looking) == 2_000
+        finally:
+            sys.setswitchinterval(interval)
