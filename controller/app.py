@@ -1,7 +1,7 @@
 """The composition root: settings → wired parts.
 
-    store → actions → catalog → gate → service → sources       every command has these
-    worker, reconciler                                         made for whoever needs one
+    store → catalog → gate → service                   every command has these
+    actions, author, sources, worker, reconciler       made, and imported, for whoever needs them
 
 A command that waits for an execution becomes its controller for as long as no daemon is one.
 """
@@ -11,38 +11,37 @@ import gc
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller.admission import Gate
-from controller.authoring import Author, check_directory
 from controller.catalog import Catalog
 from controller.clock import Clock, SystemClock
 from controller.core.problem import NotFound, Refused, Unavailable
-from controller.execute.action import BuiltIn, Registry
-from controller.execute.actions.loading import build
-from controller.execute.perform import Performer
-from controller.execute.sandbox import Sandboxer
-from controller.execute.scratch import end_orphans
-from controller.execute.scripts import Scripts
 from controller.execute.secrets import Secrets
-from controller.execute.worker import Worker
 from controller.facts import Bus
 from controller.history import ExecutionView
 from controller.logs import get_log
-from controller.planning import Planner
-from controller.reconcile import Crew, Reconciler
 from controller.service import WorkflowService
 from controller.settings import Settings, child_environment, git_environment, load_settings
-from controller.source.diagnostic import Diagnostic
-from controller.source.origin import Origin, origin_of
 from controller.source.spec import SourceSpec
-from controller.sources import SourceService
 from controller.store import Store, ledger
 from controller.store.identity import new_id
 from controller.store.lock import ControllerLock, Holder
 from controller.store.wake import ring
 from controller.tenure import Tenure
+
+if TYPE_CHECKING:
+    from controller.authoring import Author
+    from controller.execute.action import BuiltIn, Registry
+    from controller.execute.perform import Performer
+    from controller.execute.scripts import Scripts
+    from controller.execute.worker import Worker
+    from controller.reconcile import Crew, Reconciler
+    from controller.source.diagnostic import Diagnostic
+    from controller.source.origin import Origin
+    from controller.sources import SourceService
 
 T = TypeVar("T")
 
@@ -65,7 +64,7 @@ class App:
     """The parts every command has. Made by `open_app`."""
 
     def __init__(
-        self, settings: Settings, store: Store, clock: Clock, crew: Crew | None = None
+        self, settings: Settings, store: Store, clock: Clock, crew: "Crew | None" = None
     ) -> None:
         self.settings = settings
         self.store = store
@@ -73,17 +72,9 @@ class App:
         self.crew = crew
         self.bus = Bus()
         self._ringers: list[Callable[[], None]] = []
-        scripts = Scripts(
-            settings.state_dir.absolute() / "scratch",
-            child_environment(),
-            Sandboxer(settings.sandbox, _hidden(settings)),
-            settings.kill_grace,
-        )
-        self.scratch = scripts.scratch
-        self.registry = Registry(lambda name: build(name, scripts))
-        self.performer = Performer(self.registry, scripts)
+        self.scratch = settings.state_dir.absolute() / "scratch"
         self.secrets = Secrets(settings.secrets_dir)
-        self.catalog = Catalog(store, self.registry.signatures)
+        self.catalog = Catalog(store, lambda: self.registry.signatures)
         self.gate = Gate(store, self.catalog, settings.policy)
         self.service = WorkflowService(
             store=store,
@@ -92,21 +83,65 @@ class App:
             catalog=self.catalog,
             gate=self.gate,
             secrets=self.secrets,
-            author=Author(store, self.catalog.built_in, settings.policy, settings.limits),
+            author=lambda: self.author,
             ring=self.ring,
         )
         self.specs = {each.name: each for each in settings.specs}
-        self.sources = SourceService(
-            store=store,
-            clock=clock,
+        self.owner = f"{os.uname().nodename}:{os.getpid()}:{new_id(clock.now())[-8:]}"
+
+    @cached_property
+    def _scripts(self) -> "Scripts":
+        from controller.execute.sandbox import Sandboxer  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.execute.scripts import Scripts  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        sandboxer = Sandboxer(self.settings.sandbox, _hidden(self.settings))
+        return Scripts(self.scratch, child_environment(), sandboxer, self.settings.kill_grace)
+
+    @cached_property
+    def registry(self) -> "Registry":
+        """The actions there are."""
+        from controller.execute.action import Registry  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.execute.actions.loading import build  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        return Registry(lambda name: build(name, self._scripts))
+
+    @cached_property
+    def performer(self) -> "Performer":
+        """What performs them."""
+        from controller.execute.perform import Performer  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        return Performer(self.registry, self._scripts)
+
+    @cached_property
+    def author(self) -> "Author":
+        """What reads definitions that people bring."""
+        from controller.authoring import Author  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        settings = self.settings
+        return Author(self.store, self.catalog.built_in, settings.policy, settings.limits)
+
+    @cached_property
+    def sources(self) -> "SourceService":
+        """What may be asked of sources."""
+        from controller.planning import Planner  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.sources import SourceService  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        settings = self.settings
+        return SourceService(
+            store=self.store,
+            clock=self.clock,
             specs=self.specs,
             planner=Planner(
-                store, self.catalog.built_in, settings.policy, settings.limits, self.origin
+                self.store, self.catalog.built_in, settings.policy, settings.limits, self.origin
             ),
             ring=self.ring,
             homes=self.homes,
         )
-        self.owner = f"{os.uname().nodename}:{os.getpid()}:{new_id(clock.now())[-8:]}"
+
+    async def close(self) -> None:
+        """Give back what actions hold, where any was called."""
+        if "performer" in vars(self):
+            await self.performer.close()
 
     def ring(self) -> None:
         """Something was recorded: tell whoever executes and schedules, here or elsewhere."""
@@ -121,8 +156,10 @@ class App:
         """Look again when something is recorded in this process."""
         self._ringers.append(listener)
 
-    def worker(self, root: str | None = None) -> Worker:
+    def worker(self, root: str | None = None) -> "Worker":
         """A worker for all executions, or for one tree of them."""
+        from controller.execute.worker import Worker  # ruff: ignore[import-outside-top-level]  # start-up time
+
         return Worker(
             store=self.store,
             clock=self.clock,
@@ -143,8 +180,10 @@ class App:
         """Where each repository that is followed has a directory for its mirror."""
         return self.settings.state_dir.absolute() / "sources"
 
-    def origin(self, spec: SourceSpec) -> Origin:
+    def origin(self, spec: SourceSpec) -> "Origin":
         """Where a source is looked at; its mirror is kept in the state directory."""
+        from controller.source.origin import origin_of  # ruff: ignore[import-outside-top-level]  # start-up time
+
         return origin_of(
             spec, self.homes / spec.name, git_environment(), self.settings.max_file_bytes
         )
@@ -158,8 +197,10 @@ class App:
 
     def reconciler(
         self, spec: SourceSpec, applied: Callable[[], None], tenure: Tenure | None = None
-    ) -> Reconciler:
+    ) -> "Reconciler":
         """What keeps one source, if other controllers leave it to this one."""
+        from controller.reconcile import Reconciler  # ruff: ignore[import-outside-top-level]  # start-up time
+
         return Reconciler(
             spec=spec,
             origin=self.origin(spec),
@@ -186,8 +227,6 @@ class App:
             return holder
         elsewhere = await self.store.read(ledger.leases_of, "controller", self.clock.now())
         return next((Holder(0, "controller", 0, owner) for owner in elsewhere.values()), None)
-
-    # -- one execution ----------------------------------------------------------------------
 
     async def attend(
         self,
@@ -263,6 +302,8 @@ class App:
 
     async def prepare(self, lock: ControllerLock) -> None:
         """Before executing: what an earlier controller left running ends, what it owned is free."""
+        from controller.execute.scratch import end_orphans  # ruff: ignore[import-outside-top-level]  # start-up time
+
         orphans = await asyncio.to_thread(end_orphans, self.scratch)
         if orphans:
             log.warning("ended processes of an earlier controller", count=orphans)
@@ -282,7 +323,7 @@ def _hidden(settings: Settings) -> list[Path]:
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings | None = None, crew: Crew | None = None
+    settings: Settings | None = None, crew: "Crew | None" = None
 ) -> AsyncGenerator[App]:
     """Open the database and wire what every command has.
 
@@ -310,24 +351,29 @@ async def open_app(
             yield app
         finally:
             with suppress(Unavailable):
-                await app.performer.close()
+                await app.close()
 
 
-def lint_directory(directory: Path, settings: Settings) -> list[Diagnostic]:
+def lint_directory(directory: Path, settings: Settings) -> "list[Diagnostic]":
     """Everything wrong with the files of a directory, without a database; raises `NotFound`."""
     if not directory.is_dir():
         raise NotFound(f"there is no directory {directory}", hint="name it with --root")
+    from controller.authoring import check_directory  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.execute.action import Registry  # ruff: ignore[import-outside-top-level]  # start-up time
+
     built_in = Registry(_unused).signatures
     now = SystemClock().now()
     return check_directory(directory, built_in, settings.policy, settings.limits, now).diagnostics
 
 
-def _unused(name: str) -> BuiltIn:
+def _unused(name: str) -> "BuiltIn":
     raise LookupError(name)  # what calls no action needs only signatures
 
 
-def crew_of_this_machine() -> Crew:
+def crew_of_this_machine() -> "Crew":
     """One process for each core but this one's."""
+    from controller.reconcile import Crew  # ruff: ignore[import-outside-top-level]  # start-up time
+
     return Crew(min(os.cpu_count() or 1, MOST_PROCESSES) - 1)
 
 

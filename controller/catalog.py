@@ -1,15 +1,17 @@
 """Recorded definitions, ready to use: by digest, compiled once, kept while they are in use."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from controller.core.content import recompile, workflow_in
-from controller.core.definition import Workflow
 from controller.core.plan import Plan, Policy, Signature
 from controller.core.problem import NotFound
 from controller.store import Store, ledger
+
+if TYPE_CHECKING:
+    from controller.core.definition import Workflow
 
 KEPT = 512
 """How many compiled versions stay in memory."""
@@ -20,7 +22,7 @@ class Version:
     """A recorded version: its content, its definition, and a plan for each policy."""
 
     content: Mapping[str, Any]
-    workflow: Workflow
+    workflow: "Workflow"
     plans: dict[Policy, Plan]
 
 
@@ -29,18 +31,25 @@ class Catalog:
 
     Args:
         store: Where they are recorded.
-        built_in: Signatures of the built-in actions and those of entry points.
+        signatures: Gives those of the built-in actions and of entry points, when first needed.
     """
 
-    def __init__(self, store: Store, built_in: Mapping[str, Signature]) -> None:
+    def __init__(self, store: Store, signatures: Callable[[], Mapping[str, Signature]]) -> None:
         self._store = store
-        self.built_in = built_in
+        self._signatures = signatures
         self._versions: OrderedDict[str, Version] = OrderedDict()
+
+    @cached_property
+    def built_in(self) -> Mapping[str, Signature]:
+        """Signatures of the built-in actions and those of entry points."""
+        return self._signatures()
 
     async def version(self, digest: str) -> Version:
         """The version with this digest; raises `NotFound`."""
         found = self._versions.get(digest)
         if found is None:
+            from controller.core.content import workflow_in  # ruff: ignore[import-outside-top-level]  # start-up time
+
             record = await self._store.read(ledger.version, digest)
             if record is None:
                 raise NotFound(f"no version {digest[:12]} of any workflow is recorded")
@@ -56,6 +65,8 @@ class Catalog:
         version = await self.version(digest)
         plan = version.plans.get(policy)
         if plan is None:
+            from controller.core.content import recompile  # ruff: ignore[import-outside-top-level]  # start-up time
+
             plan = recompile(version.content, self.built_in, policy, digest)
             version.plans[policy] = plan
         return plan

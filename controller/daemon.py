@@ -131,7 +131,7 @@ class Daemon:
                 await self._wind_down(loops)
                 web.leave()
                 await http
-            await app.performer.close()
+            await app.close()
 
     def _handlers(self) -> "Handlers":
         from controller.observe.metrics import CONTENT_TYPE  # ruff: ignore[import-outside-top-level]  # start-up time

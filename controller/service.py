@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
@@ -24,8 +24,6 @@ from controller.admission import (
     event_inputs,
     startable,
 )
-from controller.authoring import Author, read_file
-from controller.backfill import Backfill, Backfilled, backfill
 from controller.catalog import Catalog, policy_from_json
 from controller.clock import Clock
 from controller.core.definition import Schedule, WebhookTrigger
@@ -34,7 +32,6 @@ from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
 from controller.history import ExecutionView, keep_for_retry, view
 from controller.recording import first_run, schedule_record, schedules_of, workflow_record
-from controller.source.export import to_yaml
 from controller.store import Store, ledger
 from controller.store.identity import new_id
 from controller.store.records import (
@@ -50,6 +47,10 @@ from controller.store.records import (
 )
 from controller.store.tables import Transaction
 from controller.views import Page, Validation, place_of
+
+if TYPE_CHECKING:
+    from controller.authoring import Author
+    from controller.backfill import Backfill, Backfilled
 
 ORIGIN = "api"
 """The owner of what is created by a person or a program rather than by a source."""
@@ -74,7 +75,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         bus: Bus,
         catalog: Catalog,
         gate: Gate,
-        author: Author,
+        author: "Callable[[], Author]",
         secrets: Mapping[str, str],
         ring: Callable[[], None],
         by: str = "local",
@@ -114,6 +115,8 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         self, path: Path | str, *, name: str | None = None
     ) -> WorkflowRecord:
         """`create_workflow` from a YAML or JSON file."""
+        from controller.authoring import read_file  # ruff: ignore[import-outside-top-level]  # start-up time
+
         place = Path(path)
         return await self._put(read_file(place), name, replace=False, path=place)
 
@@ -150,6 +153,8 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
 
     async def export_workflow(self, workflow_id: str) -> str:
         """The workflow as YAML, followed by the actions it defines for itself."""
+        from controller.source.export import to_yaml  # ruff: ignore[import-outside-top-level]  # start-up time
+
         record = await self.get_workflow(workflow_id)
         version = await self._catalog.version(record.digest)
         return to_yaml([version.content["workflow"], *version.content["actions"].values()])
@@ -160,7 +165,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         Actions and workflows that are recorded count as known, so a file can be checked before it
         is put beside the others.
         """
-        return await self._author.validate(Path(path), self._clock.now())
+        return await self._author().validate(Path(path), self._clock.now())
 
     # -- executions -------------------------------------------------------------------------
 
@@ -456,8 +461,10 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         thought = Planned(None, None, cron, table)
         return upcoming([thought], now if after is None else after, count)
 
-    async def backfill(self, wish: Backfill) -> Backfilled:
+    async def backfill(self, wish: "Backfill") -> "Backfilled":
         """Create an execution for each due time of a range that did not fire; see `backfill.py`."""
+        from controller.backfill import backfill  # ruff: ignore[import-outside-top-level]  # start-up time
+
         now = self._clock.now()
         done = await backfill(self._store, self._gate, wish, now, self._by)
         for each in done.fires:
@@ -498,7 +505,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         path: Path | None = None,
     ) -> WorkflowRecord:
         now = self._clock.now()
-        compiled = await self._author.compile_one(definition, now, name=name, path=path)
+        compiled = await self._author().compile_one(definition, now, name=name, path=path)
         workflow = compiled.definition
         record, version = workflow_record(
             workflow,
