@@ -149,14 +149,11 @@ def record_fires(
     looked: Sequence[Fires],
     now: int,
     by: Claimant | None = None,
-    *,
-    first: bool = True,
 ) -> Fired:
     """A verb for the store: create the executions and move the schedules on.
 
     What has changed since a look found it is left to another look. `by` claims what it has room
-    for as it is created, unless somebody waits for longer; where these fires are not the `first`
-    that are due now, nobody does.
+    for as it is created, unless somebody waits for longer.
     """
     standing = ledger.standing(tx, [fires.schedule.id for fires in looked])
     current = [each for each in looked if _is_current(each, standing.get(each.schedule.id))]
@@ -166,7 +163,7 @@ def record_fires(
         for fires in current
         if _is_clear(fires) and fires.schedule.id not in going
     }
-    if by is not None and first and ledger.claimable(tx, by.owner, now):
+    if by is not None and ledger.claimable(tx, by.owner, now):
         by = None
     created, begun = _create(tx, list(clear.values()), by, now)
     verdicts: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ every `LOOK_AGAIN` in case the clock was moved.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -37,7 +37,7 @@ FIRST_BEGUN = 50
 """Executions begun at once, at first: they do not wait until the last ones are recorded."""
 
 GROWTH = 4
-"""How many times more are begun next: what the first ones record is then behind all the others."""
+"""How many times more are begun next."""
 
 MOST_FIRES = 1_000
 """Fires one schedule makes up at once; older ones count as missed."""
@@ -91,12 +91,14 @@ class Executor(Protocol):
         self,
         verb: Callable[[Transaction, Claimant | None], Fired],
         begun: Callable[[Fired], Sequence[ExecutionRecord]],
+        most: int,
     ) -> Fired:
         """Write with `verb`; what it claims for the executor begins as soon as it is durable.
 
         Args:
             verb: Given who claims, or None where nobody does.
             begun: Called before, with what the verb gave: the executions that were claimed.
+            most: How many the verb may claim; the room for them is kept until then.
         """
 
 
@@ -182,29 +184,28 @@ class Scheduler:
     # -- firing -----------------------------------------------------------------------------
 
     async def _fire(self, looked: Sequence[Fires], now: int) -> None:
-        """Record what a look found; what changed since then is still due for the next look."""
-        begin, most, first, free, pending = 0, FIRST_BEGUN, True, True, False
-        while begin < len(looked):
-            room = min(self._executor.room, most) if free else 0
-            some = looked[begin : begin + (room or AT_ONCE)]
-            if free:
-                fired = await self._begin(some, now, first=first)
-            else:
-                fired = await self._store.write(record_fires, some, now)
-                self._told(some, now, fired)
-            begin, most = begin + len(some), most * GROWTH
-            first = first and not fired.begun
-            free, pending = free and not fired.pending, pending or fired.pending
-        if pending:
-            self._executor.wake()
+        """Record what a look found; what changed since then is still due for the next look.
 
-    async def _begin(self, some: Sequence[Fires], now: int, *, first: bool) -> Fired:
+        All of it is queued at once, so what the first ones record is behind all the others.
+        """
+        sizes = _sizes(len(looked), self._executor.room)
+        rest = iter(looked)
+        fired = await asyncio.gather(
+            *(self._begin(list(islice(rest, size)), now) for size in sizes), return_exceptions=True
+        )
+        if any(isinstance(each, Fired) and each.pending for each in fired):
+            self._executor.wake()
+        for each in fired:
+            if isinstance(each, BaseException):
+                raise each
+
+    async def _begin(self, some: Sequence[Fires], now: int) -> Fired:
         """Record these, and begin what there is room for."""
 
         def record(tx: Transaction, by: Claimant | None) -> Fired:
-            return record_fires(tx, some, now, by, first=first)
+            return record_fires(tx, some, now, by)
 
-        return await self._executor.create(record, partial(self._told, some, now))
+        return await self._executor.create(record, partial(self._told, some, now), len(some))
 
     async def _fire_ahead(self, now: int) -> None:
         """Fire what was prepared for this moment, unless it came too late or too early."""
@@ -316,6 +317,15 @@ class Scheduler:
                 gone = await self._store.write(ledger.remove, roots, ROWS_AT_ONCE) if roots else 0
                 rows += gone
         return rows
+
+
+def _sizes(count: int, room: int) -> Iterator[int]:
+    """How many fires are recorded together: few of those that begin, so that they begin soon."""
+    size = FIRST_BEGUN
+    while count > 0:
+        some = min(count, size, room) or min(count, AT_ONCE)
+        yield some
+        count, room, size = count - some, max(room - some, 0), size * GROWTH
 
 
 def _ready(timetable: Timetable, passed: CatchUp, now: int) -> tuple[list[int], int | None]:

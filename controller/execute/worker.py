@@ -197,13 +197,14 @@ class Worker:
         self,
         verb: Callable[[Transaction, Claimant | None], T],
         begun: Callable[[T], Sequence[ExecutionRecord]],
+        most: int = CLAIM,
     ) -> T:
         """Write with a verb that may claim what it creates, and begin that: see `Executor`.
 
         What is claimed so needs no transaction of its own, and nobody reads it: it was created
         here, so it has no events yet, and no signal that will not be heard of.
         """
-        room, since = self.room, self.clock.monotonic()
+        room, since = min(self.room, most), self.clock.monotonic()
         until = self.clock.now() + LEASE * self._heartbeat
         claimant = Claimant(self.owner, until, room) if room else None
         self._coming += room
@@ -223,7 +224,7 @@ class Worker:
         self, verb: Callable[[Transaction, Claimant | None], T], claimant: Claimant | None
     ) -> T:
         try:
-            return await self.store.write(verb, claimant)
+            return await self.store.write_out(verb, claimant)
         except BaseException:
             self._unsure |= claimant is not None  # it may be recorded all the same
             raise

@@ -56,17 +56,20 @@ GROUP_ROWS = 20_000
 class _Item(Generic[T]):
     """Something to write, and who waits for it."""
 
-    __slots__ = ("batch", "error", "future", "result", "verb")
+    __slots__ = ("batch", "error", "future", "last", "result", "verb")
 
     def __init__(
         self,
         future: asyncio.Future[T],
         batch: Batch | None = None,
         verb: Callable[[Transaction], T] | None = None,
+        *,
+        last: bool = False,
     ) -> None:
         self.future = future
         self.batch = batch
         self.verb = verb
+        self.last = last
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -112,10 +115,15 @@ class Journal:
         self._put(_Item(future, batch=batch))
         return future
 
-    def submit(self, verb: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        """Queue a verb; the future resolves with its result when that is durable."""
+    def submit(self, verb: Callable[[Transaction], T], *, last: bool = False) -> asyncio.Future[T]:
+        """Queue a verb; the future resolves with its result when that is durable.
+
+        Args:
+            verb: What to do.
+            last: Its group takes nothing behind it.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._put(_Item(future, verb=verb))
+        self._put(_Item(future, verb=verb, last=last))
         return future
 
     def _put(self, item: _Item[Any]) -> None:
@@ -158,7 +166,7 @@ class Journal:
             while item is not None:
                 items.append(item)
                 rows += len(item.batch.checkpoints) if item.batch else 1
-                if len(items) >= GROUP_ITEMS or rows >= GROUP_ROWS:
+                if item.last or len(items) >= GROUP_ITEMS or rows >= GROUP_ROWS:
                     break
                 item = self._queue.get_nowait()
         return items, item is not None

@@ -4,8 +4,8 @@ A schedule that will not fire has no `next_run_at`; the index of due times holds
 have one.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import starmap
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import BigInteger, Boolean, Text, bindparam, func, or_, select, update
@@ -211,24 +211,29 @@ def advance(
 
     `last_run_at` None leaves it as it is. False: it was stopped meanwhile, and stays so.
     """
-    step = _step(schedule_id, last_run_at, next_run_at, reason)
-    return tx.execute(_ADVANCE, step).rowcount == 1
+    step = _step(last_run_at, next_run_at, reason)
+    return tx.execute(_ADVANCE, step | {"schedules": [schedule_id]}).rowcount == 1
 
 
 def advance_all(
     tx: Transaction, steps: Sequence[tuple[str, int | None, int | None, str | None]]
 ) -> None:
-    """`advance` for many at once: (id, last_run_at, next_run_at, reason) of each."""
-    if steps:
-        tx.execute(_ADVANCE, list(starmap(_step, steps)))
+    """`advance` for many: (id, last_run_at, next_run_at, reason) of each.
+
+    Those that go on alike, as most that are due together do, are one statement: SQLite's driver
+    lets other threads go first at each row that it is given by itself.
+    """
+    alike: dict[tuple[int | None, int | None, str | None], list[str]] = defaultdict(list)
+    for schedule_id, last, upcoming, reason in steps:
+        alike[last, upcoming, reason].append(schedule_id)
+    for step, ids in alike.items():
+        for some in chunks(ids):
+            tx.execute(_ADVANCE, _step(*step) | {"schedules": some})
 
 
-def _step(
-    schedule_id: str, last_run_at: int | None, next_run_at: int | None, reason: str | None
-) -> dict[str, Any]:
+def _step(last_run_at: int | None, next_run_at: int | None, reason: str | None) -> dict[str, Any]:
     ended = next_run_at is None
     return {
-        "schedule": schedule_id,
         "dealt": last_run_at,
         "upcoming": next_run_at,
         "going": not ended,
@@ -238,7 +243,7 @@ def _step(
 
 _ADVANCE = (
     update(workflow_schedules)
-    .where(_s.id == bindparam("schedule"), _s.active.is_(True))
+    .where(_s.id.in_(bindparam("schedules", expanding=True)), _s.active.is_(True))
     .values(
         last_run_at=func.coalesce(bindparam("dealt", type_=BigInteger), _s.last_run_at),
         next_run_at=bindparam("upcoming", type_=BigInteger),

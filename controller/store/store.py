@@ -127,6 +127,10 @@ class Store:
         """
         return await self._journal.submit(lambda tx: verb(tx, *args, **kwargs))
 
+    async def write_out(self, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write` in a transaction that ends with it: nobody waits for what is queued behind."""
+        return await self._journal.submit(lambda tx: verb(tx, *args, **kwargs), last=True)
+
     def post(self, verb: Verb[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """`write` for what nobody waits for, such as log lines; a failure is told to the log."""
         future = self._journal.submit(lambda tx: verb(tx, *args, **kwargs))

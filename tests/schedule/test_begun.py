@@ -7,6 +7,7 @@ from pathlib import Path
 
 from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
+from controller.schedule import FIRST_BEGUN
 from controller.store import ledger
 from controller.store.records import Claimant
 from controller.store.tables import Transaction
@@ -49,6 +50,27 @@ async def test_a_fire_begins_as_it_is_recorded(tmp_path: Path, clock: FakeClock)
 def kinds(time: Time) -> list[str]:
     """What was told, in order."""
     return [str(each.type) for each in time.heard]
+
+
+async def test_all_that_is_due_is_recorded_before_what_the_first_ones_do(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """The first begin while the others are recorded, whose fires wait for nobody's end."""
+    async with working(tmp_path, clock) as (time, worker):
+        worker._limit = 1_000
+        steps = [{"id": "a", "type": "action", "action": "set"}]
+        hourly = [
+            {"type": "scheduled", "config": {"cron": "0 * * * *", "inputs": {"number": number}}}
+            for number in range(FIRST_BEGUN * 2)
+        ]
+        given = {"inputs": [{"name": "number", "type": "integer"}], "triggers": hourly}
+        await time.app.service.create_workflow({"name": "w", "steps": steps} | given)
+        await clock.advance(HOUR)
+        await time.scheduler.turn()
+        fires = [position for position, kind in enumerate(kinds(time)) if kind == "fired"]
+        assert len(fires) == FIRST_BEGUN * 2
+        assert kinds(time)[: fires[-1]].count("executed") == FIRST_BEGUN
+        assert "completed" not in kinds(time)[: fires[-1]]
 
 
 async def test_what_fires_while_the_worker_stops_is_pending(

@@ -41,6 +41,21 @@ async def test_many_appends_are_one_commit(store_url: str) -> None:
         assert [len(each) for each in found.values()] == [3] * 50
 
 
+async def test_who_writes_out_does_not_wait_for_what_is_queued_behind(store_url: str) -> None:
+    """A group ends with it, and takes what was queued before."""
+    async with opened(store_url, "a") as store:
+        commits = store.commits
+        async with busy(store):
+            before = store.append(batch("a", 0))
+            out = asyncio.ensure_future(store.write_out(create, new("b")))
+            behind = asyncio.ensure_future(store.write(create, new("c")))
+            await asyncio.sleep(0)
+            assert store.waiting == 3
+        await before
+        assert (await out, await behind) == (True, True)
+        assert store.commits - commits == 3, "the one that was held, and two groups"
+
+
 async def test_the_rows_of_a_group_are_one_statement(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
