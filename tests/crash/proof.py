@@ -174,6 +174,8 @@ class Proof:
         assert self._versions(self._pinned) == self._pinned, "a pinned version has changed"
         wrong = asyncio.run(self._unlike_their_checkpoints())
         assert not wrong, f"recorded otherwise than their checkpoints say: {wrong[:5]}"
+        if late:
+            self._known.clear()  # it was taken once, and is nothing new to the next check
 
     def _check_repeated(self, done: list[Step], late: int) -> None:
         again = {each for known, length in self._known for each in done[length:] if each in known}
