@@ -249,15 +249,16 @@ def cancel(
         if told is not None:
             ledger.add_signal(tx, told)
         return
+    ledger.add_signal(tx, cancel_signal(execution_id, now, force=force, reason=reason))
+
+
+def cancel_signal(
+    execution_id: str, now: int, *, force: bool, reason: str | None = None
+) -> SignalRecord:
+    """What asks an execution to end; the same asked again is the same signal."""
+    which = derived_id("cancel", execution_id, str(force), str(now))
     payload = {"force": force, "reason": reason}
-    signal = SignalRecord(
-        derived_id("cancel", execution_id, str(force), str(now)),
-        execution_id,
-        "cancel",
-        payload,
-        now,
-    )
-    ledger.add_signal(tx, signal)
+    return SignalRecord(which, execution_id, "cancel", payload, now)
 
 
 def to_parent(

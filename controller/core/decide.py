@@ -42,6 +42,7 @@ from controller.core.execution import (
     Reason,
     Status,
     StepState,
+    Stop,
     TimerName,
 )
 from controller.core.follow import stop_commands, timeout_of
@@ -119,7 +120,10 @@ def outstanding(state: ExecutionState) -> list[Command]:
                 timer: TimerName = "retry" if step.reason == Reason.RETRY else "wake"
                 commands.append(Arm(step.key, step.attempt, timer, step.due))
             if step.reason == Reason.SUBFLOW:
-                commands.append(Launch(step.key, step.attempt))
+                if step.stopping:
+                    commands.append(Stop(step.key, step.attempt, force=False))
+                else:
+                    commands.append(Launch(step.key, step.attempt))
         elif step.plan.type == "action":
             commands.append(Perform(step.key, step.attempt))
         commands.extend(timeout_of(step))

@@ -9,6 +9,7 @@ from controller.core.execution import Event, EventType, StepState
 from controller.core.expression import ExpressionError
 from controller.execute.action import ActionFailed, Call, Result, Suspended
 from controller.execute.host import Host
+from controller.execute.patience import patiently
 
 _TOLD = {"stop": "cancelled", "timeout": "timeout"}
 """Why an attempt was ended → the type of its failure; `shutdown` is not told: it goes on later."""
@@ -177,5 +178,6 @@ class Attempts:
 
     async def _emit(self, call: Call, event: str, data: Mapping[str, Any]) -> None:
         """Start the workflows that wait for an event; done again, it starts nothing twice."""
-        await self._host.gate.emit(event, data, call.key, self._host.clock.now())
+        gate, clock = self._host.gate, self._host.clock
+        await patiently(clock, lambda: gate.emit(event, data, call.key, clock.now()))
         self._host.wake()

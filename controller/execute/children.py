@@ -1,26 +1,28 @@
 """Subflows: executions that a step of another one creates, waits for, and takes down with it."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from controller.admission import Wish, admit, cancel, derived_id
-from controller.core.execution import StepState
+from controller.admission import Admission, Wish, admit, cancel, cancel_signal, derived_id
+from controller.core.execution import StepState, Stop
 from controller.core.expression import ExpressionError
-from controller.core.problem import Refused, Unavailable
+from controller.core.problem import Refused
 from controller.execute.action import ActionFailed
 from controller.execute.host import Host
-from controller.store.records import ExecutionRecord
-
-AGAIN_AFTER = 1.0
-"""Seconds between tries while the database cannot be written."""
+from controller.execute.patience import patiently
+from controller.store import ledger
+from controller.store.records import ExecutionRecord, SignalRecord
+from controller.store.tables import Transaction
 
 
 class Children:
     """The children of one execution.
 
     A child's id follows from the step and the attempt that create it: creating it again after a
-    crash creates nothing.
+    crash creates nothing. Who stops a child says so in the transaction that records why: nobody
+    would know of it after a crash, for the step may have ended with that. A child that is not
+    created by then never is.
 
     Args:
         max_depth: How deep subflows may nest (pinned policy).
@@ -42,6 +44,7 @@ class Children:
         self._failed = failed
         self._calm = calm
         self._now = 0
+        self._stopped: dict[str, int] = {}  # child → when, epoch milliseconds
 
     def __len__(self) -> int:
         """How many are being created or cancelled: until then, nobody would wake who waits."""
@@ -52,10 +55,19 @@ class Children:
         self._now += 1
         self._host.spawn(self._create(step, step.attempt, names))
 
+    def stopping(self, stops: Iterable[Stop]) -> tuple[SignalRecord, ...]:
+        """What is recorded together with the events that these steps' children are stopped for."""
+        now, found = self._host.clock.now(), []
+        for each in stops:
+            child = self._id(each.step, each.attempt)
+            self._stopped[child] = now
+            found.append(cancel_signal(child, now, force=each.force))
+        return tuple(found)
+
     def stop(self, step: str, attempt: int, *, force: bool) -> None:
-        """Cancel the child; it tells when it has ended."""
+        """Cancel the child, when that is recorded; it tells when it has ended."""
         self._now += 1
-        self._host.spawn(self._cancel(self._id(step, attempt), force=force))
+        self._host.spawn(self._cancel(step, attempt, force=force))
 
     @contextmanager
     def _counted(self) -> Generator[None]:
@@ -72,13 +84,20 @@ class Children:
         with self._counted():
             try:
                 wish = self._wish(step, attempt, names)
-                await self._patiently(wish)
+                created = await patiently(self._host.clock, lambda: self._admit(wish))
             except ExpressionError as error:
                 self._failed(step.key, attempt, ActionFailed("expression", str(error)))
             except Refused as error:
                 self._failed(step.key, attempt, ActionFailed(error.reason, str(error)))
             else:
-                self._host.wake()
+                self._is_there(step.key, attempt, there=created)
+
+    def _is_there(self, step: str, attempt: int, *, there: bool) -> None:
+        """Somebody has to go on with the child; one that never was cannot tell that it ended."""
+        if there:
+            self._host.wake()
+        else:
+            self._failed(step, attempt, ActionFailed("cancelled", "stopped"))
 
     def _wish(self, step: StepState, attempt: int, names: Mapping[str, Any]) -> Wish:
         record, key = self._record, step.key
@@ -93,16 +112,26 @@ class Children:
             parent=(record.id, key, record.root_id, record.depth + 1),
         )
 
-    async def _patiently(self, wish: Wish) -> None:
-        while True:
-            try:
-                await self._host.store.write(admit, await self._host.gate.check(wish))
-            except Unavailable:
-                await self._host.clock.sleep(AGAIN_AFTER)
-            else:
-                return
+    async def _admit(self, wish: Wish) -> bool:
+        admission = await self._host.gate.check(wish)
+        return await self._host.store.write(self._unless_stopped, admission)
 
-    async def _cancel(self, child: str, *, force: bool) -> None:
+    def _unless_stopped(self, tx: Transaction, admission: Admission) -> bool:
+        """A verb for the store; the stop is recorded before or after this, never meanwhile."""
+        if admission.execution.id in self._stopped:
+            return False
+        admit(tx, admission)
+        return True
+
+    async def _cancel(self, step: str, attempt: int, *, force: bool) -> None:
+        store, clock, child = self._host.store, self._host.clock, self._id(step, attempt)
+        now = self._stopped.setdefault(child, clock.now())  # set: as it was recorded
         with self._counted():
-            await self._host.store.write(cancel, child, self._host.clock.now(), force=force)
-            self._host.wake()
+            there = await patiently(clock, lambda: store.write(_ended, child, now, force=force))
+            self._is_there(step, attempt, there=there)
+
+
+def _ended(tx: Transaction, child: str, now: int, *, force: bool) -> bool:
+    """A verb for the store: cancel it; whether it is there."""
+    cancel(tx, child, now, force=force)
+    return ledger.execution(tx, child) is not None

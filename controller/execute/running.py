@@ -189,8 +189,8 @@ class Running:
         self._attempts.interrupt()
 
     def lost(self) -> None:
-        """Somebody else has it."""
-        self._let_go(Fenced("its lease ran out"))
+        """Somebody else has it, or is to have it."""
+        self._let_go(Fenced("let go of"))
 
     async def release(self) -> None:
         """Give it up: whoever claims it next goes on."""
@@ -229,7 +229,7 @@ class Running:
             outcome=self._outcome() if changed else None,
             owner=self._host.owner,
             signals=tuple(self._signals),
-            notify=self._to_parent() if self._ended else (),
+            notify=self._told(),
         )
         self._rows, self._signals, self._status_changed = [], [], False
         commands, self._commands = self._commands, []
@@ -280,6 +280,12 @@ class Running:
     def _outcome(self) -> Outcome:
         """The row's change: its end, or another status."""
         return end_of(self.state) if self._ended else standing_of(self.state, release=False)
+
+    def _told(self) -> tuple[SignalRecord, ...]:
+        """What others are told with the batch: children to end, a parent of the end."""
+        stops = (each for each in self._commands if isinstance(each, Stop))
+        flows = (each for each in stops if self.state.steps[each.step].plan.type == "subflow")
+        return (*self._children.stopping(flows), *(self._to_parent() if self._ended else ()))
 
     def _to_parent(self) -> tuple[SignalRecord, ...]:
         state = self.state

@@ -37,13 +37,7 @@ from controller.execute.taking import Taken, take
 from controller.facts import Bus
 from controller.logs import get_log
 from controller.store import Store, ledger
-from controller.store.records import (
-    Batch,
-    Claimant,
-    ExecutionRecord,
-    Fenced,
-    Outcome,
-)
+from controller.store.records import Batch, Claimant, ExecutionRecord, Fenced, Outcome
 from controller.store.tables import Transaction
 
 T = TypeVar("T")
@@ -243,7 +237,10 @@ class Worker:
     # -- the loop ---------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Execute until `stop`; an unavailable database is waited for."""
+        """Execute until `stop`; an unavailable database is waited for.
+
+        A bug in one task ends all of them: all is let go of, to be claimed by the next run.
+        """
         self._still.clear()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -251,6 +248,10 @@ class Worker:
                 await self._turns()
                 self._still.set()
                 await self._released.wait()  # what was decided before is still begun in the grace
+        except Exception:
+            for running in list(self._running.values()):
+                running.lost()
+            raise
         finally:
             self._tasks = None
             self._still.set()

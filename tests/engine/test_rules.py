@@ -1,6 +1,7 @@
 """The rules of LANGUAGE, "Steps", one by one, on the state machine alone."""
 
-from controller.core.execution import EventType
+from controller.core.decide import fold, outstanding
+from controller.core.execution import EventType, Launch, Stop
 from tests.engine.machine import FAIL, Machine, act, flow
 
 
@@ -300,6 +301,16 @@ def test_a_subflow_waits_for_its_child() -> None:
     machine = Machine(flow(call))
     machine.answer("s", FAIL)
     assert machine.state.status == "failed"
+
+
+def test_a_subflow_that_is_stopped_is_not_begun_again() -> None:
+    """After a crash its child is to end; the step waits until it has."""
+    machine = Machine(flow({"id": "s", "type": "subflow", "subflow": "child"}))
+    machine.wish(EventType.CANCEL)
+    assert machine.statuses() == {"s": "waiting"}
+    folded = fold(machine.plan, machine.identity, machine.events)
+    assert Stop("s", 1, force=False) in outstanding(folded)
+    assert Launch("s", 1) not in outstanding(folded)
 
 
 def test_a_list_held_by_a_pause_closes_when_the_rest_failed() -> None:

@@ -1,9 +1,11 @@
-"""A worker that is told to stop, at the worst moment."""
+"""A worker that ends at the worst moment: told to stop, or by a bug."""
 
 import asyncio
 import threading
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from controller.app import App
 from controller.facts import Fact, FactType
@@ -115,4 +117,35 @@ async def test_a_step_stopped_in_the_turn_it_begins_ends(tmp_path: Path) -> None
         await ended.wait()
         _, view = (await app.attend(record.id)).steps
         assert (view.status, view.error and view.error["type"]) == ("failed", "cancelled")
+        await worker.stop(0)
+
+
+async def _bug() -> None:
+    await asyncio.sleep(0)
+    raise RuntimeError("a bug")
+
+
+async def test_what_a_bug_interrupts_goes_on_when_the_worker_runs_again(tmp_path: Path) -> None:
+    """One task fails as none should, and takes all with it; the next run claims what was left."""
+    async with opened(tmp_path) as app, asyncio.TaskGroup() as tasks:
+        waits = f"test -e {tmp_path}/again || {{ touch {tmp_path}/again; sleep 60; }}"
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [step("a", "shell", inputs={"command": waits}), step("b", "set")],
+        })
+        worker = app.worker()
+        running = asyncio.ensure_future(worker.run())
+        record = await app.service.execute_workflow("w")
+        worker.wake()
+        await eventually((tmp_path / "again").exists, "it is in progress")
+
+        worker.spawn(_bug())
+        with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="a bug")):
+            await running
+        assert worker.in_memory == 0
+        tasks.create_task(worker.run())
+        completed = asyncio.Event()
+        app.bus.subscribe(lambda fact: completed.set() if fact.type == FactType.COMPLETED else None)
+        await completed.wait()
+        assert statuses(await app.attend(record.id)) == {"a": "completed", "b": "completed"}
         await worker.stop(0)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _EXECUTIONS = """
 SELECT id, workflow_id, workflow_version, digest, status, owner, started_at, inputs, trigger,
-  schedule_id, due_at, parent_id, parent_step, policy, completed_at, outputs, error, claims
+  schedule_id, due_at, parent_id, parent_step, policy, completed_at, outputs, error, claims,
+  attempt_of
 FROM workflow_executions ORDER BY id
 """
 _EVENTS = """
@@ -289,7 +290,8 @@ class Witness:
         """The row says what its events say."""
         row = seen.row
         if row["started_at"] is None:
-            if row["status"] != "cancelled" or seen.events:
+            kept = row["attempt_of"] is not None  # a retry is born with events
+            if row["status"] != "cancelled" or (seen.events and not kept):
                 raise Violation("fold = record", f"{row['id']} never began: {row['status']}")
             return
         state = self._state(seen)
