@@ -21,7 +21,7 @@ COUNT = 6_000
 MEMORY = 8_000.0
 """Bytes an execution may leave behind of what is not objects, while the database's caches fill."""
 
-FILE = 500.0
+FILE = 900.0
 """Bytes of the database; one that is not pruned is over a thousand."""
 
 OBJECTS = 3.0
