@@ -7,6 +7,7 @@ from typing import Any
 
 from controller.core.content import face_signature
 from controller.core.definition import Schedule, ScheduledTrigger, Workflow
+from controller.core.drift import policy_of
 from controller.core.plan import Signature
 from controller.core.timetable import Timetable, compile_timetable
 from controller.store.records import ScheduleRecord, VersionRecord, WorkflowRecord
@@ -75,13 +76,6 @@ def schedule_record(
     if timetable is None:
         raise ValueError("only a valid schedule is recorded")
     upcoming = None if config.paused else first_run(timetable, now)
-    policy = {
-        "overlap": config.overlap,
-        "catchup": config.catchup,
-        "jitter": config.jitter,
-        "start": config.start,
-        "end": config.end,
-    }
     return ScheduleRecord(
         id=schedule_id or _schedule_id(workflow, config),
         workflow_id=workflow,
@@ -93,7 +87,7 @@ def schedule_record(
         last_run_at=None,
         inputs=dict(config.inputs),
         metadata={},
-        policy=policy,
+        policy=policy_of(config),
         origin=origin,
         active=upcoming is not None,
         reason="paused" if config.paused else "ended" if upcoming is None else None,

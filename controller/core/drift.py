@@ -1,11 +1,14 @@
 """What a revision changes: the documents wanted against the workflows recorded."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from pydantic_core import to_json
+
+from controller.core.definition import Schedule
 
 
 class Fate(StrEnum):
@@ -103,13 +106,20 @@ def drift(
     return Drift(fates, owner)
 
 
-def fingerprint(schedules: Iterable[Sequence[object]]) -> str:
-    """What the schedules of one workflow are known by, in whatever order they come.
+Terms = tuple[str | None, int | None, str, str, str]
+"""What a definition says of a schedule: cron, at, time zone, and as JSON its inputs and policy."""
 
-    Args:
-        schedules: Of each, everything that its definition says, as JSON values; None where it says
-            nothing.
-    """
+
+def policy_of(schedule: Schedule) -> dict[str, Any]:
+    """How it fires, beside when and with what, as it is recorded."""
+    return {name: getattr(schedule, name) for name in _POLICY}
+
+
+_POLICY = ("overlap", "catchup", "jitter", "start", "end")
+
+
+def fingerprint(schedules: Iterable[Terms]) -> str:
+    """What the schedules of one workflow are known by, in whatever order they come."""
     texts = sorted(map(to_json, schedules))
     return hashlib.sha256(b"\n".join(texts)).hexdigest()[:16]
 

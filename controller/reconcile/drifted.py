@@ -1,22 +1,18 @@
 """What has to be looked at again though the source has not changed."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from controller.core.drift import fingerprint
+from controller.core.drift import Terms, fingerprint
 from controller.core.plan import Signature
 from controller.source.library import Library
-from controller.store.records import ScheduleRecord, WorkflowHead
-
-STANDING = {None, "paused", "ended"}
-"""Reasons of a schedule that is as its definition says, besides those of a fire left out."""
+from controller.store.records import WorkflowHead
 
 
 def drifted_paths(
     source: str,
     library: Library,
     heads: Mapping[str, WorkflowHead],
-    schedules: Iterable[ScheduleRecord],
+    schedules: Mapping[str, Iterable[Terms]],
     altered: Collection[str],
 ) -> dict[str, str]:
     """Files with a workflow that is not recorded as the last look left it, with its name.
@@ -25,13 +21,9 @@ def drifted_paths(
         source: The source's id.
         library: What the last look left.
         heads: Every workflow of the database.
-        schedules: Those the source gave its workflows.
+        schedules: Those that stand as the source gave them, by workflow.
         altered: Workflows whose rows are not as their versions say.
     """
-    standing: defaultdict[str, list[list[object]]] = defaultdict(list)
-    for each in schedules:
-        if each.active or each.reason in STANDING:
-            standing[each.workflow_id].append(_said(each))
     found: dict[str, str] = {}
     for path, file in library.files.items():
         for definition in file.definitions if file.status == "valid" else ():
@@ -44,7 +36,7 @@ def drifted_paths(
             if (
                 recorded != said
                 or name in altered
-                or fingerprint(standing[name]) != definition["schedules"]
+                or fingerprint(schedules.get(name, ())) != definition["schedules"]
             ):
                 found[path] = name
     return found
@@ -66,15 +58,6 @@ def reached_paths(
     names = {name for name in known.keys() | now.keys() if known.get(name) != now.get(name)}
     users = {path for name in names for path in library.users(("workflow", name))}
     return users | {path for path in library.troubled if library.files[path].status == "invalid"}
-
-
-def _said(schedule: ScheduleRecord) -> list[object]:
-    """What its definition says of it, see `fingerprint`."""
-    timing = schedule.cron_expression, schedule.at, schedule.timezone, schedule.inputs
-    return [*timing, *(schedule.policy.get(each) for each in _POLICY)]
-
-
-_POLICY = ("overlap", "catchup", "jitter", "start", "end")
 
 
 def _elsewhere(head: WorkflowHead | None, source: str) -> bool:

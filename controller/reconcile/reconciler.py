@@ -265,7 +265,7 @@ class Reconciler:
     ) -> tuple[Snapshot, tuple[str, ...]]:
         """The snapshot with what others changed; the workflows that are not as files say."""
         schedules, altered = await asyncio.gather(
-            self._store.read(ledger.schedules_of_source, self.id),
+            self._store.read(ledger.standing_schedules, self.id),
             self._store.read(ledger.altered, self.id),
         )
         changed = {each.path for each in snapshot.changed} | set(snapshot.removed)

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pydantic_core import to_json
+
 from controller.core.content import action_signature, content_of
 from controller.core.definition import Action, Schedule, ScheduledTrigger, Workflow
-from controller.core.drift import fingerprint
+from controller.core.drift import Terms, fingerprint, policy_of
 from controller.core.plan import Plan, Signature, digest_of
 from controller.core.timetable import compile_timetable
 from controller.source.library import ExaminedFile, Json, Name
@@ -227,14 +229,13 @@ def _record(document: Document, compiled: CompiledWorkflow | None) -> Json:
 
 def _schedules(workflow: Workflow) -> str:
     """What its schedules are known by; of two triggers with the same text the first counts."""
-    found: dict[str, list[object]] = {}
+    found: dict[tuple[object, ...], Terms] = {}
     for each in workflow.triggers if workflow.status == "active" else ():
         if isinstance(each, ScheduledTrigger):
             config = each.config
-            at = _moment(config, workflow.name)
-            timing: list[object] = [config.cron, at, config.timezone, config.inputs]
-            policy = [config.overlap, config.catchup, config.jitter, config.start, config.end]
-            found.setdefault(repr(timing), [*timing, *policy])
+            timing = config.cron, _moment(config, workflow.name), config.timezone
+            inputs, policy = to_json(config.inputs).decode(), to_json(policy_of(config)).decode()
+            found.setdefault((*timing, inputs), (*timing, inputs, policy))
     return fingerprint(found.values())
 
 

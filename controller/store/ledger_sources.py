@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import Text, delete, func, or_, select, type_coerce, update
 
+from controller.core.drift import Terms
 from controller.store.dialect import upsert
 from controller.store.records import (
     FileRecord,
     RevisionRecord,
-    ScheduleRecord,
     SourceRecord,
     SourceWish,
     WorkflowHead,
@@ -91,11 +91,20 @@ def count_owned(tx: Transaction, source_id: str) -> int:
     return int(tx.scalar(select(func.count()).select_from(_workflows).where(*standing)) or 0)
 
 
-def schedules_of_source(tx: Transaction, source_id: str) -> list[ScheduleRecord]:
-    """Every schedule that a source gave its workflows and did not take away again."""
-    chosen = pick(ScheduleRecord, _schedules).where(_schedules.c.origin == source_id)
-    gone = and_(_schedules.c.active.is_(False), _schedules.c.reason.in_(("removed", "archived")))
-    return every(tx, ScheduleRecord, chosen.where(~gone))
+def standing_schedules(tx: Transaction, source_id: str) -> dict[str, list[Terms]]:
+    """What is recorded of the schedules a source gave its workflows, by workflow.
+
+    Left out are those that were stopped; one that pauses, has come to its end or left out a fire
+    is as its definition says.
+    """
+    c = _schedules.c
+    stands = or_(c.active, c.reason.is_(None), c.reason.in_(("paused", "ended")))
+    inputs, policy = type_coerce(c.inputs, Text), type_coerce(c.policy, Text)
+    chosen = select(c.workflow_id, c.cron_expression, c.at, c.timezone, inputs, policy)
+    found: dict[str, list[Terms]] = {}
+    for name, *terms in tx.execute(chosen.where(c.origin == source_id, stands)):
+        found.setdefault(name, []).append((terms[0], terms[1], terms[2], terms[3], terms[4]))
+    return found
 
 
 def faces(tx: Transaction, besides: str | None = None) -> list[Face]:
