@@ -27,10 +27,10 @@ from tests.simulation.outside import Outside
 from tests.simulation.scenario import BUSY, Fault, Scenario, Wish
 from tests.simulation.witness import Violation, Witness
 
-LAST = 900.0
+LAST = 3_000.0
 """Seconds after which everything has ended, or never will."""
 
-MOST_STEPS = 10_000
+MOST_STEPS = 60_000
 """Steps after which a world that does not end spins."""
 
 RESTART = 2.0
