@@ -167,7 +167,8 @@ class Proof:
                 what they do when it wakes, and nobody could know that they would.
         """
         found = Counter(row[0] for row in self.rows("SELECT status FROM workflow_executions"))
-        assert set(found) <= set(statuses), f"{dict(found)} after {dict(self.faults)}"
+        errors = self.rows("SELECT id, error FROM workflow_executions WHERE error IS NOT NULL")
+        assert set(found) <= set(statuses), f"{dict(found)} after {dict(self.faults)}: {errors}"
         done = self.done()
         self._check_repeated(done, late)
         self._check_missing(done)
