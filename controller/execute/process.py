@@ -215,8 +215,6 @@ class _Running:
 
     def _exited(self) -> None:
         """The leader has ended; while it is not reaped its group cannot be another's."""
-        if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return  # the event of somebody else's descriptor, which had this one's number
         self._signal(signal.SIGKILL)
         self._unwatch()
         self._reap()

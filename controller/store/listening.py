@@ -5,6 +5,7 @@ What is announced within a transaction is heard when that is committed.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -45,7 +46,8 @@ class Listener:
         connection = await asyncio.to_thread(self._connect)
         readable = asyncio.Event()
         loop = asyncio.get_running_loop()
-        number = dialect.descriptor(connection)
+        # ours: a lost connection closes its own, which another may have while the loop watches it
+        number = os.dup(dialect.descriptor(connection))
         loop.add_reader(number, readable.set)
         try:
             self._heard()
@@ -56,6 +58,7 @@ class Listener:
                     self._heard()
         finally:
             loop.remove_reader(number)
+            os.close(number)
             connection.invalidate()
             connection.close()
 
