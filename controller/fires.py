@@ -174,7 +174,7 @@ def record_fires(
         else:
             found = [Admitted.CREATED if alone.execution.id in created else Admitted.EXISTS]
         verdicts[fires.schedule.id] = found
-    ledger.advance_all(
+    ledger.advance(
         tx,
         [
             (fires.schedule.id, fires.last, fires.next, _reason(fires, verdicts[fires.schedule.id]))

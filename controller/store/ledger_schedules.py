@@ -199,46 +199,32 @@ def next_due(tx: Transaction) -> int | None:
     return soonest
 
 
-def advance(
-    tx: Transaction,
-    schedule_id: str,
-    *,
-    last_run_at: int | None,
-    next_run_at: int | None,
-    reason: str | None = None,
-) -> bool:
-    """It fired, or its fire was left out (`reason`); without a next time it stops.
-
-    `last_run_at` None leaves it as it is. False: it was stopped meanwhile, and stays so.
-    """
-    step = _step(last_run_at, next_run_at, reason)
-    return tx.execute(_ADVANCE, step | {"schedules": [schedule_id]}).rowcount == 1
+Step = tuple[str, int | None, int | None, str | None]
+"""How a schedule goes on: (id, last_run_at, next_run_at, reason); see `advance`."""
 
 
-def advance_all(
-    tx: Transaction, steps: Sequence[tuple[str, int | None, int | None, str | None]]
-) -> None:
-    """`advance` for many: (id, last_run_at, next_run_at, reason) of each.
+def advance(tx: Transaction, steps: Sequence[Step]) -> int:
+    """They fired, or a fire was left out (`reason`); without a next time one stops.
 
-    Those that go on alike, as most that are due together do, are one statement: SQLite's driver
+    `last_run_at` None leaves it as it is. How many went on: one that was stopped meanwhile stays
+    so. Those that go on alike, as most that are due together do, are one statement: SQLite's driver
     lets other threads go first at each row that it is given by itself.
     """
     alike: dict[tuple[int | None, int | None, str | None], list[str]] = defaultdict(list)
     for schedule_id, last, upcoming, reason in steps:
         alike[last, upcoming, reason].append(schedule_id)
-    for step, ids in alike.items():
+    advanced = 0
+    for (last, upcoming, reason), ids in alike.items():
+        ended = upcoming is None
+        step = {
+            "dealt": last,
+            "upcoming": upcoming,
+            "going": not ended,
+            "why": reason or (ENDED if ended else None),
+        }
         for some in chunks(ids):
-            tx.execute(_ADVANCE, _step(*step) | {"schedules": some})
-
-
-def _step(last_run_at: int | None, next_run_at: int | None, reason: str | None) -> dict[str, Any]:
-    ended = next_run_at is None
-    return {
-        "dealt": last_run_at,
-        "upcoming": next_run_at,
-        "going": not ended,
-        "why": reason or (ENDED if ended else None),
-    }
+            advanced += tx.execute(_ADVANCE, step | {"schedules": some}).rowcount
+    return advanced
 
 
 _ADVANCE = (

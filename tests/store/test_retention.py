@@ -151,7 +151,7 @@ def test_a_definition_stays_while_anything_points_to_it(tx: Transaction) -> None
 def test_only_schedules_that_somebody_stopped_go(tx: Transaction) -> None:
     """One that came to its end would be new to the next reconcile, and fire again."""
     put_schedules(tx, "here", {"w": [schedule(each) for each in ("a", "b", "c", "d")]}, now=NOW)
-    advance(tx, "a", last_run_at=NOW, next_run_at=None)
+    advance(tx, [("a", NOW, None, None)])
     cancel_schedule(tx, "b", NOW)
     cancel_schedule(tx, "c", NOW + 2)
     assert remove_schedules(tx, NOW + 1) == 1

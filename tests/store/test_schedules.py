@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from controller.store.ledger_schedules import (
     add_schedule,
-    advance,
     cancel_schedule,
     due,
     next_due,
@@ -13,6 +12,7 @@ from controller.store.ledger_schedules import (
     resume_schedule,
     schedules,
 )
+from controller.store.ledger_schedules import advance as advance_many
 from controller.store.ledger_schedules import schedule as find
 from controller.store.records import ScheduleRecord
 from controller.store.tables import Transaction
@@ -24,6 +24,18 @@ def found(tx: Transaction, schedule_id: str) -> ScheduleRecord:
     record = find(tx, schedule_id)
     assert record is not None
     return record
+
+
+def advance(
+    tx: Transaction,
+    schedule_id: str,
+    *,
+    last_run_at: int | None,
+    next_run_at: int | None,
+    reason: str | None = None,
+) -> bool:
+    """Whether the one schedule went on."""
+    return advance_many(tx, [(schedule_id, last_run_at, next_run_at, reason)]) == 1
 
 
 def test_a_schedule_is_added_once(tx: Transaction) -> None:
