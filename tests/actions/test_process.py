@@ -181,7 +181,9 @@ async def test_without_descriptors_nothing_starts_and_nothing_leaks(command: Com
     """EMFILE is a failure of the step, not of the loop; afterwards all is as before."""
     before = descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
     try:
         error = await refusal(command.spawn("true"))
     finally:

@@ -144,6 +144,7 @@ async def staged(
                 stopping = tasks.create_task(worker.stop(0))
                 while not stopping.done():
                     await clock.advance(100)
+        await app.close()
 
 
 def _in_memory() -> set[int]:

@@ -70,7 +70,11 @@ async def opened(folder: Path, clock: FakeClock) -> AsyncGenerator[Time]:
     """The parts on a database of the test's own."""
     settings = Settings(state_dir=folder)
     async with Store.open(settings.url, monotonic=clock.monotonic) as store:
-        yield Time(App(settings, store, clock), clock)
+        app = App(settings, store, clock)
+        try:
+            yield Time(app, clock)
+        finally:
+            await app.close()
 
 
 async def schedule(time: Time, **config: Any) -> None:
