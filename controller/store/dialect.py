@@ -399,18 +399,18 @@ def json_part(name: str, column: Column[Any], *path: str) -> ColumnElement[str]:
     return func.json_extract_path_text(cast(whole, JSON), *path)
 
 
-def placeholders(dialect: Dialect, columns: int) -> str:
-    """`?, ?, …` as the driver wants it, for the one statement that is hot enough for it."""
-    return ", ".join(["?" if dialect.name == "sqlite" else "%s"] * columns)
+def mark(tx: Connection) -> str:
+    """A parameter as the driver wants it."""
+    return "?" if is_sqlite(tx) else "%s"
 
 
-def insert_rows(tx: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert by a statement with `placeholders`."""
+def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> None:
+    """Execute what the driver takes as it is: see `bulk.py`."""
     if is_sqlite(tx):
         with _driver(tx) as driver:
-            driver.executemany(statement, rows)
+            driver.execute(statement, values)
     else:
-        tx.exec_driver_sql(statement, rows)  # which sees that a connection was lost
+        tx.exec_driver_sql(statement, values)  # which sees that a connection was lost
 
 
 def serialise(tx: Connection, number: int) -> None:

@@ -2,7 +2,7 @@
 
 Terms. An *item* is an append of checkpoints or a write verb with its arguments, and the future of
 whoever waits for it. A *group* is what the writer found in the queue: it is applied in the order it
-was queued, in one transaction, and the checkpoints of neighbouring appends in one `executemany`.
+was queued, in one transaction, and the checkpoints of neighbouring appends in a few statements.
 
 A future resolves after the commit returned, and the commit returns when the data is on the disk:
 what was acknowledged survives the process and the machine. One `call_soon_threadsafe` resolves the
@@ -39,6 +39,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from controller.core.problem import Unavailable
 from controller.store import dialect
+from controller.store.bulk import Insertion, insert_rows
 from controller.store.ledger_executions import create, record_outcomes
 from controller.store.ledger_signals import add_signal, consume
 from controller.store.records import FINAL, Batch, Fenced
@@ -51,6 +52,11 @@ GROUP_ITEMS = 1_000
 
 GROUP_ROWS = 20_000
 """A group is full when it has this many checkpoints: a bound on how long a commit takes."""
+
+
+CHECKPOINTS = Insertion(
+    "execution_checkpoints (execution_id, seq, type, step_id, attempt, context, created_at)", 7
+)
 
 
 class _Item(Generic[T]):
@@ -92,7 +98,6 @@ class Journal:
         self._engine = engine
         self._where = where
         self._monotonic = monotonic
-        self._append_sql = _append_sql(engine)
         self._queue: SimpleQueue[_Item[Any] | None] = SimpleQueue()
         self._connection: Connection | None = None
         self._loop = asyncio.get_running_loop()
@@ -237,20 +242,13 @@ class Journal:
         ]
         if rows:
             try:
-                dialect.insert_rows(tx, self._append_sql, rows)
+                insert_rows(tx, CHECKPOINTS, rows)
             except IntegrityError as error:
                 if len(batches) == 1 and dialect.is_collision(error):
                     raise _fenced(batches[0]) from error
                 raise
         _conclude(tx, batches)
         return len(rows)
-
-
-def _append_sql(engine: Engine) -> str:
-    """As text for the driver: compiling the statement and binding its types would cost half."""
-    columns = ("execution_id", "seq", "type", "step_id", "attempt", "context", "created_at")
-    marks = dialect.placeholders(engine.dialect, len(columns))
-    return f"INSERT INTO execution_checkpoints ({', '.join(columns)}) VALUES ({marks})"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
 
 
 def _text(payload: bytes | str) -> str:

@@ -56,25 +56,28 @@ async def test_who_writes_out_does_not_wait_for_what_is_queued_behind(store_url:
         assert store.commits - commits == 3, "the one that was held, and two groups"
 
 
-async def test_the_rows_of_a_group_are_one_statement(
+async def test_the_rows_of_a_group_are_a_few_statements(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fifty appends reach the driver as one `executemany`."""
-    ids = [f"e{number}" for number in range(50)]
+    """Hundreds of appends reach the driver in a few statements, and every row arrives once."""
+    ids = [f"e{number}" for number in range(347)]
     given: list[int] = []
-    insert = dialect.insert_rows
+    execute = dialect.execute_text
 
-    def watched(tx: Transaction, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        given.append(len(rows))
-        insert(tx, statement, rows)
+    def watched(tx: Transaction, statement: str, values: tuple[Any, ...]) -> None:
+        given.append(len(values) // journal.CHECKPOINTS.columns)
+        execute(tx, statement, values)
 
-    monkeypatch.setattr(dialect, "insert_rows", watched)
+    monkeypatch.setattr(dialect, "execute_text", watched)
     async with opened(store_url, *ids) as store:
         async with busy(store):
             appends = [store.append(batch(each, 0)) for each in ids]
         await asyncio.gather(*appends)
-        assert given == [50]
-        assert len(await store.read(checkpoints_of, ids)) == 50
+        assert given == [256, 64, 16, 4, 4, 1, 1, 1]
+        found = await store.read(checkpoints_of, ids)
+        assert {each: [row.seq for row in rows] for each, rows in found.items()} == {
+            each: [0] for each in ids
+        }
 
 
 async def test_only_the_guilty_one_fails(store_url: str) -> None:
