@@ -5,9 +5,8 @@ right after the commit, and must be quick; one that raises is reported and chang
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from controller.logs import get_log
 
@@ -34,8 +33,7 @@ class FactType(StrEnum):
     DRIFTED = "drifted"
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One thing that happened. `at` is epoch milliseconds; `data` is plain JSON."""
 
     type: FactType
@@ -43,7 +41,7 @@ class Fact:
     workflow: str | None = None
     execution: str | None = None
     step: str | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}  # nobody changes it, as the type says
 
 
 Listener = Callable[[Fact], None]
@@ -53,16 +51,21 @@ class Bus:
     """Hands each fact to every listener, in the order they subscribed."""
 
     def __init__(self) -> None:
-        self._listeners: list[Listener] = []
+        self._listeners: tuple[Listener, ...] = ()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Listen from now on; the returned function ends it."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        self._listeners = (*self._listeners, listener)
+        return lambda: self._leave(listener)
+
+    def _leave(self, listener: Listener) -> None:
+        left = list(self._listeners)
+        left.remove(listener)
+        self._listeners = tuple(left)
 
     def publish(self, fact: Fact) -> None:
         """Tell everybody."""
-        for listener in tuple(self._listeners):
+        for listener in self._listeners:
             try:
                 listener(fact)
             except Exception:

@@ -100,8 +100,13 @@ def _command_rows(group: click.Group, path: str) -> Iterator[Line]:
         yield f"`{path} {name}`", _prose(command.get_short_help_str(200)), options
 
 
-KINDS = {"Counter", "Gauge", "Histogram", "Summary"}
-FAMILIES = {f"{kind}MetricFamily" for kind in KINDS}
+_TYPES = ("counter", "gauge", "histogram", "summary")
+KINDS = {
+    **{kind.capitalize(): kind for kind in _TYPES},
+    **{f"{kind.capitalize()}MetricFamily": kind for kind in _TYPES},
+    "Count": "counter",  # these two: `observe/tally.py`
+    "Durations": "histogram",
+}
 
 
 def metrics() -> str:
@@ -112,14 +117,13 @@ def metrics() -> str:
 def _metric_rows() -> Iterator[Line]:
     for path in python("controller/observe"):
         for node in ast.walk(tree(path)):
-            if not isinstance(node, ast.Call) or _called(node) not in KINDS | FAMILIES:
+            if not isinstance(node, ast.Call) or _called(node) not in KINDS:
                 continue
             said = [
                 argument.value for argument in node.args[:2] if isinstance(argument, ast.Constant)
             ]
             if len(said) == 2:
-                kind = _called(node).removesuffix("MetricFamily").lower()
-                yield f"`{said[0]!s}`", kind, _prose(str(said[1]))
+                yield f"`{said[0]!s}`", KINDS[_called(node)], _prose(str(said[1]))
 
 
 def _called(node: ast.Call) -> str:

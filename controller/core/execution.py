@@ -7,8 +7,9 @@ execution: `core/decide.py` is the only code that changes this state.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from controller.core.plan import Block, Plan, StepPlan
@@ -69,15 +70,14 @@ class EventType(StrEnum):
     TAKEN_OVER = "taken-over"  # another controller goes on with it: {owner}; it changes nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One recorded fact; `at` is epoch milliseconds. `step` is a step's key (see `StepState`)."""
 
     type: EventType
     at: int
     step: str | None = None
     attempt: int = 0
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}  # nobody changes it, as the type says
 
 
 TimerName = Literal["retry", "wake", "timeout", "deadline"]
@@ -233,17 +233,28 @@ class StepState:
         self.stopping = False
         self.due: int | None = None
         self.signal: str | None = None
-        self.wait: Mapping[str, Any] = {}
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget what it holds: another attempt opens its lists anew."""
+        self.wait: Mapping[str, Any] = _NOTHING
         self.failure: Failure | None = None
-        self.frames: dict[int, Frame] = {}
+        self.frames: dict[int, Frame] = _NO_FRAMES
         self.open_frames = 0
         self.cursor = 0
         self.items: list[Any] | None = None
-        self.results: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = _NO_RESULTS
+
+    def hold(self) -> None:
+        """Be about to hold lists of steps, and none of an attempt before."""
+        self.failure = None
+        self.frames = {}
+        self.open_frames = 0
+        self.cursor = 0
+        self.items = None
+        self.results = []
+
+
+# Shared by all that hold no steps, and may be ten thousand; whoever would change one gets an error.
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NO_FRAMES: Any = MappingProxyType({})
+_NO_RESULTS: Any = ()
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ class Names(Mapping[str, Any]):
     ) -> None:
         self._state = state
         self._scope = scope
-        self._secrets = secrets or {}
+        self._secrets = {} if secrets is None else secrets
 
     def __getitem__(self, name: str) -> Any:  # ruff: ignore[any-type]  # a value of the language
         scope: Scope | None = self._scope

@@ -167,7 +167,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         if subflow:
             self.commands.append(Launch(step.key, step.attempt))
             return
-        step.clear()
+        step.hold()
         try:
             self.started[step.plan.type](self, step)
         except ExpressionError as error:

@@ -170,8 +170,8 @@ class Running:
             return
         before = self.state.status
         decision = decide(self.state, event)
-        data = to_json(event.data)
-        self._rows.append((self._seq, event.type, event.step, event.attempt, data, event.at))
+        kind, data = str(event.type), to_json(event.data).decode()
+        self._rows.append((self._seq, kind, event.step, event.attempt, data, event.at))
         self._seq += 1
         self._commands.extend(decision.commands)
         self._changes.extend((event.at, change) for change in decision.changes)
@@ -283,9 +283,10 @@ class Running:
 
     def _told(self) -> tuple[SignalRecord, ...]:
         """What others are told with the batch: children to end, a parent of the end."""
-        stops = (each for each in self._commands if isinstance(each, Stop))
-        flows = (each for each in stops if self.state.steps[each.step].plan.type == "subflow")
-        return (*self._children.stopping(flows), *(self._to_parent() if self._ended else ()))
+        stops = [each for each in self._commands if isinstance(each, Stop)]
+        flows = [each for each in stops if self.state.steps[each.step].plan.type == "subflow"]
+        stopping = self._children.stopping(flows) if flows else ()
+        return (*stopping, *self._to_parent()) if self._ended else stopping
 
     def _to_parent(self) -> tuple[SignalRecord, ...]:
         state = self.state

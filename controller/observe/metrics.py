@@ -10,7 +10,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     generate_latest,
 )
@@ -18,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from controller.facts import Fact, FactType
+from controller.observe.tally import Count, Durations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -55,7 +55,7 @@ class Metrics:
         registry = self.registry
         build = Gauge("windlass_build_info", "Version", ["version"], registry=registry)
         build.labels(version).set(1)
-        self._executions = Counter(
+        self._executions = Count(
             "windlass_executions",
             "Executions that ended",
             ["workflow", "status"],
@@ -67,25 +67,25 @@ class Metrics:
             ["workflow"],
             registry=registry,
         )
-        self._started = Counter(
+        self._started = Count(
             "windlass_executions_started", "Executions that began", registry=registry
         )
-        self._duration = Histogram(
+        self._duration = Durations(
             "windlass_execution_duration_seconds",
             "From begin to end of an execution",
-            buckets=_SECONDS,
+            _SECONDS,
             registry=registry,
         )
-        self._steps = Counter(
+        self._steps = Count(
             "windlass_steps",
             "Steps that ended, and attempts that wait to be retried",
             ["status", "reason"],
             registry=registry,
         )
-        self._step_duration = Histogram(
+        self._step_duration = Durations(
             "windlass_step_duration_seconds",
             "From begin to end of a step's last attempt",
-            buckets=_SECONDS,
+            _SECONDS,
             registry=registry,
         )
         self._of_definitions(registry)
@@ -138,12 +138,12 @@ class Metrics:
         if fact.type is FactType.STEP:
             self._step(fact)
         elif fact.type in _ENDED:
-            self._executions.labels(fact.workflow, str(fact.type)).inc()
-            self._duration.observe(fact.data.get("duration", 0) / 1000)
+            self._executions.add(fact.workflow or "", str(fact.type))
+            self._duration.add(fact.data.get("duration", 0))
             if fact.type is FactType.COMPLETED:
                 self._success.labels(fact.workflow).set(fact.at / 1000)
         elif fact.type is FactType.EXECUTED:
-            self._started.inc()
+            self._started.add()
         elif fact.type in {FactType.FIRED, FactType.MISFIRED}:
             self._fires.labels(str(fact.data.get("reason"))).inc(fact.data.get("count", 1))
         elif fact.type is FactType.RECONCILED:
@@ -154,9 +154,9 @@ class Metrics:
     def _step(self, fact: Fact) -> None:
         status = fact.data["status"]
         if status in _STEP_ENDED or fact.data.get("reason") == "retry":
-            self._steps.labels(status, fact.data.get("reason") or "").inc()
+            self._steps.add(status, fact.data.get("reason") or "")
             if "duration" in fact.data and status in {"completed", "failed"}:
-                self._step_duration.observe(fact.data["duration"] / 1000)
+                self._step_duration.add(fact.data["duration"])
 
     def _reconciled(self, fact: Fact) -> None:
         said, source = fact.data, fact.data["source"]

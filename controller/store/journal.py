@@ -235,11 +235,7 @@ class Journal:
 
     def _append(self, tx: Transaction, batches: list[Batch]) -> int:
         """All checkpoints at once, then what else each batch changes; the number of checkpoints."""
-        rows = [
-            (batch.execution_id, seq, type_, step_id, attempt, _text(payload), at)
-            for batch in batches
-            for seq, type_, step_id, attempt, payload, at in batch.checkpoints
-        ]
+        rows = [(batch.execution_id, *row) for batch in batches for row in batch.checkpoints]
         if rows:
             try:
                 insert_rows(tx, CHECKPOINTS, rows)
@@ -249,10 +245,6 @@ class Journal:
                 raise
         _conclude(tx, batches)
         return len(rows)
-
-
-def _text(payload: bytes | str) -> str:
-    return payload.decode() if isinstance(payload, bytes) else payload
 
 
 def _perform(tx: Transaction, items: list[_Item[Any]]) -> int:

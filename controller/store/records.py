@@ -17,7 +17,7 @@ FINAL = ("completed", "failed", "cancelled")
 NEVER = 253_402_300_799_999
 """A `wake_at` (the last millisecond of the year 9999): parked until somebody sends a signal."""
 
-CheckpointRow = tuple[int, str, str | None, int, bytes | str, int]
+CheckpointRow = tuple[int, str, str | None, int, str, int]
 """(seq, type, step_id, attempt, the event's data as encoded JSON, created_at)."""
 
 

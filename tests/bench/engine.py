@@ -1,6 +1,7 @@
 """The daemon's real path for benchmarks: store, gate, worker, metrics; fresh each time."""
 
 import asyncio
+import gc
 import statistics
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller import __version__
 from controller.app import App, open_app, run_main
+from controller.cli.ending import COLLECT
 from controller.facts import Fact, FactType
 from controller.observe.metrics import Metrics
 from controller.settings import Settings
@@ -96,6 +98,7 @@ def measure(
         async with opened(place, url) as bench:
             return await body(bench)
 
+    gc.set_threshold(*COLLECT)  # as the command does
     figures = []
     for number in range(ROUNDS + 1):
         fresh = nullcontext(None) if postgres is None else postgres.server.migrated()

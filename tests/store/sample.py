@@ -93,7 +93,7 @@ def signal(signal_id: str = "g", execution_id: str = "e", **given: Any) -> Signa
     return SignalRecord(id=signal_id, execution_id=execution_id, **(values | given))
 
 
-def event(seq: int, *, payload: bytes | str = b"{}") -> CheckpointRow:
+def event(seq: int, *, payload: str = "{}") -> CheckpointRow:
     """A checkpoint to append."""
     return (seq, "completed", "a", 1, payload, NOW + seq)
 

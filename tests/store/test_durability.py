@@ -84,7 +84,7 @@ async def test_a_killed_process_loses_nothing_it_acknowledged(store_url: str, li
 
 def large(execution_id: str, seq: int) -> Batch:
     """An event of 20 kB."""
-    return Batch(execution_id, [event(seq, payload=b'{"x":"' + b"x" * 20_000 + b'"}')])
+    return Batch(execution_id, [event(seq, payload='{"x":"' + "x" * 20_000 + '"}')])
 
 
 async def fill(store: Store, execution_id: str) -> tuple[int, Unavailable]:

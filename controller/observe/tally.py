@@ -1,0 +1,64 @@
+"""Counters of what happens thousands of times a second: plain numbers, made metrics when scraped.
+
+They are counted on one thread, the loop's, so they need none of the locks, look-ups and checks that
+the client's own counters have; whoever scrapes takes a copy.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector, CollectorRegistry
+
+
+class Count(Collector):
+    """A counter for each set of labels that was met; without labels, one from the start."""
+
+    def __init__(
+        self, name: str, what: str, labels: Sequence[str] = (), *, registry: CollectorRegistry
+    ) -> None:
+        self._name, self._what, self._labels = name, what, labels
+        self._found: dict[tuple[str, ...], int] = {} if labels else {(): 0}
+        registry.register(self)
+
+    def add(self, *values: str) -> None:
+        """One more of these."""
+        self._found[values] = self._found.get(values, 0) + 1
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """All of them now."""
+        family = CounterMetricFamily(self._name, self._what, labels=self._labels)
+        for values, count in self._found.copy().items():
+            family.add_metric(values, count)
+        yield family
+
+
+class Durations(Collector):
+    """A histogram of how long something took.
+
+    Args:
+        bounds: Upper bounds of its buckets, in seconds, ascending.
+    """
+
+    def __init__(
+        self, name: str, what: str, bounds: Sequence[float], *, registry: CollectorRegistry
+    ) -> None:
+        self._name, self._what = name, what
+        self._bounds = bounds
+        self._shown = [*(str(float(each)) for each in bounds), "+Inf"]
+        self._counts = [0] * len(self._shown)
+        self._total = 0
+        registry.register(self)
+
+    def add(self, milliseconds: int) -> None:
+        """It took so long."""
+        self._counts[bisect_left(self._bounds, milliseconds / 1000)] += 1
+        self._total += milliseconds
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """All of them now."""
+        family = HistogramMetricFamily(self._name, self._what)
+        buckets = list(zip(self._shown, accumulate(self._counts.copy()), strict=True))
+        family.add_metric((), buckets, self._total / 1000)
+        yield family
