@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from controller.catalog import Catalog, policy_to_json
+from controller.catalog import Catalog
 from controller.core.definition import Concurrency, EventTrigger, Workflow
 from controller.core.expression import (
     ExpressionError,
@@ -19,7 +19,7 @@ from controller.core.expression import (
     compile_template,
 )
 from controller.core.inputs import check_inputs
-from controller.core.plan import Policy
+from controller.core.policy import Policy, policy_to_json
 from controller.core.problem import NotFound, Problem, Refused
 from controller.store import Store, ledger
 from controller.store.records import ExecutionRecord, NewExecution, SignalRecord, WorkflowHead

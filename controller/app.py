@@ -7,23 +7,19 @@ A command that waits for an execution becomes its controller for as long as no d
 """
 
 import asyncio
-import gc
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from controller.admission import Gate
-from controller.catalog import Catalog
 from controller.clock import Clock, SystemClock
 from controller.core.problem import NotFound, Refused, Unavailable
 from controller.execute.secrets import Secrets
 from controller.facts import Bus
-from controller.history import ExecutionView
 from controller.logs import get_log
-from controller.service import WorkflowService
+from controller.lookup import Lookup
 from controller.settings import Settings, child_environment, git_environment, load_settings
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
@@ -33,15 +29,21 @@ from controller.store.wake import ring
 from controller.tenure import Tenure
 
 if TYPE_CHECKING:
+    from controller.admission import Gate
     from controller.authoring import Author
+    from controller.catalog import Catalog
     from controller.execute.action import BuiltIn, Registry
     from controller.execute.perform import Performer
     from controller.execute.scripts import Scripts
     from controller.execute.worker import Worker
+    from controller.history import ExecutionView
     from controller.reconcile import Crew, Reconciler
+    from controller.service import WorkflowService
     from controller.source.diagnostic import Diagnostic
     from controller.source.origin import Origin
     from controller.sources import SourceService
+
+    Viewer = Callable[[ExecutionView], None]  # called with each new look
 
 T = TypeVar("T")
 
@@ -74,11 +76,32 @@ class App:
         self._ringers: list[Callable[[], None]] = []
         self.scratch = settings.state_dir.absolute() / "scratch"
         self.secrets = Secrets(settings.secrets_dir)
-        self.catalog = Catalog(store, lambda: self.registry.signatures)
-        self.gate = Gate(store, self.catalog, settings.policy)
-        self.service = WorkflowService(
-            store=store,
-            clock=clock,
+        self.lookup = Lookup(store)
+        self.specs = {each.name: each for each in settings.specs}
+        self.owner = f"{os.uname().nodename}:{os.getpid()}:{new_id(clock.now())[-8:]}"
+
+    @cached_property
+    def catalog(self) -> "Catalog":
+        """Recorded definitions."""
+        from controller.catalog import Catalog  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        return Catalog(self.store, lambda: self.registry.signatures)
+
+    @cached_property
+    def gate(self) -> "Gate":
+        """What lets executions be created."""
+        from controller.admission import Gate  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        return Gate(self.store, self.catalog, self.settings.policy)
+
+    @cached_property
+    def service(self) -> "WorkflowService":
+        """What may be asked for."""
+        from controller.service import WorkflowService  # ruff: ignore[import-outside-top-level]  # start-up time
+
+        return WorkflowService(
+            store=self.store,
+            clock=self.clock,
             bus=self.bus,
             catalog=self.catalog,
             gate=self.gate,
@@ -86,15 +109,14 @@ class App:
             author=lambda: self.author,
             ring=self.ring,
         )
-        self.specs = {each.name: each for each in settings.specs}
-        self.owner = f"{os.uname().nodename}:{os.getpid()}:{new_id(clock.now())[-8:]}"
 
     @cached_property
     def _scripts(self) -> "Scripts":
         from controller.execute.sandbox import Sandboxer  # ruff: ignore[import-outside-top-level]  # start-up time
         from controller.execute.scripts import Scripts  # ruff: ignore[import-outside-top-level]  # start-up time
 
-        sandboxer = Sandboxer(self.settings.sandbox, _hidden(self.settings))
+        secrets = self.settings.secrets_dir
+        sandboxer = Sandboxer(self.settings.sandbox, [] if secrets is None else [secrets])
         return Scripts(self.scratch, child_environment(), sandboxer, self.settings.kill_grace)
 
     @cached_property
@@ -231,11 +253,11 @@ class App:
     async def attend(
         self,
         execution_id: str,
-        on_view: Callable[[ExecutionView], None] | None = None,
+        on_view: "Viewer | None" = None,
         *,
         until: Collection[str] = SETTLED,
         every: float = LOOK,
-    ) -> ExecutionView:
+    ) -> "ExecutionView":
         """Wait until an execution goes no further by itself.
 
         Where no controller is at work this process is one, for this execution's tree only, so
@@ -264,10 +286,10 @@ class App:
     async def _watch(
         self,
         execution_id: str,
-        on_view: Callable[[ExecutionView], None] | None,
+        on_view: "Viewer | None",
         until: Collection[str],
         every: float,
-    ) -> ExecutionView:
+    ) -> "ExecutionView":
         """Look until the execution, which this process executes, has one of the statuses."""
         while True:
             view = await self._look(execution_id, on_view)
@@ -292,9 +314,7 @@ class App:
         finally:
             self._ringers.remove(worker.wake)
 
-    async def _look(
-        self, execution_id: str, on_view: Callable[[ExecutionView], None] | None
-    ) -> ExecutionView:
+    async def _look(self, execution_id: str, on_view: "Viewer | None") -> "ExecutionView":
         view = await self.service.get_workflow_status(execution_id)
         if on_view is not None:
             on_view(view)
@@ -314,11 +334,6 @@ class App:
             freed = await self.store.write(ledger.release, lock.predecessor.owner)
         if freed:
             log.info("executions of an earlier controller go on", count=freed)
-
-
-def _hidden(settings: Settings) -> list[Path]:
-    """What nobody in a sandbox is to see."""
-    return [settings.secrets_dir] if settings.secrets_dir is not None else []
 
 
 @asynccontextmanager
@@ -375,21 +390,6 @@ def crew_of_this_machine() -> "Crew":
     from controller.reconcile import Crew  # ruff: ignore[import-outside-top-level]  # start-up time
 
     return Crew(min(os.cpu_count() or 1, MOST_PROCESSES) - 1)
-
-
-@contextmanager
-def loading() -> Generator[None]:
-    """What is made in the block stays: it is not looked at by the garbage collector, then or later.
-
-    Thousands of definitions are millions of objects; looking at all of them again and again for
-    every few that are new took a sixth of a cold start.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def run_main(main: Coroutine[Any, Any, T]) -> T:

@@ -13,14 +13,16 @@ from typing import Any
 
 from controller.core.content import face_signature
 from controller.core.definition import Workflow
-from controller.core.plan import Policy, Signature
+from controller.core.plan import Signature
+from controller.core.policy import Policy
 from controller.core.problem import NotFound, Refused
 from controller.recording import signatures_of
 from controller.source.directory import Directory
 from controller.source.examine import Examiner
 from controller.source.export import to_yaml
 from controller.source.library import Library
-from controller.source.parse import Diagnostic, Limits, parse
+from controller.source.limits import Limits
+from controller.source.parse import Diagnostic, parse
 from controller.source.revision import CompiledWorkflow, Revision
 from controller.source.snapshot import Found, Snapshot, Stat, too_large
 from controller.store import Store, ledger

@@ -2,13 +2,15 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from controller.core.plan import Plan, Policy, Signature
+from controller.core.plan import Plan, Signature
+from controller.core.policy import policy_from_json
 from controller.core.problem import NotFound
 from controller.store import Store, ledger
+from controller.store.records import ExecutionRecord
 
 if TYPE_CHECKING:
     from controller.core.definition import Workflow
@@ -17,13 +19,17 @@ KEPT = 512
 """How many compiled versions stay in memory."""
 
 
+Pinned = tuple[tuple[str, Any], ...]
+"""A policy as an execution's row has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """A recorded version: its content, its definition, and a plan for each policy."""
 
     content: Mapping[str, Any]
     workflow: "Workflow"
-    plans: dict[Policy, Plan]
+    plans: dict[Pinned, Plan]
 
 
 class Catalog:
@@ -60,24 +66,15 @@ class Catalog:
         self._versions.move_to_end(digest)
         return found
 
-    async def plan(self, digest: str, policy: Policy) -> Plan:
-        """The compiled version; raises `NotFound`."""
-        version = await self.version(digest)
-        plan = version.plans.get(policy)
+    async def plan_of(self, record: ExecutionRecord) -> Plan:
+        """The version an execution is pinned to, compiled with its policy; raises `NotFound`."""
+        version = await self.version(record.digest)
+        pinned = tuple(record.policy.items())
+        plan = version.plans.get(pinned)
         if plan is None:
             from controller.core.content import recompile  # ruff: ignore[import-outside-top-level]  # start-up time
 
-            plan = recompile(version.content, self.built_in, policy, digest)
-            version.plans[policy] = plan
+            policy = policy_from_json(record.policy)
+            plan = recompile(version.content, self.built_in, policy, record.digest)
+            version.plans[pinned] = plan
         return plan
-
-
-def policy_to_json(policy: Policy) -> dict[str, Any]:
-    """As an execution's row keeps it."""
-    return asdict(policy)
-
-
-def policy_from_json(data: Mapping[str, Any]) -> Policy:
-    """What `policy_to_json` made; a setting added since has its default."""
-    known = Policy.__dataclass_fields__
-    return Policy(**{name: value for name, value in data.items() if name in known})

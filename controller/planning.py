@@ -7,15 +7,16 @@ from pathlib import Path
 
 from controller.core.difference import difference
 from controller.core.drift import CHANGING, Drift, Fate, drift
-from controller.core.plan import Policy, Signature
+from controller.core.plan import Signature
+from controller.core.policy import Policy
 from controller.core.problem import NotFound, Refused
 from controller.judgement import judge
 from controller.recording import signatures_of
 from controller.source.directory import Directory
 from controller.source.examine import Examiner
 from controller.source.library import Library
+from controller.source.limits import Limits
 from controller.source.origin import Look, Origin
-from controller.source.parse import Limits
 from controller.source.revision import Revision
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger

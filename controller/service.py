@@ -24,13 +24,14 @@ from controller.admission import (
     event_inputs,
     startable,
 )
-from controller.catalog import Catalog, policy_from_json
+from controller.catalog import Catalog
 from controller.clock import Clock
 from controller.core.definition import Schedule, WebhookTrigger
 from controller.core.problem import NotFound, Refused
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
 from controller.history import ExecutionView, keep_for_retry, view
+from controller.lookup import Lookup
 from controller.recording import first_run, schedule_record, schedules_of, workflow_record
 from controller.store import Store, ledger
 from controller.store.identity import new_id
@@ -39,14 +40,13 @@ from controller.store.records import (
     AuditRecord,
     CheckpointRecord,
     ExecutionRecord,
-    LogRecord,
     ScheduleRecord,
     SignalRecord,
     VersionRecord,
     WorkflowRecord,
 )
 from controller.store.tables import Transaction
-from controller.views import Page, Validation, place_of
+from controller.views import Validation
 
 if TYPE_CHECKING:
     from controller.authoring import Author
@@ -55,10 +55,8 @@ if TYPE_CHECKING:
 ORIGIN = "api"
 """The owner of what is created by a person or a program rather than by a source."""
 
-SHORTEST_PREFIX = 6
 
-
-class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of the seed
+class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the verbs of the seed
     """Verbs over one store.
 
     Args:
@@ -80,7 +78,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         ring: Callable[[], None],
         by: str = "local",
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._clock = clock
         self._bus = bus
         self._catalog = catalog
@@ -135,21 +133,6 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         await self._audit("delete", workflow_id)
         self._bus.publish(Fact(FactType.ARCHIVED, now, workflow_id))
         self._ring()
-
-    async def get_workflow(self, workflow_id: str) -> WorkflowRecord:
-        """A workflow by name; raises `NotFound`."""
-        record = await self._store.read(ledger.workflow, workflow_id)
-        if record is None:
-            raise NotFound(
-                f"no workflow is called {workflow_id!r}", hint="see `windlass workflows:list`"
-            )
-        return record
-
-    async def list_workflows(
-        self, status: str | None = None, text: str | None = None
-    ) -> list[WorkflowRecord]:
-        """By name; without a status, all that are not archived."""
-        return await self._store.read(ledger.workflows, status, text)
 
     async def export_workflow(self, workflow_id: str) -> str:
         """The workflow as YAML, followed by the actions it defines for itself."""
@@ -235,70 +218,14 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         inputs = event_inputs(config.inputs, "webhook", data)
         return await self._admit(Wish(known, workflow_id, inputs, {"type": "webhook"}, now))
 
-    async def get_execution(self, execution_id: str) -> ExecutionRecord:
-        """An execution by its id, or by the beginning of it; raises `NotFound` or `Refused`."""
-        record = await self._store.read(ledger.execution, execution_id)
-        if record is not None:
-            return record
-        if len(execution_id) >= SHORTEST_PREFIX:
-            found = await self._store.read(ledger.executions_like, execution_id, limit=2)
-            if len(found) > 1:
-                raise Refused(
-                    f"more than one execution begins with {execution_id!r}", reason="ambiguous"
-                )
-            if found:
-                return found[0]
-        raise NotFound(
-            f"there is no execution {execution_id!r}", hint="see `windlass workflows:history`"
-        )
-
-    async def list_executions(
-        self, workflow: str | None = None, status: str | None = None, *, limit: int = 20
-    ) -> list[ExecutionRecord]:
-        """Newest first."""
-        if workflow is not None:
-            await self.get_workflow(workflow)
-        return await self._store.read(ledger.executions, workflow, status, limit=limit)
-
-    async def page_executions(
-        self,
-        workflow: str | None = None,
-        status: str | None = None,
-        *,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page:
-        """`list_executions` page by page; `cursor` is the `next` of the page before.
-
-        What is created after the first page is on none of them, and what is pruned moves nothing.
-        """
-        if workflow is not None:
-            await self.get_workflow(workflow)
-        before = None if cursor is None else place_of(cursor)
-        found = await self._store.read(
-            ledger.executions, workflow, status, limit=limit + 1, before=before
-        )
-        return Page.of(found, limit)
-
-    async def count_executions(self, workflow: str | None = None) -> dict[str, int]:
-        """How many there are of each status."""
-        return await self._store.read(ledger.status_counts, workflow)
-
     async def get_workflow_status(self, execution_id: str) -> ExecutionView:
         """The execution with all its steps: the fold of its checkpoints."""
         record = await self.get_execution(execution_id)
-        plan = await self._catalog.plan(record.digest, policy_from_json(record.policy))
+        plan = await self._catalog.plan_of(record)
         rows = await self._store.read(ledger.checkpoints, record.id)
         revision = record.context.get("revision")
         applied = await self._store.read(ledger.revision, revision) if revision else None
         return replace(view(record, plan, rows), commit=applied.commit if applied else None)
-
-    async def execution_logs(
-        self, execution_id: str, after_id: int = 0, *, step: str | None = None, limit: int = 1000
-    ) -> list[LogRecord]:
-        """Lines of its log after a line's id, oldest first."""
-        record = await self.get_execution(execution_id)
-        return await self._store.read(ledger.logs, record.id, after_id, step=step, limit=limit)
 
     async def cancel_execution(self, execution_id: str, *, force: bool = False) -> None:
         """End it: what runs is asked to stop; with `force`, killed and not waited for."""
@@ -343,7 +270,7 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
                 reason="completed",
                 hint="name a step: --from STEP",
             )
-        plan = await self._catalog.plan(record.digest, policy_from_json(record.policy))
+        plan = await self._catalog.plan_of(record)
         rows = await self._store.read(ledger.checkpoints, record.id)
         kept = keep_for_retry(record, plan, rows, from_step)
         startable(await self._store.read(ledger.head, record.workflow_id), record.workflow_id)
@@ -426,13 +353,6 @@ class WorkflowService:  # ruff: ignore[too-many-public-methods]  # the verbs of 
         await self._audit("resume-schedule", record.workflow_id, {"schedule": schedule_id})
         self._ring()
         return await self._schedule(schedule_id)
-
-    async def list_schedules(
-        self, workflow: str | None = None, *, stopped: bool = False
-    ) -> list[ScheduleRecord]:
-        """Those that fire or pause, by workflow; with `stopped`, all that are recorded."""
-        active = None if stopped else True
-        return await self._store.read(ledger.schedules, workflow, active=active, paused=True)
 
     async def next_fires(
         self, workflow_id: str, *, after: int | None = None, count: int = 5

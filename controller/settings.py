@@ -23,9 +23,9 @@ from pydantic import (
 from pydantic_core import from_json
 
 from controller.core.duration import Duration
-from controller.core.plan import Policy
+from controller.core.policy import Policy
 from controller.core.problem import Refused
-from controller.source.parse import Limits, read_data
+from controller.source.limits import Limits
 from controller.source.spec import SourceSpec, spec_of
 
 PREFIX = "WINDLASS_"
@@ -310,6 +310,8 @@ def _file_values(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror}", reason="settings") from None
+    from controller.source.parse import read_data  # ruff: ignore[import-outside-top-level]  # start-up time: few have a file
+
     data, problems = read_data(str(path), content)
     if problems:
         raise Refused(problems[0].render(), reason="settings")

@@ -7,15 +7,12 @@ from typing import Any
 from controller.core.definition import ScheduledTrigger, Workflow
 from controller.core.difference import Difference
 from controller.core.drift import Fate, Recorded, Wanted
-from controller.core.problem import Refused
 from controller.core.timetable import compile_timetable
 from controller.source.library import Library
 from controller.source.parse import Diagnostic
 from controller.source.revision import Revision
 from controller.source.snapshot import Commit
-from controller.store.ledger_executions import Place
 from controller.store.records import (
-    ExecutionRecord,
     FileRecord,
     SourceRecord,
     SourceWish,
@@ -44,34 +41,6 @@ class Validation:
         ]
         valid = all(each.severity != "error" for each in diagnostics)
         return cls(valid, diagnostics, definitions)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some executions, newest first, and where those after them begin.
-
-    Attributes:
-        next: The cursor of the page after this one; None: there is none.
-    """
-
-    executions: list[ExecutionRecord]
-    next: str | None
-
-    @classmethod
-    def of(cls, found: list[ExecutionRecord], limit: int) -> "Page":
-        """A page of `limit`; one more that was found says that there is another page."""
-        shown = found[:limit]
-        last = shown[-1] if len(found) > limit else None
-        return cls(shown, None if last is None else f"{last.created_at}.{last.id}")
-
-
-def place_of(cursor: str) -> Place:
-    """Where a page ended, of the cursor that it gave; raises `Refused`."""
-    created_at, _, execution_id = cursor.partition(".")
-    if not (created_at.isascii() and created_at.isdigit() and execution_id):
-        message = f"not a cursor: {cursor!r}"
-        raise Refused(message, reason="cursor", hint="give the `next` of the page before")
-    return Place(int(created_at[:15]), execution_id)
 
 
 @dataclass(frozen=True, slots=True)

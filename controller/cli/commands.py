@@ -1,6 +1,5 @@
 """Every command by name, and the group that imports them one by one."""
 
-import difflib
 import importlib
 from collections.abc import Mapping
 
@@ -93,6 +92,8 @@ class Commands(click.Group):
 
 def _refuse(ctx: click.Context, args: list[str]) -> None:
     """Raise the usage error for a command that is not there."""
+    import difflib  # ruff: ignore[import-outside-top-level]  # start-up time
+
     inside = [name for name in COMMANDS if name.startswith(f"{args[0]}:")]
     words = [args[0], *(word for word in args[1:2] if not word.startswith("-"))]
     said = ":".join(words) if inside else args[0]

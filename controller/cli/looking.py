@@ -141,8 +141,8 @@ async def history(
     form: str,
 ) -> None:
     """List executions, newest first, with a summary by status below the first page."""
-    page = await app.service.page_executions(workflow, status, limit=limit, cursor=cursor)
-    counts = await app.service.count_executions(workflow) if cursor is None else None
+    page = await app.lookup.page_executions(workflow, status, limit=limit, cursor=cursor)
+    counts = await app.lookup.count_executions(workflow) if cursor is None else None
     if form == "json":
         print_json({"executions": page.executions, "summary": counts, "next": page.next})
         return
@@ -179,7 +179,7 @@ async def logs(app: "App", *, execution: str, follow: bool, step: str | None, fo
 
     As JSON it is one list; with --follow, one object a line.
     """
-    record = await app.service.get_execution(execution)
+    record = await app.lookup.get_execution(execution)
     async with aclosing(_lines(app, record.id, step, follow=follow)) as lines:
         if form == "json" and not follow:
             print_json([each async for each in lines])
@@ -198,8 +198,8 @@ async def _lines(
     last = 0
     while True:
         # looked at before the lines: what is written until an execution ends is seen
-        ended = (await app.service.get_execution(execution)).completed_at is not None
-        while lines := await app.service.execution_logs(execution, last, step=step):
+        ended = (await app.lookup.get_execution(execution)).completed_at is not None
+        while lines := await app.lookup.execution_logs(execution, last, step=step):
             for line in lines:
                 yield line
             last = lines[-1].id

@@ -47,7 +47,7 @@ async def schedule(
 @with_app
 async def list_schedules(app: "App", *, workflow: str | None, stopped: bool, form: str) -> None:
     """List schedules that fire or are paused."""
-    found = await app.service.list_schedules(workflow, stopped=stopped)
+    found = await app.lookup.list_schedules(workflow, stopped=stopped)
     if form == "json":
         print_json(found)
         return

@@ -24,7 +24,7 @@ workflow_option = click.option("--id", "-i", "workflow", required=True, help="Th
 @with_app
 async def list_workflows(app: "App", *, status: str | None, text: str | None, form: str) -> None:
     """List workflows; without --status, all that are not archived."""
-    found = await app.service.list_workflows(status, text)
+    found = await app.lookup.list_workflows(status, text)
     if form == "json":
         print_json(found)
         return

@@ -25,15 +25,8 @@ from controller.core.expression import (
 )
 from controller.core.graph import Graph
 from controller.core.inputs import check_inputs, fits
-from controller.core.plan import (
-    Block,
-    InputsPlan,
-    OutputPlan,
-    Plan,
-    Policy,
-    Signature,
-    StepPlan,
-)
+from controller.core.plan import Block, InputsPlan, OutputPlan, Plan, Signature, StepPlan
+from controller.core.policy import Policy
 from controller.core.problem import Path, Problem
 from controller.core.retry import RetryPolicy
 from controller.core.shelltext import compile_shell

@@ -11,7 +11,8 @@ from typing import Any
 from controller.core.compile import compile_plan
 from controller.core.definition import Action, Output, Parameter, Workflow
 from controller.core.document import load_document
-from controller.core.plan import Plan, Policy, Signature
+from controller.core.plan import Plan, Signature
+from controller.core.policy import Policy
 
 
 def content_of(

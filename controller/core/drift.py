@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from controller.core.definition import Schedule
+if TYPE_CHECKING:
+    from controller.core.definition import Schedule
 
 
 class Fate(StrEnum):
@@ -110,7 +111,7 @@ Terms = tuple[str | None, int | None, str, str, str]
 """What a definition says of a schedule: cron, at, time zone, and as JSON its inputs and policy."""
 
 
-def policy_of(schedule: Schedule) -> dict[str, Any]:
+def policy_of(schedule: "Schedule") -> dict[str, Any]:
     """How it fires, beside when and with what, as it is recorded."""
     return {name: getattr(schedule, name) for name in _POLICY}
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
-from controller.core.plan import Block, Plan, StepPlan
+if TYPE_CHECKING:
+    from controller.core.plan import Block, Plan, StepPlan
 
 
 class Status(StrEnum):
@@ -162,7 +163,7 @@ class Frame:
 
     __slots__ = ("active", "block", "closed", "failure", "index", "open", "owner", "scope", "steps")
 
-    def __init__(self, block: Block, scope: Scope, owner: "StepState | None", index: int) -> None:
+    def __init__(self, block: "Block", scope: Scope, owner: "StepState | None", index: int) -> None:
         self.block = block
         self.scope = scope
         self.owner = owner
@@ -211,7 +212,7 @@ class StepState:
         "wait",
     )
 
-    def __init__(self, plan: StepPlan, frame: Frame) -> None:
+    def __init__(self, plan: "StepPlan", frame: Frame) -> None:
         self.plan = plan
         self.frame = frame
         self.key = frame.scope.prefix + plan.id
@@ -293,7 +294,7 @@ class ExecutionState:
         "steps",
     )
 
-    def __init__(self, plan: Plan, identity: Identity) -> None:
+    def __init__(self, plan: "Plan", identity: Identity) -> None:
         self.plan = plan
         self.identity = identity
         self.status = Status.RUNNING

@@ -12,26 +12,12 @@ from typing import Any, Literal
 
 from controller.core.definition import Action, Output, Parameter
 from controller.core.expression import Template
+from controller.core.policy import Policy
 from controller.core.retry import RetryPolicy
 from controller.core.shelltext import ShellText
 
 StepType = Literal["action", "condition", "parallel", "loop", "subflow"]
 OnError = Literal["fail", "continue", "goto"]
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The settings that decide how an execution goes; pinned when it is created.
-
-    They are part of the execution, not of the daemon: a fold after a restart with other settings
-    must come to the same state. Durations in milliseconds.
-    """
-
-    retry_attempts: int = 3
-    retry_delay: int = 5_000
-    timeout: int = 3_600_000
-    max_gotos: int = 100
-    max_depth: int = 10
 
 
 @dataclass(frozen=True, slots=True)

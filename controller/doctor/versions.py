@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.catalog import policy_from_json
 from controller.core.content import recompile
-from controller.core.plan import Plan, Policy, Signature, digest_of
+from controller.core.plan import Plan, Signature, digest_of
+from controller.core.policy import Policy, policy_from_json
 from controller.core.problem import Refused
 from controller.doctor.finding import Finding
 from controller.store.dialect import decode

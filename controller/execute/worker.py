@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from controller.admission import Gate, to_parent
-from controller.catalog import Catalog, policy_from_json
+from controller.catalog import Catalog
 from controller.clock import Clock
 from controller.core.problem import Refused, Unavailable
 from controller.execute.logsink import LogSink
@@ -377,7 +377,7 @@ class Worker:
         """Fold what was claimed and go on with it."""
         record = taken.record
         try:
-            plan = await self._catalog.plan(record.digest, policy_from_json(record.policy))
+            plan = await self._catalog.plan_of(record)
             running = Running(record, plan, taken.events, self)
         except (Refused, ValueError) as error:
             await self._impossible(record, str(error))

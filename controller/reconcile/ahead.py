@@ -22,11 +22,13 @@ from pydantic_core import to_json
 
 from controller.core.compile import check_triggers, compile_plan
 from controller.core.definition import Workflow
-from controller.core.plan import Plan, Policy, Signature
+from controller.core.plan import Plan, Signature
+from controller.core.policy import Policy
 from controller.reconcile.apply import rows_of
 from controller.source.examine import LFS
 from controller.source.library import ExaminedFile, Json
-from controller.source.parse import Limits, parse
+from controller.source.limits import Limits
+from controller.source.parse import parse
 from controller.source.revision import CompiledWorkflow, OpenFile, ReadyFile, ReadyWorkflow
 from controller.source.snapshot import Found
 from controller.store.rows import names as fields_of

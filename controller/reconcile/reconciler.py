@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from controller.clock import Clock
 from controller.core.drift import Drift, Fate, drift
-from controller.core.plan import Policy, Signature
+from controller.core.plan import Signature
+from controller.core.policy import Policy
 from controller.core.problem import Refused, Unavailable
 from controller.facts import Bus
 from controller.judgement import Judgement, judge
@@ -27,8 +28,8 @@ from controller.recording import signatures_of
 from controller.source.directory import SETTLE
 from controller.source.examine import Examiner
 from controller.source.library import Library
+from controller.source.limits import Limits
 from controller.source.origin import Look, Origin
-from controller.source.parse import Limits
 from controller.source.revision import ReadyFile, Revision
 from controller.source.snapshot import Found, Snapshot
 from controller.source.spec import SourceSpec

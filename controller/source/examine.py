@@ -14,10 +14,12 @@ from controller.core.compile import check_action, check_triggers, compile_plan
 from controller.core.content import action_signature, face_of
 from controller.core.definition import Action, Workflow
 from controller.core.graph import way_back
-from controller.core.plan import Policy, Signature
+from controller.core.plan import Signature
+from controller.core.policy import Policy
 from controller.core.problem import Problem
 from controller.source.library import ExaminedFile, Json, Library, Name, Signatures
-from controller.source.parse import Diagnostic, Document, Limits, parse
+from controller.source.limits import Limits
+from controller.source.parse import Diagnostic, Document, parse
 from controller.source.revision import (
     CompiledWorkflow,
     OpenFile,

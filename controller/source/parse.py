@@ -13,9 +13,10 @@ from controller.core.definition import Action, Workflow
 from controller.core.document import load_document
 from controller.core.problem import Problem
 from controller.source.diagnostic import Diagnostic, clip
-from controller.source.yaml12 import Constructor, Exhausted, Flaw, Limits, compose, node_at
+from controller.source.limits import Limits
+from controller.source.yaml12 import Constructor, Exhausted, Flaw, compose, node_at
 
-__all__ = ["Diagnostic", "Document", "Limits", "ParsedFile", "parse", "read_data"]
+__all__ = ["Diagnostic", "Document", "ParsedFile", "parse", "read_data"]
 
 DEFAULT = Limits()
 LISTED = 200

@@ -16,6 +16,7 @@ from yaml.events import CollectionEndEvent, CollectionStartEvent, NodeEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from controller.core.problem import Path
+from controller.source.limits import Limits
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _OTHER_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
@@ -39,23 +40,6 @@ _INDENTED = re.compile(r"^[ \t?:-]{500}", re.MULTILINE)
 _LARGEST = 2**63
 _DIGITS = 19
 _LONGEST_KEY = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of a file.
-
-    Attributes:
-        file_bytes: Size of the file.
-        nodes: Values and names, after aliases are expanded.
-        depth: Nesting of mappings and lists.
-        text: Characters of one text.
-    """
-
-    file_bytes: int = 1_048_576
-    nodes: int = 50_000
-    depth: int = 50
-    text: int = 262_144
 
 
 @dataclass(frozen=True, slots=True)

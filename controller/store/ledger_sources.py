@@ -1,11 +1,10 @@
 """Sources: how their last reconcile went, their files, their revisions, and what people wish."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Text, delete, func, or_, select, type_coerce, update
 
-from controller.core.drift import Terms
 from controller.store.dialect import upsert
 from controller.store.records import (
     FileRecord,
@@ -20,6 +19,9 @@ from controller.store.tables import source_files as _files
 from controller.store.tables import sources as _sources
 from controller.store.tables import workflow_schedules as _schedules
 from controller.store.tables import workflows as _workflows
+
+if TYPE_CHECKING:
+    from controller.core.drift import Terms
 
 _r = source_revisions.c
 
@@ -91,7 +93,7 @@ def count_owned(tx: Transaction, source_id: str) -> int:
     return int(tx.scalar(select(func.count()).select_from(_workflows).where(*standing)) or 0)
 
 
-def standing_schedules(tx: Transaction, source_id: str) -> dict[str, list[Terms]]:
+def standing_schedules(tx: Transaction, source_id: str) -> "dict[str, list[Terms]]":
     """What is recorded of the schedules a source gave its workflows, by workflow.
 
     Left out are those that were stopped; one that pauses, has come to its end or left out a fire

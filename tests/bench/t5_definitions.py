@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from controller.app import crew_of_this_machine, loading, open_app, run_main
+from controller.app import crew_of_this_machine, open_app, run_main
 from controller.cli.ending import COLLECT
+from controller.daemon import loading
 from controller.reconcile import Crew, Reconciler
 from controller.settings import Settings
-from controller.source.yaml12 import Limits as Bounds
+from controller.source.limits import Limits as Bounds
 from controller.source.yaml12 import compose
 from tests.bench.engine import row
 from tests.bench.limits import Limits

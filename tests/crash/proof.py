@@ -20,7 +20,6 @@ from typing import Any
 from sqlalchemy import NullPool, create_engine, text
 
 from controller.app import App, open_app
-from controller.catalog import policy_from_json
 from controller.core.decide import fold
 from controller.core.execution import FINAL
 from controller.core.plan import Plan
@@ -222,7 +221,7 @@ async def _unlike(app: App, executions: list[str]) -> AsyncIterator[str]:
     checkpoints = await app.store.read(ledger.checkpoints_of, executions)
     for each in executions:
         record = await app.service.get_execution(each)
-        plan = await app.catalog.plan(record.digest, policy_from_json(record.policy))
+        plan = await app.catalog.plan_of(record)
         for problem in _problems(record, plan, checkpoints[each]):
             yield f"{each}: {problem}"
 

@@ -20,7 +20,8 @@ from controller.core.execution import (
     Perform,
     Stop,
 )
-from controller.core.plan import Plan, Policy, Signature
+from controller.core.plan import Plan, Signature
+from controller.core.policy import Policy
 
 Answer = Mapping[str, Any]
 """`{}` or `{"outputs": …}` for success, `{"error": (type, message)}`, `{"suspend": {…}}`."""

@@ -1,6 +1,6 @@
 """For every code of reading a file, a file that has it."""
 
-from controller.source.parse import Limits
+from controller.source.limits import Limits
 
 TIGHT = Limits(file_bytes=8_000, nodes=2_000, depth=20, text=400)
 

@@ -11,7 +11,8 @@ import pytest
 from controller.core.compile import check_action, check_triggers, compile_plan
 from controller.core.content import action_signature
 from controller.core.definition import Action, Workflow
-from controller.core.plan import Policy, Signature
+from controller.core.plan import Signature
+from controller.core.policy import Policy
 from controller.execute.action import BUILT_IN
 from controller.source.parse import Document, ParsedFile, parse
 

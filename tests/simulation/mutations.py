@@ -4,6 +4,7 @@ Each says which invariants it may break; the simulator has to find it within its
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,11 +13,12 @@ from sqlalchemy import func, select, update
 from controller.catalog import Catalog
 from controller.core.decide import fold, outstanding
 from controller.core.execution import Arm
-from controller.core.plan import Plan, Policy
+from controller.core.plan import Plan
 from controller.execute.running import Running
 from controller.execute.worker import Worker
 from controller.store import journal, ledger, ledger_executions
 from controller.store.journal import Journal
+from controller.store.records import ExecutionRecord
 from controller.store.tables import execution_checkpoints, workflow_executions
 
 
@@ -67,14 +69,13 @@ def _repeats(patch: pytest.MonkeyPatch) -> None:
 
 def _follows(patch: pytest.MonkeyPatch) -> None:
     """An execution goes on with its workflow's newest version."""
-    plan = Catalog.plan
+    plan_of = Catalog.plan_of
 
-    async def newest(self: Catalog, digest: str, policy: Policy) -> Plan:
-        version = await self.version(digest)
-        head = await self._store.read(ledger.head, version.workflow.name)
-        return await plan(self, head.digest if head else digest, policy)
+    async def newest(self: Catalog, record: ExecutionRecord) -> Plan:
+        head = await self._store.read(ledger.head, record.workflow_id)
+        return await plan_of(self, replace(record, digest=head.digest) if head else record)
 
-    patch.setattr(Catalog, "plan", newest)
+    patch.setattr(Catalog, "plan_of", newest)
 
 
 def _acknowledges(patch: pytest.MonkeyPatch) -> None:

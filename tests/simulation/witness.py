@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.catalog import policy_from_json
 from controller.core.content import recompile
 from controller.core.decide import fold
 from controller.core.execution import Event, EventType, ExecutionState, Identity
+from controller.core.policy import policy_from_json
 from controller.core.timetable import Timetable
 from controller.execute.action import BUILT_IN, Call
 from controller.fires import timetable_of
