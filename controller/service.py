@@ -510,7 +510,8 @@ def _put_owned(
                 hint="give it another name with --name, or delete the other one first",
             )
     ledger.put_workflow(tx, record, version)
-    ledger.put_schedules(tx, ORIGIN, {record.name: schedules}, now=record.updated_at)
+    rows = [ledger.stored_schedule(each) for each in schedules]
+    ledger.put_schedules(tx, ORIGIN, {record.name: rows}, now=record.updated_at)
 
 
 def _refuse_foreign(name: str, origin: str) -> None:

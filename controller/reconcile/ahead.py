@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import starmap
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,15 +25,14 @@ from controller.core.compile import check_triggers, compile_plan
 from controller.core.definition import Workflow
 from controller.core.plan import Plan, Signature
 from controller.core.policy import Policy
-from controller.reconcile.apply import rows_of
+from controller.reconcile.apply import Rows, file_row, rows_of
 from controller.source.examine import LFS
 from controller.source.library import ExaminedFile, Json
 from controller.source.limits import Limits
 from controller.source.parse import parse
 from controller.source.revision import CompiledWorkflow, OpenFile, ReadyFile, ReadyWorkflow
 from controller.source.snapshot import Found
-from controller.store.rows import names as fields_of
-from controller.store.rows import values_of
+from controller.store.rows import Row
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -66,8 +66,12 @@ class Terms:
     now: int
 
 
-Told = tuple[Any, ...]
-"""A `ReadyFile` as plain values: classes cost more to send than all that is in them."""
+Told = tuple[int, tuple[Json, ...], Row, list[tuple[str, str, str, Rows]]]
+"""A `ReadyFile` as plain values: classes cost more to send than all that is in them.
+
+Which file of the shard it is, what it defines, its row, and of each workflow (name, status, digest,
+rows).
+"""
 
 
 class Alone:
@@ -83,9 +87,10 @@ class Alone:
 
     def told(self, shard: Shard) -> list[Told]:
         """Those files of a shard that mean the same by themselves, to be sent."""
-        return [told for each in shard if (told := self._file(each)) is not None]
+        found = starmap(self._file, enumerate(shard))
+        return [each for each in found if each is not None]
 
-    def _file(self, found: Found) -> Told | None:
+    def _file(self, place: int, found: Found) -> Told | None:
         """A file examined; None: it has to be examined among the others."""
         if found.content is None or found.content.startswith(LFS):
             return None
@@ -103,9 +108,9 @@ class Alone:
             opened.flows[index] = CompiledWorkflow.of(document, found.path, plan, {}, {})
         if len(opened.names()) < len(parsed.documents):
             return None
-        definitions = opened.examined(None).definitions
+        examined = opened.examined(None)
         workflows = [self._workflow(each) for each in opened.flows.values()]
-        return found.path, found.stat, found.digest, definitions, workflows
+        return place, examined.definitions, file_row(examined), workflows
 
     def _plan(self, workflow: Workflow, document: Json) -> Plan | None:
         """The plan of a workflow like this one; None: it has problems, or needs others."""
@@ -118,17 +123,10 @@ class Alone:
             self._plans[known_by] = None if problems or plan.subflows else plan
         return self._plans[known_by]
 
-    def _workflow(self, compiled: CompiledWorkflow) -> tuple[Any, ...]:
+    def _workflow(self, compiled: CompiledWorkflow) -> tuple[str, str, str, Rows]:
         workflow = compiled.definition
-        record, version, schedules = rows_of(compiled, self._terms.source, self._terms.now)
-        return (
-            workflow.name,
-            workflow.status,
-            compiled.digest,
-            _encoded(record),
-            _encoded(version),
-            [values_of(each) for each in schedules],
-        )
+        rows = rows_of(compiled, self._terms.source, self._terms.now)
+        return workflow.name, workflow.status, compiled.digest, rows
 
 
 def _compiled_of(document: Json) -> list[Any]:
@@ -152,29 +150,16 @@ _OWN = frozenset({"name", "version", "description", "labels", "metadata", "statu
 _TIMES = frozenset({"cron", "at", "timezone"})
 """What a schedule says and `check_triggers` looks at, in every file."""
 
-_JSON = frozenset({
-    "triggers", "inputs", "outputs", "steps", "error_handler", "metadata", "labels", "content",
-})  # fmt: skip
-"""Fields whose JSON is encoded here, so that nobody has to make values of it and back."""
 
-
-def _encoded(record: object) -> tuple[Any, ...]:
-    kind: type = type(record)
-    pairs = zip(fields_of(kind), values_of(record), strict=True)
-    return tuple([
-        to_json(value) if name in _JSON and value is not None else value for name, value in pairs
-    ])
-
-
-def heard(told: Told) -> ReadyFile:
-    """What was told, as it is used."""
-    path, stat, digest, definitions, workflows = told
+def heard(told: Told, shard: Shard) -> ReadyFile:
+    """What was told of a file of a shard, as it is used."""
+    place, definitions, row, workflows = told
+    found = shard[place]
+    path = found.path
     return ReadyFile(
-        ExaminedFile(path, stat, digest, "valid", (), definitions),
-        tuple(
-            ReadyWorkflow(name, status, known, path, (record, version, schedules))
-            for name, status, known, record, version, schedules in workflows
-        ),
+        ExaminedFile(path, found.stat, found.digest, "valid", (), definitions),
+        tuple([ReadyWorkflow(*each[:3], path, each[3]) for each in workflows]),
+        row,
     )
 
 
@@ -215,15 +200,16 @@ class Crew:
         alone = Alone(terms)
         left = deque(changed)
         given: dict[Connection, Shard] = {}
-        found: list[Told] = []
+        found: list[ReadyFile] = []
         for end in tuple(self._ends):
             self._give(end, left, given, terms)
         while left or given:
             ready = set(map(id, wait(list(given), timeout=0 if left else None)))
             for end in [each for each in given if id(each) in ready]:
                 found += self._take(end, left, given)
-            found += alone.told(_some(left, FEW))
-        return {each[0]: heard(each) for each in found}
+            few = _some(left, FEW)
+            found += [heard(each, few) for each in alone.told(few)]
+        return {each.examined.path: each for each in found}
 
     def _give(
         self,
@@ -246,15 +232,15 @@ class Crew:
 
     def _take(
         self, end: Connection, left: deque[Found], given: dict[Connection, Shard]
-    ) -> list[Told]:
+    ) -> list[ReadyFile]:
         try:
-            found: list[Told] = end.recv()
+            told: list[Told] = end.recv()
         except (EOFError, OSError):
             self._lose(end, left, given)
             return []
-        del given[end]
+        shard = given.pop(end)
         self._give(end, left, given)
-        return found
+        return [heard(each, shard) for each in told]
 
     def _lose(self, end: Connection, left: deque[Found], given: dict[Connection, Shard]) -> None:
         """A process has ended: what it was given is done here."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import starmap
 
 from controller.core.drift import Drift, Fate
 from controller.recording import schedules_of, workflow_record
@@ -13,14 +12,13 @@ from controller.store import ledger
 from controller.store.records import (
     FileRecord,
     RevisionRecord,
-    ScheduleRecord,
     SourceRecord,
-    VersionRecord,
-    WorkflowRecord,
 )
+from controller.store.rows import Row
 from controller.store.tables import Transaction
 
-Rows = tuple[WorkflowRecord, VersionRecord, tuple[ScheduleRecord, ...]]
+Rows = tuple[Row, Row, tuple[Row, ...]]
+"""Of a workflow: its own, its version's, its schedules'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +26,14 @@ class Application:
     """Everything one transaction writes.
 
     Attributes:
+        workflows: By name.
         history: The revision, where it is another one than before.
     """
 
     source: SourceRecord
-    workflows: tuple[Rows, ...]
+    workflows: Mapping[str, Rows]
     pruned: tuple[str, ...]
-    files: tuple[FileRecord, ...]
+    files: tuple[Row, ...]
     removed: tuple[str, ...]
     history: RevisionRecord | None
     now: int
@@ -48,9 +47,9 @@ class Application:
 def apply_revision(tx: Transaction, application: Application) -> list[str]:
     """A verb for the store; the revisions that the history does not keep any more."""
     source, now = application.source, application.now
-    compiled = [(record, version) for record, version, _ in application.workflows]
+    compiled = [rows[:2] for rows in application.workflows.values()]
     ledger.put_workflows(tx, compiled, source.revision)
-    schedules = {record.name: found for record, _, found in application.workflows}
+    schedules = {name: found for name, (_, _, found) in application.workflows.items()}
     ledger.put_schedules(tx, source.id, schedules, now=now)
     ledger.archive(tx, application.pruned, now)
     ledger.put_files(tx, source.id, application.files, application.removed)
@@ -71,9 +70,9 @@ def application_of(
     apply = difference.of(Fate.CREATED) + difference.of(Fate.UPDATED)
     return Application(
         source=source,
-        workflows=tuple(_rows(name, revision, source.id, now) for name in apply),
+        workflows={name: _rows(name, revision, source.id, now) for name in apply},
         pruned=tuple(difference.of(Fate.PRUNED)),
-        files=tuple(file_record(each) for each in files.values()),
+        files=tuple(_file_row(each, revision) for each in files.values()),
         removed=revision.removed,
         history=history,
         now=now,
@@ -84,7 +83,7 @@ def owned_files(revision: Revision, difference: Drift) -> Mapping[str, ExaminedF
     """The files looked at; one that names what somebody else owns is invalid, and says who."""
     files = dict(revision.files)
     for name, owner in difference.owner.items():
-        compiled = revision.workflows.get(name)
+        compiled = revision.workflows.get(name) or revision.ready.get(name)
         if compiled is not None:
             files[compiled.path] = _refused(files[compiled.path], name, owner)
     return files
@@ -108,12 +107,8 @@ def _refused(file: ExaminedFile, name: str, owner: str) -> ExaminedFile:
 
 def _rows(name: str, revision: Revision, source: str, now: int) -> Rows:
     if name in revision.ready:
-        record, version, schedules = revision.ready[name].rows
-        return (
-            WorkflowRecord(*record),
-            VersionRecord(*version),
-            tuple(starmap(ScheduleRecord, schedules)),
-        )
+        rows: Rows = revision.ready[name].rows
+        return rows
     return rows_of(revision.workflows[name], source, now)
 
 
@@ -128,12 +123,21 @@ def rows_of(compiled: CompiledWorkflow, source: str, now: int) -> Rows:
         revision=None,
         now=now,
     )
-    return record, version, schedules_of(compiled.definition, source, now)
+    return (
+        ledger.stored_workflow(record),
+        ledger.stored_version(version),
+        tuple(map(ledger.stored_schedule, schedules_of(compiled.definition, source, now))),
+    )
 
 
-def file_record(file: ExaminedFile) -> FileRecord:
+def _file_row(file: ExaminedFile, revision: Revision) -> Row:
+    row: Row | None = revision.rows.get(file.path) if file.status == "valid" else None
+    return row or file_row(file)
+
+
+def file_row(file: ExaminedFile) -> Row:
     """A file as a row."""
-    return FileRecord(
+    record = FileRecord(
         path=file.path,
         digest=file.digest,
         size=file.stat.size,
@@ -143,6 +147,7 @@ def file_record(file: ExaminedFile) -> FileRecord:
         problems=list(file.problems),
         definitions=list(file.definitions),
     )
+    return ledger.stored_file(record)
 
 
 def library_of(rows: Iterable[FileRecord], *, moved: bool) -> Library:

@@ -328,6 +328,7 @@ class Examiner:
             revision.touched |= names
         for path, ready in self._ready.items():
             revision.files[path] = ready.examined
+            revision.rows[path] = ready.row
             revision.ready |= {each.name: each for each in ready.workflows}
             revision.touched |= {each.name for each in ready.workflows}
         for before in self._before.values():

@@ -79,10 +79,12 @@ class ReadyFile:
 
     Nothing is wrong with it, and it defines only workflows that use nothing but built-in actions:
     so it means the same whatever stands beside it, unless somebody else defines its names as well.
+    `row` is what is written of the file.
     """
 
     examined: ExaminedFile
     workflows: tuple[ReadyWorkflow, ...]
+    row: Any
 
 
 @dataclass(slots=True)
@@ -94,6 +96,7 @@ class Revision:
         removed: Paths that are gone.
         workflows: Those compiled now, by name.
         ready: Those that were compiled ahead, by name.
+        rows: What is written of files that were examined ahead, by path.
         invalid: Names whose file is invalid: name → path.
         touched: Names of workflows that these files define, or defined before.
         before: What the library had of these paths.
@@ -103,6 +106,7 @@ class Revision:
     removed: tuple[str, ...] = ()
     workflows: dict[str, CompiledWorkflow] = field(default_factory=dict)
     ready: dict[str, ReadyWorkflow] = field(default_factory=dict)
+    rows: dict[str, Any] = field(default_factory=dict)
     invalid: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     before: dict[str, ExaminedFile | None] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 from controller.store import dialect
 
@@ -42,6 +42,42 @@ def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, 
             statement = _statement(dialect.mark(tx), insertion, size)
             dialect.execute_text(tx, statement, values)
             at += size
+
+
+def insert_missing(
+    tx: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert those whose unique keys are free."""
+    insert_rows(tx, _insertion(table, columns, None), rows)
+
+
+def upsert(
+    tx: Connection,
+    table: Table,
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    keep: tuple[str, ...] = (),
+) -> None:
+    """Insert; a row whose primary key is there is overwritten, except for the columns in `keep`.
+
+    No two of the rows have the same key.
+    """
+    insert_rows(tx, _insertion(table, columns, keep), rows)
+
+
+@cache
+def _insertion(table: Table, columns: tuple[str, ...], keep: tuple[str, ...] | None) -> Insertion:
+    """An insertion of these columns; `keep` None: a row that is there stays as it is."""
+    names = [f'"{each}"' for each in columns]  # some are words of SQL
+    into = f"{table.name} ({', '.join(names)})"
+    if keep is None:
+        return Insertion(into, len(columns), "ON CONFLICT DO NOTHING")
+    keys = [f'"{column.name}"' for column in table.primary_key]
+    stay = {*keys, *(f'"{each}"' for each in keep)}
+    changed = [f"{each} = excluded.{each}" for each in names if each not in stay]
+    update = f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(changed)}"
+    return Insertion(into, len(columns), update)
 
 
 @cache

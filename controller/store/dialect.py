@@ -284,9 +284,6 @@ def _pragma(driver: Any, pragma: str) -> object:  # ruff: ignore[any-type]  # a 
 ID_LENGTH = 36
 """Characters of an id."""
 
-MANY_ROWS = 50
-"""Rows from which on a statement is worth preparing by hand."""
-
 
 def is_sqlite(tx: Connection) -> bool:
     """Whether this transaction is one of SQLite."""
@@ -307,14 +304,6 @@ def inserting(name: str, table: Table) -> "Insert":
 def _insert_or_ignore(name: str, table: Table) -> "Insert":
     statement = inserting(name, table).on_conflict_do_nothing()
     return statement.execution_options(preserve_rowcount=True)  # psycopg forgets it otherwise
-
-
-@cache
-def _upsert(name: str, table: Table, columns: tuple[str, ...], keep: tuple[str, ...]) -> "Insert":
-    statement = inserting(name, table)
-    keys = [column.name for column in table.primary_key]
-    changed = {each: statement.excluded[each] for each in columns if each not in {*keys, *keep}}
-    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def insert_or_ignore(tx: Connection, table: Table, row: dict[str, Any]) -> bool:
@@ -340,43 +329,6 @@ def insert_selected(
     """A statement that inserts what a select gives, where the unique keys are free."""
     selected = inserting(name, table).from_select(list(columns), rows)
     return selected.on_conflict_do_nothing().returning(returned)
-
-
-def insert_missing(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert those whose unique keys are free."""
-    if rows:
-        _execute(tx, inserting(tx.dialect.name, table).on_conflict_do_nothing(), table, rows)
-
-
-def upsert(
-    tx: Connection, table: Table, rows: Sequence[dict[str, Any]], *, keep: tuple[str, ...] = ()
-) -> None:
-    """Insert; a row whose primary key is there is overwritten, except for the columns in `keep`."""
-    if rows:
-        _execute(tx, _upsert(tx.dialect.name, table, tuple(rows[0]), keep), table, rows)
-
-
-def _execute(
-    tx: Connection, statement: "Insert", table: Table, rows: Sequence[dict[str, Any]]
-) -> None:
-    """Execute for every row; for many rows without what SQLAlchemy does for each of them.
-
-    That is more than half of the time of thousands of rows. The driver gets the same statement, and
-    values made by the same types.
-    """
-    if len(rows) < MANY_ROWS:
-        tx.execute(statement, rows)
-        return
-    compiled = statement.compile(dialect=tx.dialect, column_keys=list(rows[0]))
-    order = getattr(compiled, "positiontup", None)
-    if order is None or not set(order) <= rows[0].keys():
-        tx.execute(statement, rows)
-        return
-    made = [(name, table.c[name].type.bind_processor(tx.dialect)) for name in order]
-    values = [
-        tuple(row[name] if make is None else make(row[name]) for name, make in made) for row in rows
-    ]
-    tx.exec_driver_sql(str(compiled), values)
 
 
 def begins(tx: Connection, column: Column[str], prefix: str) -> ColumnElement[bool]:

@@ -27,6 +27,8 @@ from controller.store.ledger_definitions import (
     put_workflows,
     retention_rules,
     set_status,
+    stored_version,
+    stored_workflow,
     version,
     waiting_for_events,
     workflow,
@@ -66,6 +68,7 @@ from controller.store.ledger_schedules import (
     schedule,
     schedules,
     standing,
+    stored_schedule,
 )
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
 from controller.store.ledger_sources import (
@@ -85,6 +88,7 @@ from controller.store.ledger_sources import (
     source_files,
     sources,
     standing_schedules,
+    stored_file,
     wish,
     wishes,
 )
@@ -182,6 +186,10 @@ __all__ = [
     "standing",
     "standing_schedules",
     "status_counts",
+    "stored_file",
+    "stored_schedule",
+    "stored_version",
+    "stored_workflow",
     "take_lease",
     "unfinished_of_schedules",
     "version",

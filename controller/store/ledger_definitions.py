@@ -5,10 +5,11 @@ from functools import cache
 
 from sqlalchemy import Select, Text, bindparam, func, or_, select, type_coerce, update
 
-from controller.store.dialect import insert_missing, insert_or_ignore, json_part, upsert
+from controller.store.bulk import insert_missing, upsert
+from controller.store.dialect import insert_or_ignore, json_part
 from controller.store.ledger_schedules import deactivate
 from controller.store.records import VersionRecord, WorkflowHead, WorkflowRecord
-from controller.store.rows import chunks, every, one, pick, row_of
+from controller.store.rows import Row, chunks, every, names, one, pick, row_of, stored
 from controller.store.tables import Transaction, workflow_versions
 from controller.store.tables import workflows as _workflows
 
@@ -87,8 +88,7 @@ def put_version(tx: Transaction, record: VersionRecord) -> bool:
 
 def put_workflow(tx: Transaction, record: WorkflowRecord, compiled: VersionRecord) -> None:
     """Create or replace the workflow (`created_at` stays), and keep the version it points to."""
-    put_version(tx, compiled)
-    upsert(tx, _workflows, [row_of(record)], keep=("created_at",))
+    put_workflows(tx, [(stored_workflow(record), stored_version(compiled))])
 
 
 def altered(tx: Transaction, origin: str) -> set[str]:
@@ -127,19 +127,36 @@ def _altered(dialect: str) -> Select[tuple[str]]:
     )
 
 
+def stored_workflow(record: WorkflowRecord) -> Row:
+    """As `put_workflows` takes it."""
+    return stored(_workflows, record)
+
+
+def stored_version(record: VersionRecord) -> Row:
+    """As `put_workflows` takes it."""
+    return stored(workflow_versions, record)
+
+
 def put_workflows(
-    tx: Transaction,
-    compiled: Sequence[tuple[WorkflowRecord, VersionRecord]],
-    revision: str | None = None,
+    tx: Transaction, compiled: Sequence[tuple[Row, Row]], revision: str | None = None
 ) -> None:
-    """`put_workflow` for many, in a statement a table; `revision`: that of all of them."""
-    of = {} if revision is None else {"revision": revision}
-    if compiled:
-        versions = [row_of(version) | of for _, version in compiled]
-        insert_missing(tx, workflow_versions, versions)
-        upsert(
-            tx, _workflows, [row_of(record) | of for record, _ in compiled], keep=("created_at",)
-        )
+    """`put_workflow` for many; `revision`: that of all of them, whatever their rows say."""
+    versions = [version for _, version in compiled]
+    rows = [row for row, _ in compiled]
+    if revision is not None:
+        versions = [_of_revision(each, _VERSION, revision) for each in versions]
+        rows = [_of_revision(each, _WORKFLOW, revision) for each in rows]
+    insert_missing(tx, workflow_versions, _VERSION, versions)
+    upsert(tx, _workflows, _WORKFLOW, rows, keep=("created_at",))
+
+
+_WORKFLOW = names(WorkflowRecord)
+_VERSION = names(VersionRecord)
+
+
+def _of_revision(row: Row, columns: tuple[str, ...], revision: str) -> Row:
+    place = columns.index("revision")
+    return (*row[:place], revision, *row[place + 1 :])
 
 
 def set_status(tx: Transaction, name: str, status: str, now: int) -> bool:

@@ -6,13 +6,25 @@ have one.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import BigInteger, Boolean, Text, bindparam, func, or_, select, update
 
-from controller.store.dialect import insert_or_ignore, upsert
+from controller.store.bulk import upsert
+from controller.store.dialect import insert_or_ignore
 from controller.store.records import ScheduleRecord
-from controller.store.rows import chunks, every, one, pick, row_of
+from controller.store.rows import (
+    Row,
+    chunks,
+    every,
+    names,
+    one,
+    pick,
+    restored,
+    row_of,
+    stored,
+)
 from controller.store.tables import Transaction, workflow_schedules, workflows
 
 _s = workflow_schedules.c
@@ -79,8 +91,13 @@ def add_schedule(tx: Transaction, record: ScheduleRecord) -> bool:
     return insert_or_ignore(tx, workflow_schedules, row_of(record))
 
 
+def stored_schedule(record: ScheduleRecord) -> Row:
+    """As `put_schedules` takes it."""
+    return stored(workflow_schedules, record)
+
+
 def put_schedules(
-    tx: Transaction, origin: str, wanted: Mapping[str, Sequence[ScheduleRecord]], *, now: int
+    tx: Transaction, origin: str, wanted: Mapping[str, Sequence[Row]], *, now: int
 ) -> None:
     """Make these the schedules that `origin` has for each of the workflows; others are stopped.
 
@@ -96,18 +113,24 @@ def put_schedules(
         )
         known |= {each.id: each for each in every(tx, ScheduleRecord, owned)}
     rows = []
-    for record in (each for records in wanted.values() for each in records):
-        row = row_of(record)
-        before = known.pop(record.id, None)
-        if before is not None:
-            comes_back = record.active and not before.active
-            dealt = {"last_run_at": now if comes_back else before.last_run_at}
-            row |= dealt | _continued(before, record)
-        rows.append(row)
-    upsert(tx, workflow_schedules, rows, keep=("created_at",))
+    for row in (each for found in wanted.values() for each in found):
+        before = known.pop(row[_ID], None) if known else None
+        rows.append(row if before is None else _instead_of(before, row, now))
+    upsert(tx, workflow_schedules, names(ScheduleRecord), rows, keep=("created_at",))
     for gone in known.values():
         if gone.active:
             _stop(tx, gone.id, "removed", now)
+
+
+_ID = names(ScheduleRecord).index("id")
+
+
+def _instead_of(before: ScheduleRecord, row: Row, now: int) -> Row:
+    """The row of a schedule that is known already."""
+    record = restored(ScheduleRecord, workflow_schedules, row)
+    comes_back = record.active and not before.active
+    dealt = {"last_run_at": now if comes_back else before.last_run_at}
+    return stored_schedule(replace(record, **dealt | _continued(before, record)))
 
 
 def _continued(before: ScheduleRecord, record: ScheduleRecord) -> dict[str, Any]:

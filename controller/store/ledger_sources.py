@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Text, delete, func, or_, select, type_coerce, update
 
-from controller.store.dialect import upsert
+from controller.store.bulk import upsert
 from controller.store.records import (
     FileRecord,
     RevisionRecord,
@@ -13,7 +13,7 @@ from controller.store.records import (
     SourceWish,
     WorkflowHead,
 )
-from controller.store.rows import chunks, every, one, pick, row_of
+from controller.store.rows import Row, chunks, every, names, one, pick, row_of, stored
 from controller.store.tables import Transaction, source_revisions, source_wishes
 from controller.store.tables import source_files as _files
 from controller.store.tables import sources as _sources
@@ -44,7 +44,7 @@ def sources(tx: Transaction) -> list[SourceRecord]:
 
 def put_source(tx: Transaction, record: SourceRecord) -> None:
     """Create or replace it."""
-    upsert(tx, _sources, [row_of(record)])
+    upsert(tx, _sources, names(SourceRecord), [stored(_sources, record)])
 
 
 def remove_source(tx: Transaction, source_id: str) -> None:
@@ -69,13 +69,19 @@ def file_of(tx: Transaction, source_id: str, path: str) -> FileRecord | None:
     return one(tx, FileRecord, chosen)
 
 
+def stored_file(record: FileRecord) -> Row:
+    """As `put_files` takes it."""
+    return stored(_files, record)
+
+
 def put_files(
-    tx: Transaction, source_id: str, upserts: Iterable[FileRecord], deletes: Sequence[str]
+    tx: Transaction, source_id: str, upserts: Iterable[Row], deletes: Sequence[str]
 ) -> None:
     """Record what was read, and forget the paths that are gone."""
     for some in chunks(deletes):
         tx.execute(delete(_files).where(_files.c.source_id == source_id, _files.c.path.in_(some)))
-    upsert(tx, _files, [row_of(each) | {"source_id": source_id} for each in upserts])
+    columns = (*names(FileRecord), "source_id")
+    upsert(tx, _files, columns, [(*each, source_id) for each in upserts])
 
 
 # -- what it owns -----------------------------------------------------------------------------
@@ -172,6 +178,7 @@ def put_wish(tx: Transaction, source_id: str, wanted: Mapping[str, object]) -> N
     if not tx.scalar(
         select(source_wishes.c.source_id).where(source_wishes.c.source_id == source_id)
     ):
-        upsert(tx, source_wishes, [row_of(SourceWish(source_id))])
+        wish = stored(source_wishes, SourceWish(source_id))
+        upsert(tx, source_wishes, names(SourceWish), [wish])
     change = update(source_wishes).where(source_wishes.c.source_id == source_id)
     tx.execute(change.values(dict(wanted)))

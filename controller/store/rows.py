@@ -7,11 +7,15 @@ from itertools import islice, starmap
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Executable, Select, Table, select
+from sqlalchemy import Column, Executable, Select, Table, TypeDecorator, select
+from sqlalchemy.engine.default import DefaultDialect
 
 from controller.store.tables import Transaction
 
 T = TypeVar("T")
+
+Row = tuple[Any, ...]
+"""A record as a driver takes it: its values in their order, and JSON as text."""
 
 CHUNK = 5_000
 """Values of one IN list: below the bound both databases put on the parameters of a statement."""
@@ -53,15 +57,37 @@ def row_of(record: object) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names(kind)}
 
 
-def values_of(record: object) -> tuple[Any, ...]:
-    """The record's values, in the order of its columns."""
+def stored(table: Table, record: object) -> Row:
+    """The record as a driver takes it."""
     kind: type = type(record)
-    return _getter(kind)(record)
+    values, decorated = _stored(kind, table)
+    found = list(values(record))
+    for place, column in decorated:
+        found[place] = column.process_bind_param(found[place], _ANY)
+    return tuple(found)
+
+
+def restored(kind: type[T], table: Table, row: Row) -> T:
+    """The record of a row that `stored` made."""
+    found = list(row)
+    of: type = kind
+    for place, column in _stored(of, table)[1]:
+        found[place] = column.process_result_value(found[place], _ANY)
+    return kind(*found)
 
 
 @cache
-def _getter(kind: type) -> "attrgetter[tuple[Any, ...]]":
-    return attrgetter(*names(kind))
+def _stored(
+    kind: type, table: Table
+) -> "tuple[attrgetter[Row], tuple[tuple[int, TypeDecorator[Any]], ...]]":
+    """What gets a record's values, and the types that make something else of theirs, by place."""
+    types = [table.c[name].type for name in names(kind)]
+    decorated = [(place, of) for place, of in enumerate(types) if isinstance(of, TypeDecorator)]
+    return attrgetter(*names(kind)), tuple(decorated)
+
+
+_ANY = DefaultDialect()
+"""Our types make the same of a value for either database."""
 
 
 def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[list[T]]:

@@ -1,6 +1,5 @@
 """Files examined ahead by several processes mean what they mean when they are examined here."""
 
-import dataclasses
 import os
 import random
 import signal
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Table, select
 
+from controller.core.drift import Fate
 from controller.execute.action import BuiltIn, Registry
 from controller.reconcile import ahead
 from controller.reconcile.ahead import Alone, Crew, Terms
@@ -21,9 +22,12 @@ from controller.source.examine import Examiner
 from controller.source.library import Library
 from controller.source.revision import ReadyFile, Revision
 from controller.source.snapshot import Found, Snapshot, Stat
-from controller.store.dialect import decode
+from controller.store import tables
+from controller.store.tables import Transaction
+from tests.fake_clock import FakeClock
 from tests.language.test_parse import mutated
-from tests.service.place import ACTION, flow
+from tests.postgres import Postgres
+from tests.service.place import ACTION, Place, flow, opened
 from tests.sources import ROOT
 
 NOW = 1_790_000_000_000
@@ -91,17 +95,8 @@ def _rows(revision: Revision) -> dict[str, Any]:
     """What would be written of each workflow, its JSON read."""
     found: dict[str, Any] = {}
     for name, compiled in revision.workflows.items():
-        record, version, schedules = rows_of(compiled, TERMS.source, NOW)
-        rows = (dataclasses.astuple(record), dataclasses.astuple(version))
-        found[name] = (*rows, [dataclasses.astuple(each) for each in schedules])
-    for name, ahead_ in revision.ready.items():
-        record, version, schedules = ahead_.rows
-        found[name] = (_read(record), _read(version), [tuple(each) for each in schedules])
-    return found
-
-
-def _read(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(decode(each) if isinstance(each, bytes) else each for each in values)
+        found[name] = rows_of(compiled, TERMS.source, NOW)
+    return found | {name: each.rows for name, each in revision.ready.items()}
 
 
 def test_what_is_examined_ahead_is_the_same(tmp_path: Path, crew: Crew) -> None:
@@ -166,10 +161,12 @@ def test_what_one_file_means_says_nothing_of_another(name: str, *, behind: bool)
     text, good = UNLIKE[name]
     unlike, like = _found("unlike", flow("unlike") + text), _found("like", flow("like") + ALIKE)
     found = Alone(TERMS).told([unlike, like] if behind else [like, unlike])
-    told = {each[0]: each for each in found}
-    assert ("unlike.yaml" in told) is good
-    assert [told[path] for path in told if path == "unlike.yaml"] == Alone(TERMS).told([unlike])
-    assert [told["like.yaml"]] == Alone(TERMS).told([like])
+    places = {"unlike": 0, "like": 1} if behind else {"like": 0, "unlike": 1}
+    told = {each[0]: each[1:] for each in found}
+    assert (places["unlike"] in told) is good
+    for name_, file in (("unlike", unlike), ("like", like)):
+        by_itself = [each[1:] for each in Alone(TERMS).told([file])]
+        assert [told[place] for place in told if place == places[name_]] == by_itself
 
 
 def test_no_more_is_kept_of_what_was_compiled_than_is_allowed(
@@ -188,3 +185,61 @@ def test_a_few_files_need_no_crew(tmp_path: Path, crew: Crew) -> None:
     snapshot = _files(tmp_path)
     assert crew.examine(snapshot.changed[: ahead.MANY - 1], TERMS) == {}
     assert Crew(0).examine(snapshot.changed, TERMS) == {}
+
+
+WRITTEN = (
+    tables.workflows,
+    tables.workflow_versions,
+    tables.workflow_schedules,
+    tables.source_files,
+)
+
+
+async def _written(place: Place) -> dict[str, list[Any]]:
+    """What is recorded of the source; inodes and times of files are of no two directories."""
+
+    def rows(tx: Transaction, table: Table) -> list[Any]:
+        columns = [each for each in table.c if each.name not in {"inode", "mtime_ns"}]
+        return [tuple(row) for row in tx.execute(select(*columns).order_by(*table.primary_key))]
+
+    return {table.name: await place.app.store.read(rows, table) for table in WRITTEN}
+
+
+async def _twice(folder: Path, clock: FakeClock, crew: Crew | None, **given: Any) -> Any:
+    """What is recorded after a cold start, and after a change of all files."""
+    async with opened(folder, clock, **given) as place:
+        place.app.crew = crew
+        recorded = []
+        for hour in (3, 4):
+            for number in range(ahead.MANY):
+                text = SCHEDULED.replace("0 3", f"{number % 2} {hour if number % 3 else 3}")
+                place.write(f"w{number}.yaml", flow(f"w{number}", f"at {hour}") + text)
+            await place.reconcile()
+            recorded.append(await _written(place))
+        return recorded
+
+
+async def test_what_was_examined_ahead_is_recorded_alike(
+    tmp_path: Path, clock: FakeClock, postgres: Postgres, crew: Crew
+) -> None:
+    """Every row, on either database, when it is new and when it replaces another."""
+    alone = await _twice(tmp_path / "alone", clock, None)
+    assert [len(each["workflow_schedules"]) for each in alone] == [200, 333]
+    assert await _twice(tmp_path / "sqlite", clock, crew) == alone
+    with postgres.empty() as url:
+        assert await _twice(tmp_path / "postgres", clock, crew, database_url=url) == alone
+
+
+async def test_what_others_own_is_left_alone_by_a_crew_too(
+    tmp_path: Path, clock: FakeClock, crew: Crew
+) -> None:
+    """The file says whose the workflow is, however many files there are."""
+    async with opened(tmp_path, clock) as place:
+        place.app.crew = crew
+        own = {"name": "w7", "steps": [{"id": "a", "type": "action", "action": "set"}]}
+        await place.app.service.create_workflow(own)
+        for number in range(ahead.MANY):
+            place.write(f"w{number}.yaml", flow(f"w{number}"))
+        outcome = await place.reconcile()
+        assert outcome.drift.of(Fate.REFUSED) == ["w7"]
+        assert outcome.invalid == ("w7.yaml",)

@@ -247,7 +247,7 @@ def _broken(after: int, error: Exception) -> Callable[..., list[str]]:
 
     def apply(tx: Transaction, application: Any) -> list[str]:
         steps: list[Callable[[], object]] = [
-            lambda: ledger.put_workflows(tx, [each[:2] for each in application.workflows]),
+            lambda: ledger.put_workflows(tx, [each[:2] for each in application.workflows.values()]),
             lambda: ledger.archive(tx, application.pruned, application.now),
             lambda: ledger.put_files(
                 tx, application.source.id, application.files, application.removed

@@ -3,10 +3,11 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from controller.store import ledger
 from controller.store.ledger_definitions import put_version
 from controller.store.ledger_executions import create
 from controller.store.records import (
@@ -35,6 +36,22 @@ def version(digest: str = "d", workflow_id: str = "w", **given: Any) -> VersionR
     }
     values |= {"created_at": NOW} | given
     return VersionRecord(digest=digest, workflow_id=workflow_id, **values)
+
+
+def put_workflows(
+    tx: Transaction, compiled: Sequence[tuple[WorkflowRecord, VersionRecord]]
+) -> None:
+    """`ledger.put_workflows` of records."""
+    rows = [(ledger.stored_workflow(one), ledger.stored_version(other)) for one, other in compiled]
+    ledger.put_workflows(tx, rows)
+
+
+def put_schedules(
+    tx: Transaction, origin: str, wanted: Mapping[str, Sequence[ScheduleRecord]], *, now: int
+) -> None:
+    """`ledger.put_schedules` of records."""
+    rows = {name: list(map(ledger.stored_schedule, found)) for name, found in wanted.items()}
+    ledger.put_schedules(tx, origin, rows, now=now)
 
 
 def workflow(name: str = "w", **given: Any) -> WorkflowRecord:

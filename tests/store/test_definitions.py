@@ -9,7 +9,6 @@ from controller.store.ledger_definitions import (
     heads,
     put_version,
     put_workflow,
-    put_workflows,
     retention_rules,
     set_status,
     waiting_for_events,
@@ -26,6 +25,7 @@ from controller.store.ledger_sources import (
     source,
     source_files,
     sources,
+    stored_file,
 )
 from controller.store.records import (
     AuditRecord,
@@ -35,7 +35,7 @@ from controller.store.records import (
     WorkflowHead,
 )
 from controller.store.tables import Transaction
-from tests.store.sample import NOW, schedule, version
+from tests.store.sample import NOW, put_workflows, schedule, version
 from tests.store.sample import workflow as defined
 
 SOURCE = SourceRecord("here", "directory", "definitions", None, "ready", None, None, NOW, None)
@@ -138,10 +138,10 @@ def test_sources_and_their_files(tx: Transaction) -> None:
     assert source(tx, "there") is None
 
     broken = replace(FILE, path="b.yaml", status="invalid", problems=[{"code": "syntax"}])
-    put_files(tx, "here", [FILE, broken], [])
-    put_files(tx, "there", [replace(FILE, digest="other")], [])
+    put_files(tx, "here", [stored_file(FILE), stored_file(broken)], [])
+    put_files(tx, "there", [stored_file(replace(FILE, digest="other"))], [])
     assert source_files(tx, "here") == {"a.yaml": FILE, "b.yaml": broken}
-    put_files(tx, "here", [replace(FILE, size=13)], ["b.yaml", "c.yaml"])
+    put_files(tx, "here", [stored_file(replace(FILE, size=13))], ["b.yaml", "c.yaml"])
     assert source_files(tx, "here") == {"a.yaml": replace(FILE, size=13)}
     assert file_of(tx, "there", "a.yaml") == replace(FILE, digest="other")
     assert file_of(tx, "there", "b.yaml") is None

@@ -9,10 +9,10 @@ from controller.admission import Admission
 from controller.core.definition import Concurrency
 from controller.fires import Fires, in_line, record_fires
 from controller.store import ledger
-from controller.store.ledger_definitions import put_workflows, set_status
+from controller.store.ledger_definitions import set_status
 from controller.store.records import Claimant, ExecutionRecord
 from controller.store.tables import Transaction
-from tests.store.sample import NOW, new, schedule, version, workflow
+from tests.store.sample import NOW, new, put_workflows, schedule, version, workflow
 
 DUE = NOW + 1000
 LEASE = DUE + 90_000

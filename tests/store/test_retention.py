@@ -5,12 +5,7 @@ from sqlalchemy import func, insert, select
 from controller.store.ledger_definitions import put_version, put_workflow, version
 from controller.store.ledger_executions import create, executions, record_outcome
 from controller.store.ledger_logs import add_logs, audit, audits, logs
-from controller.store.ledger_schedules import (
-    advance,
-    cancel_schedule,
-    put_schedules,
-    schedules,
-)
+from controller.store.ledger_schedules import advance, cancel_schedule, schedules
 from controller.store.ledger_signals import add_signal
 from controller.store.records import AuditRecord, Keep, LogRecord, Outcome
 from controller.store.retention import (
@@ -29,7 +24,7 @@ from controller.store.tables import (
     execution_checkpoints,
     metadata,
 )
-from tests.store.sample import NOW, new, schedule, signal
+from tests.store.sample import NOW, new, put_schedules, schedule, signal
 from tests.store.sample import version as definition
 from tests.store.sample import workflow as defined
 

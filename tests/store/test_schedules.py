@@ -8,7 +8,6 @@ from controller.store.ledger_schedules import (
     due,
     next_due,
     pause_schedule,
-    put_schedules,
     resume_schedule,
     schedules,
 )
@@ -16,7 +15,7 @@ from controller.store.ledger_schedules import advance as advance_many
 from controller.store.ledger_schedules import schedule as find
 from controller.store.records import ScheduleRecord
 from controller.store.tables import Transaction
-from tests.store.sample import NOW, schedule
+from tests.store.sample import NOW, put_schedules, schedule
 
 
 def found(tx: Transaction, schedule_id: str) -> ScheduleRecord:
