@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from controller.cli.commands import main
+from controller.settings import Settings
 from tests.sources import ROOT, python, text
 
 DEPLOY = ROOT / "deploy"
@@ -45,25 +46,38 @@ def _stages() -> list[Instructions]:
     return stages
 
 
+def _analyze() -> str:
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        pytest.skip("systemd-analyze is not on this machine: THE UNIT IS NOT VERIFIED")
+    return found
+
+
 @pytest.mark.parametrize("unit", [UNIT, BACKUP, TIMER], ids=lambda path: path.name)
 def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
     """`systemd-analyze verify` finds no fault; the program's own path is not there yet."""
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not on this machine: THE UNIT IS NOT VERIFIED")
     for each in (UNIT, BACKUP, TIMER):
         content = re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", text(each))
         (tmp_path / each.name).write_text(content)
-    command = [analyze, "verify", str(tmp_path / unit.name)]
+    command = [_analyze(), "verify", str(tmp_path / unit.name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("unit", "most"), [(UNIT, 4.0), (BACKUP, 1.5)], ids=["run", "backup"])
+def test_systemd_finds_little_exposed(unit: Path, most: float) -> None:
+    """`systemd-analyze security` rates what is left open: 10 is everything."""
+    command = [_analyze(), "security", "--offline=true", f"--threshold={most * 10:.0f}", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_unit_lets_the_sandbox_work() -> None:
     """Nothing in the unit takes away what bubblewrap needs: namespaces, mounts, a fresh /proc."""
     unit = _unit()
-    forbidden = {"RestrictNamespaces", "ProtectKernelTunables", "ProtectKernelLogs", "ProcSubset"}
-    assert forbidden & unit.keys() == set()
+    covered = {"ProtectHostname", "ProtectKernelTunables", "ProtectKernelLogs", "ProcSubset"}
+    openat2 = {"RestrictSUIDSGID", "DynamicUser"}  # the latter implies the former
+    assert ({"RestrictNamespaces"} | covered | openat2) & unit.keys() == set()
     assert "@mount" in unit["SystemCallFilter"]
     assert "AF_NETLINK" in unit["RestrictAddressFamilies"]
     # the one system call of bubblewrap that the filter refuses is behind this option
@@ -83,7 +97,8 @@ def test_the_unit_keeps_to_what_the_program_does() -> None:
 def test_the_backup_runs_where_the_controller_does() -> None:
     """The copy is made as the same user, of the same state, by a command that is understood."""
     unit, made = _unit(), _unit(BACKUP)
-    for key in ("DynamicUser", "User", "StateDirectory", "WorkingDirectory", "EnvironmentFile"):
+    places = ("StateDirectory", "ConfigurationDirectory", "WorkingDirectory", "EnvironmentFile")
+    for key in ("User", *places):
         assert made[key] == unit[key]
     program, command, *flags = made["ExecStart"].split()
     assert program == unit["ExecStart"].split()[0]
@@ -92,9 +107,18 @@ def test_the_backup_runs_where_the_controller_does() -> None:
     found.make_context(command, flags)
 
 
+def test_commands_find_what_the_controller_finds() -> None:
+    """What is run beside it needs none of its flags: settings are where both stand."""
+    final = dict(_stages()[-1])
+    assert (final["WORKDIR"], final["CMD"]) == ("/", '["run"]')
+    assert _unit()["ExecStart"].split()[1:] == ["run"]
+    assert _unit()["WorkingDirectory"] == "%E/" + _unit()["ConfigurationDirectory"]
+    assert "WINDLASS_" not in _unit()["Environment"]
+
+
 def test_the_unit_waits_longer_than_the_grace() -> None:
     """The service manager kills later than the controller itself gives up on running steps."""
-    knobs = pytest.importorskip("controller.settings").Settings.model_fields
+    knobs = Settings.model_fields
     graces = [knob.default for name, knob in knobs.items() if name.endswith("_grace")]
     assert len(graces) >= 2
     unit = _unit()
@@ -142,6 +166,7 @@ def test_the_image_runs_as_nobody_special_with_what_steps_need() -> None:
     assert {"bubblewrap", "git"} <= set(packages.split())
     assert final["USER"] == "windlass"
     assert final["STOPSIGNAL"] == "SIGTERM"
+    assert f"--mode 0700 --owner windlass --group windlass {final['VOLUME']}" in packages
     assert f"WINDLASS_STATE_DIR={final['VOLUME']}" in final["ENV"].split()
     assert f"WINDLASS_HTTP_ADDRESS=0.0.0.0:{final['EXPOSE']}" in final["ENV"].split()
     assert f"127.0.0.1:{final['EXPOSE']}/healthz" in final["HEALTHCHECK"]

@@ -17,11 +17,14 @@ from pathlib import Path
 
 from controller.core.definition import Sandbox
 from controller.execute.action import ActionFailed, Call
+from controller.logs import get_log
 
 SECONDS = 10
 """Time bubblewrap gets to show that it works."""
 
 PRIVATE = "/tmp"  # ruff: ignore[hardcoded-temp-file]  # a file system of the sandbox's own
+
+log = get_log("windlass.execute")
 
 _FIRM = (
     *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
@@ -85,6 +88,7 @@ class Sandboxer:
         self._policy = policy
         self._hidden = hidden
         self._support = support
+        self._missed: set[str] = set()
 
     def wrap(
         self, argv: Sequence[str], sandbox: Sandbox | None, directory: Path, call: Call
@@ -124,6 +128,9 @@ class Sandboxer:
         return [support.prlimit, f"--as={memory}", "--", *argv]
 
     def _missing(self, why: str, call: Call) -> None:
+        if why not in self._missed:  # the step's log says it each time, the controller's once
+            self._missed.add(why)
+            log.warning("steps ask for a sandbox; there is none", policy=self._policy, reason=why)
         if self._policy == "required":
             raise ActionFailed("sandbox", f"the sandbox is required: {why}")
         call.log("warn", f"not sandboxed: {why}", None)

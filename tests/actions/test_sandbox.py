@@ -5,6 +5,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,21 @@ async def test_preferred_and_unavailable_is_a_warning(tmp_path: Path) -> None:
         ("warn", "not sandboxed: bubblewrap (bwrap) is not installed"),
         ("info", "ran"),
     ]
+    stage.close()
+
+
+@pytest.mark.parametrize("policy", ["required", "preferred"])
+async def test_the_controller_says_once_that_there_is_no_sandbox(
+    tmp_path: Path, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever looks at the daemon's own log learns of it too, and is not told with every step."""
+    stage = Stage(tmp_path / "scratch", policy=policy, support=NOTHING)
+    for _ in range(2):
+        with suppress(ActionFailed):
+            await stage.outputs(defined({"shell": "true"}, sandbox={}))
+    said = capsys.readouterr().err
+    assert said.count("steps ask for a sandbox; there is none") == 1
+    assert "bubblewrap (bwrap) is not installed" in said
     stage.close()
 
 
