@@ -243,7 +243,7 @@ class App:
         return ControllerLock(self.store.path or self.settings.state_dir, role, self.owner)
 
     async def at_work(self) -> Holder | None:
-        """Who executes, of this machine or elsewhere on this database; None: nobody does."""
+        """Who executes, or keeps others from it: of this machine, or elsewhere on this database."""
         holder = self.lock("command").holder()
         if holder is not None or self.store.path is not None:
             return holder

@@ -52,6 +52,7 @@ class Check(NamedTuple):
 @click.command("doctor")
 @click.option("--full", is_flag=True, help="Look at everything, not only what goes on.")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; not beside a controller.")
+@click.option("--source", help="The definitions, where `run` was given them.")
 @format_option("--format", "-f")
 @base_options
 def doctor(form: str, *, full: bool, repair: bool, **flags: str | Path | None) -> int:
@@ -89,7 +90,8 @@ def _examine(flags: dict[str, str | Path | None], *, full: bool, repair: bool) -
     except Refused as error:
         yield Check("settings", "failed", str(error))
         return
-    yield Check("settings", "ok", f"source {settings.source}, {settings.http_address}")
+    named = ", ".join(each.name for each in settings.sources) or settings.source
+    yield Check("settings", "ok", f"source {named}, {settings.http_address}")
     for name, hint in unknown_variables().items():
         yield Check("settings", "warning", f"{name} is no setting and is ignored; {hint}")
     yield from _places(settings)
@@ -117,10 +119,11 @@ def _places(settings: "Settings") -> Iterator[Check]:
     yield Check("state directory", "ok" if usable else "failed", detail)
     free = shutil.disk_usage(existing).free
     yield Check("disk", "warning" if free < LOW_DISK else "ok", f"{free // 1024**2:,} MiB free")
-    source = Path(settings.source)
-    there = source.is_dir()
-    detail = str(source.absolute()) if there else f"{source} is not a directory"
-    yield Check("source", "ok" if there else "failed", detail)
+    for spec in settings.specs:
+        name = f"source {spec.name}" if settings.sources else "source"
+        there = spec.type == "git" or spec.root.is_dir()  # what a repository has, `sync` says
+        detail = spec.location if there else f"{spec.root} is not a directory"
+        yield Check(name, "ok" if there else "failed", detail)
     support = probe()
     lacking = f"{support.reason}; `sandbox:` is {settings.sandbox}"
     result = "failed" if settings.sandbox == "required" else "warning"
@@ -247,7 +250,7 @@ def _sources(database: "Direct") -> Iterator[Check]:
 
     for each in database.read(ledger.sources):
         result = "ok" if each.phase == "ready" else "warning"
-        yield Check(f"sync {each.id}", result, each.message or each.phase)
+        yield Check(f"sync {each.id}", result, f"{each.location}: {each.message or each.phase}")
 
 
 def _clock(database: "Direct", now: int) -> Check:

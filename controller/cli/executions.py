@@ -72,7 +72,8 @@ async def _waited(app: "App", record: "ExecutionRecord", form: str, *, detached:
 
 
 async def _say_if_nobody_executes(app: "App") -> None:
-    if await app.at_work() is None:
+    holder = await app.at_work()
+    if holder is None or not holder.executes:
         note("no controller is at work; it goes on when `windlass run` starts")
 
 

@@ -417,6 +417,16 @@ def file_damage(tx: Connection, *, indexes: bool = True) -> list[str]:
     return [f"the file is damaged: {line}" for line in checked if line != "ok"]
 
 
+def file_size(tx: Connection) -> int:
+    """Bytes of all pages of a SQLite database, those in its log too; 0 on PostgreSQL."""
+    if not is_sqlite(tx):
+        return 0
+    pages, each = (
+        tx.exec_driver_sql(f"PRAGMA {what}").scalar() for what in ("page_count", "page_size")
+    )
+    return int(pages or 0) * int(each or 0)
+
+
 # ---------------------------------------------------------------------------------------- errors
 
 _SQLITE_DUPLICATE = {1555, 2067}  # SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE

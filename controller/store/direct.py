@@ -15,6 +15,7 @@ from controller.store.dialect import (
     connect,
     cut_back,
     file_damage,
+    file_size,
     parse_url,
     place,
     sqlite_path,
@@ -73,8 +74,8 @@ class Direct:
 
     @property
     def size(self) -> int:
-        """Bytes of the SQLite file; 0 on PostgreSQL."""
-        return 0 if self.path is None else self.path.stat().st_size
+        """Bytes of what SQLite reads through for its own check; 0 on PostgreSQL."""
+        return self.read(file_size)
 
     def read(
         self, verb: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs

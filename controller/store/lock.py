@@ -22,6 +22,10 @@ _TRIES = 20
 _PAUSE_SECONDS = 0.01
 
 
+_DOES = {"doctor": "repairs it", "restore": "replaces it"}
+"""What those do by role who hold the lock and execute nothing."""
+
+
 class Holder(NamedTuple):
     """Who holds the lock, `since` epoch milliseconds; `owner` of what it has in the database."""
 
@@ -29,6 +33,11 @@ class Holder(NamedTuple):
     role: str
     since: int
     owner: str = ""
+
+    @property
+    def executes(self) -> bool:
+        """Whether it executes what is in the database, and not only keeps others from it."""
+        return self.role not in _DOES
 
 
 class ControllerLock:
@@ -116,10 +125,13 @@ class ControllerLock:
 
     def _refusal(self, holder: Holder | None) -> Refused:
         who = f"process {holder.pid} ({holder.role})" if holder else "another process"
+        does = _DOES.get(holder.role) if holder else None
         return Refused(
-            f"{self._what} is in use: {who} executes what is in it",
+            f"{self._what} is in use: {who} {does or 'executes what is in it'}",
             reason="database-locked",
-            hint=f"stop {who}, or use another state directory",
+            hint=f"wait for the end of {who}"
+            if does
+            else f"stop {who}, or use another state directory",
         )
 
     def __enter__(self) -> Self:

@@ -66,3 +66,23 @@ def test_a_place_that_cannot_be_written_is_a_finding(here: Place) -> None:
     here.write("file", "")
     found = _results(here, 1, "--state-dir", "file")
     assert (found["state directory"], found["source"]) == ("failed", "failed")
+
+
+def test_every_source_is_looked_at_as_what_it_is(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each directory must be there, wherever it was named; a repository is no directory."""
+    here.write("defs/.keep", "")
+    here.fine("workflows:list")
+    assert _results(here, 1)["source"] == "failed"
+    assert _results(here, 0, "--source", "defs")["source"] == "ok"
+    monkeypatch.setenv("WINDLASS_SOURCE", "https://git.example.org/team/flows.git#main")
+    assert _results(here, 0)["source"] == "ok"
+    monkeypatch.delenv("WINDLASS_SOURCE")
+    here.write(
+        "windlass.yaml",
+        "sources: [{name: a, directory: defs}, {name: b, directory: nowhere},"
+        " {name: c, url: 'https://git.example.org/team/flows.git'}]",
+    )
+    found = _results(here, 1)
+    assert [found[f"source {name}"] for name in "abc"] == ["ok", "failed", "ok"]

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,31 @@ def _doctor(here: Place, status: int, *flags: str) -> dict[str, dict[str, Any]]:
 
 def _content(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+
+
+@pytest.mark.parametrize(("role", "said"), [("doctor", True), ("execute", False)])
+def test_who_repairs_is_not_taken_for_one_who_executes(
+    here: Place, role: str, *, said: bool
+) -> None:
+    """What is created while the database is mended waits for a controller, and that is said."""
+    with ControllerLock(_worked(here), role).acquire(0):
+        told = here.fine("workflows:execute", "--id", "greeting", "--async").err
+    assert ("no controller is at work" in told) == said
+
+
+def test_what_is_in_the_log_is_looked_at_too(here: Place) -> None:
+    """A database that is in use may have most of what is in it beside its file."""
+    here.fine("workflows:list")
+    path = here.path / ".windlass" / "windlass.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as reading:
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM workflows").fetchone()  # the log stays
+        here.create(*(GREETING.replace("greeting", f"greeting{each}") for each in range(20)))
+        ((pages, size),) = _sql(path, "SELECT * FROM pragma_page_count, pragma_page_size")
+        assert path.stat().st_size < pages * size
+        said = here("doctor", "--format", "json").data
+    (detail,) = (each["detail"] for each in said if each["name"] == "database")
+    assert f"looked at {pages * size:,} bytes" in detail
 
 
 def test_where_there_is_no_database_none_is_made(here: Place) -> None:

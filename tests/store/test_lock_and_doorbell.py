@@ -58,6 +58,28 @@ def test_a_second_controller_is_refused_and_told_who_is_first(database: Path) ->
         assert lock.holder() == Holder(os.getpid(), "controller", NOW + 1)
 
 
+@pytest.mark.parametrize(
+    ("role", "does", "hint"),
+    [
+        ("controller", "executes what is in it", "stop process"),
+        ("execute", "executes what is in it", "stop process"),
+        ("doctor", "repairs it", "wait for the end of process"),
+        ("restore", "replaces it", "wait for the end of process"),
+    ],
+)
+def test_what_holds_the_lock_is_told(tmp_path: Path, role: str, does: str, hint: str) -> None:
+    """Not everybody who keeps others away executes, nor is to be stopped."""
+    with ControllerLock(tmp_path / "x.db", role).acquire(NOW) as held:
+        holder = held.holder()
+        assert holder is not None
+        assert holder.executes == (does == "executes what is in it")
+        with pytest.raises(Refused) as refused:
+            ControllerLock(tmp_path / "x.db").acquire(NOW)
+    assert str(refused.value).endswith(f"process {os.getpid()} ({role}) {does}")
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith(hint)
+
+
 def test_a_lock_is_given_up(tmp_path: Path) -> None:
     """For the next one; within one process two locks exclude each other as well."""
     first, second = ControllerLock(tmp_path / "x.db", "a"), ControllerLock(tmp_path / "x.db", "b")
