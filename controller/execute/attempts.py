@@ -85,11 +85,18 @@ class Attempts:
             self.failed(step.key, step.attempt, error)
         else:
             if isinstance(result, Coroutine):
-                attempt = Attempt(call)
-                attempt.task = host.start(self._await(attempt, result, plan.timeout))
-                self._now[step.key, step.attempt] = attempt
+                self._start(call, result, plan.timeout)
             else:
                 self.succeeded(step.key, step.attempt, result)
+
+    def _start(self, call: Call, work: Coroutine[Any, Any, Result], limit: int | None) -> None:
+        attempt = Attempt(call)
+        try:
+            attempt.task = self._host.start(self._await(attempt, work, limit))
+        except BaseException:
+            work.close()
+            raise
+        self._now[call.step, call.attempt] = attempt
 
     def stop(self, step: str, number: int, *, force: bool) -> bool:
         """Ask an attempt to end; False: it is not being performed."""

@@ -53,7 +53,7 @@ class Host(Protocol):
         """Do something beside the loop; the worker waits for it before it ends."""
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """`spawn`, for what may have to be cancelled."""
+        """`spawn`, for what may have to be cancelled; what cannot be started is closed."""
 
     def wake(self) -> None:
         """There may be executions to claim or signals to take."""

@@ -171,10 +171,12 @@ class Worker:
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """`spawn`, for what may have to be cancelled."""
-        if self._tasks is None:
+        tasks = self._tasks or asyncio.TaskGroup()  # which refuses: nobody has entered it
+        try:
+            return tasks.create_task(work)
+        except RuntimeError:  # the worker does not run, or all in it is ended by a bug
             work.close()
-            raise RuntimeError("the worker is not running")
-        return self._tasks.create_task(work)
+            raise
 
     def wake(self) -> None:
         """There may be executions to claim or signals to take: look now."""
@@ -307,8 +309,7 @@ class Worker:
         await self._claim(now)
         if self._running:
             for signal in await self.store.read(ledger.signals_for, self.owner):
-                running = self._running.get(signal.execution_id)
-                if running is not None:
+                if (running := self._running.get(signal.execution_id)) is not None:
                     running.take(signal)
 
     async def _claim(self, now: int) -> None:
@@ -392,9 +393,7 @@ class Worker:
         error = {"step": None, "type": "definition", "message": message}
         outcome = Outcome("failed", error=error, completed_at=now, duration=0)
         told = to_parent(record, outcome.status, None, error, now)
-        notify = (told,) if told is not None else ()
+        end = Batch(record.id, outcome=outcome, owner=self.owner, notify=(told,) if told else ())
         with suppress(Fenced):
-            await self.store.append(
-                Batch(record.id, outcome=outcome, owner=self.owner, notify=notify)
-            )
+            await self.store.append(end)
             self.wake()

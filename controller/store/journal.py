@@ -40,7 +40,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from controller.core.problem import Unavailable
 from controller.store import dialect
 from controller.store.bulk import Insertion, insert_rows
-from controller.store.ledger_executions import create, record_outcomes
+from controller.store.ledger_executions import record_outcomes
 from controller.store.ledger_signals import add_signal, consume
 from controller.store.records import FINAL, Batch, Fenced
 from controller.store.tables import Transaction
@@ -257,8 +257,6 @@ def _perform(tx: Transaction, items: list[_Item[Any]]) -> int:
 def _conclude(tx: Transaction, batches: Sequence[Batch]) -> None:
     """What batches change beside their checkpoints."""
     for batch in batches:
-        for child in batch.children:
-            create(tx, child)
         if batch.signals:
             at = batch.checkpoints[-1][5] if batch.checkpoints else 0
             consume(tx, batch.signals, at)
@@ -271,11 +269,11 @@ def _conclude(tx: Transaction, batches: Sequence[Batch]) -> None:
 
 
 def _concerns_others(batch: Batch) -> bool:
-    """Whether another controller may have something to do now: a child, a parent, what is free."""
+    """Whether another controller may have something to do now: a parent, what is free."""
     outcome = batch.outcome
     ends = outcome is None or outcome.status in FINAL
     freed = not ends and outcome is not None and outcome.release and outcome.wake_at is None
-    return bool(batch.children or batch.notify) or freed
+    return bool(batch.notify) or freed
 
 
 def _fenced(batch: Batch) -> Fenced:

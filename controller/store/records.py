@@ -222,7 +222,6 @@ class Batch:
         outcome: The change of the execution's row, if any.
         owner: When given, `outcome` applies only while this owner holds the execution.
         signals: Ids of the signals that became events here: consumed.
-        children: Executions to create; one that exists already is left as it is.
         notify: Signals to send, such as telling a parent that its child ended. One to an execution
             that has ended, or that was sent before, goes nowhere.
     """
@@ -232,7 +231,6 @@ class Batch:
     outcome: Outcome | None = None
     owner: str | None = None
     signals: tuple[str, ...] = ()
-    children: Sequence[NewExecution] = ()
     notify: Sequence[SignalRecord] = ()
 
 

@@ -1,17 +1,25 @@
 """A worker that ends at the worst moment: told to stop, or by a bug."""
 
 import asyncio
+import gc
 import threading
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from controller.app import App
+from controller.core.decide import begin
+from controller.execute.attempts import Attempts
 from controller.facts import Fact, FactType
+from controller.history import identity_of
 from controller.store.tables import Transaction
 from tests.eventually import eventually
 from tests.service.test_executions import opened, statuses, step
+
+if TYPE_CHECKING:
+    from controller.core.execution import Event
 
 
 class _Stopping:
@@ -149,3 +157,26 @@ async def test_what_a_bug_interrupts_goes_on_when_the_worker_runs_again(tmp_path
         await completed.wait()
         assert statuses(await app.attend(record.id)) == {"a": "completed", "b": "completed"}
         await worker.stop(0)
+
+
+@pytest.mark.parametrize("ending", [False, True])
+async def test_what_cannot_be_begun_is_left_unbegun(tmp_path: Path, *, ending: bool) -> None:
+    """By a worker that does not run, or that ends because of a bug: nothing is left unawaited."""
+    async with opened(tmp_path) as app:
+        steps = [step("a", "shell", inputs={"command": "true"})]
+        await app.service.create_workflow({"name": "w", "steps": steps})
+        record = await app.service.execute_workflow("w")
+        state, _ = begin(await app.catalog.plan_of(record), identity_of(record, record.created_at))
+        worker = app.worker()
+        if ending:
+            async with asyncio.TaskGroup() as worker._tasks:
+                pass
+        reported: list[Event] = []
+        attempts = Attempts(record.id, "w", worker, reported.append, lambda: None)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with pytest.raises(RuntimeError):
+                attempts.begin(state.steps["a"], {})
+            gc.collect()
+        assert [str(each.message) for each in said] == []
+        assert (len(attempts), reported) == (0, [])

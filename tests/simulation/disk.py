@@ -125,8 +125,10 @@ class Disk:
             self._loop.call_later(self._delay(), self._serve)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; what is checked out would stay in memory, and all it leads to."""
         self._pool.shutdown()
+        if self.journal._connection is not None:
+            self.journal._connection.close()
         for engine in self._engines[:2]:
             engine.dispose()
 

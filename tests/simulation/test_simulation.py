@@ -1,11 +1,14 @@
 """Whatever goes wrong, nothing is lost and nothing happens twice: hundreds of made-up histories."""
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
 
+from tests.simulation.loop import Loop
+from tests.simulation.machine import Machine
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.scenario import scenario
 from tests.simulation.shrink import report, shrunk
@@ -34,6 +37,14 @@ def test_every_invariant_holds(first: int) -> None:
 def test_every_invariant_holds_in_many_more(first: int) -> None:
     """The same, in twenty thousand."""
     _hold(first, min(8 * AT_ONCE, THOROUGH - first))
+
+
+def test_a_world_that_is_over_is_forgotten() -> None:
+    """Thousands of them in one process would take gigabytes otherwise."""
+    for seed in range(3):
+        simulate(scenario(seed))
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, (Loop, Machine))]
 
 
 def test_a_seed_is_one_history() -> None:

@@ -199,7 +199,7 @@ async def test_only_the_owner_parks(store_url: str) -> None:
 
 
 async def test_a_batch_is_recorded_as_a_whole(store_url: str) -> None:
-    """Events, consumed signals, children, the end and the word to the parent: all or nothing."""
+    """Events, consumed signals, the end and the word to the parent: all or nothing."""
     async with opened(store_url, "parent", "e0") as store:
         await store.write(add_signal, signal("g1", "e0"))
         full = Batch(
@@ -207,20 +207,15 @@ async def test_a_batch_is_recorded_as_a_whole(store_url: str) -> None:
             [event(0)],
             outcome=Outcome("completed", completed_at=NOW, duration=5),
             signals=("g1",),
-            children=[new("child", parent_id="e0", root_id="e0", depth=1)],
             notify=[signal("g2", "parent", type="child", payload={"id": "e0"})],
         )
         await store.append(full)
         assert await store.read(signals, ["e0"]) == []
         assert [each.payload for each in await store.read(signals, ["parent"])] == [{"id": "e0"}]
-        child = await store.read(execution, "child")
-        assert child is not None
-        assert (child.root_id, child.parent_id, child.status) == ("e0", "e0", "pending")
 
-        again = Batch("e0", [event(0)], children=[new("other")], notify=[signal("g3", "parent")])
+        again = Batch("e0", [event(0)], notify=[signal("g3", "parent")])
         with pytest.raises(Fenced):
             await store.append(again)
-        assert await store.read(execution, "other") is None
         assert len(await store.read(signals, ["parent"])) == 1
 
 
