@@ -22,6 +22,7 @@ The map, in the order in which things flow (a test keeps it true):
     judgement.py     whether a revision may be applied, and what the status says of it
     views.py         what is shown of definitions: validations, plans of a sync, sources
     lookup.py        what is shown as it is recorded: workflows, executions, logs, schedules
+    memory.py        when the garbage collector does not look
     facts.py         what happened, told after the commit to whoever listens
     logs.py          the daemon's own log
 
@@ -40,8 +41,8 @@ The map, in the order in which things flow (a test keeps it true):
 Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
 reconcile | schedule | execute | observe > authoring | planning | backfill | doctor > judgement |
 fires > admission | views | lookup | history | tenure > catalog | recording > source | store |
-clock | facts > logs > core`. The stages side by side never import each other; they meet in the
-store.
+clock | facts | memory > logs > core`. The stages side by side never import each other; they meet
+in the store.
 """
 
 __version__ = "0.1.0"

@@ -6,16 +6,16 @@ A loop that fails is told and begins again; SIGTERM and SIGINT unwind everything
 """
 
 import asyncio
-import gc
 import signal
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from controller import __version__
 from controller.app import App
 from controller.core.problem import NotFound
 from controller.logs import get_log
+from controller.memory import loading
 from controller.reconcile import Wishes, mark_removed
 from controller.schedule import Leftovers, Scheduler
 from controller.source.origin import remove_homes, unused_homes
@@ -279,21 +279,6 @@ class Daemon:
             "store_commits": store.commits,
             "store_rows": store.rows,
         }
-
-
-@contextmanager
-def loading() -> Generator[None]:
-    """What is made in the block stays: it is not looked at by the garbage collector, then or later.
-
-    Thousands of definitions are millions of objects; looking at all of them again and again for
-    every few that are new took a sixth of a cold start.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _on_signals(callback: Callable[[], None]) -> None:

@@ -71,10 +71,16 @@ def decide(state: ExecutionState, event: Event) -> Decision:
 
 
 def fold(plan: Plan, identity: Identity, events: Iterable[Event]) -> ExecutionState:
-    """The state after `events`, from the beginning."""
+    """The state after `events`, from the beginning: `decide` for each, but nobody is told."""
     state, _ = begin(plan, identity)
+    move = Transition(state, identity.started_at, STARTED, CLOSED)
     for event in events:
-        decide(state, event)
+        if relevant(state, event):
+            move.at = event.at
+            _HANDLERS[event.type](move, event)
+            move.settle_all()
+            move.commands.clear()
+            move.changes.clear()
     return state
 
 

@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controller.admission import to_parent
 from controller.store import ledger
-from controller.store.records import CheckpointRecord, Claimant, ExecutionRecord, SignalRecord
+from controller.store.records import (
+    Batch,
+    CheckpointRecord,
+    Claimant,
+    ExecutionRecord,
+    Outcome,
+    SignalRecord,
+)
 from controller.store.tables import Transaction
 
 
@@ -32,3 +40,11 @@ def take(tx: Transaction, by: Claimant, now: int, root: str | None = None) -> li
     for signal in ledger.signals(tx, ids):
         signals.setdefault(signal.execution_id, []).append(signal)
     return [Taken(each, events[each.id], signals.get(each.id, ())) for each in claimed]
+
+
+def impossible(record: ExecutionRecord, message: str, owner: str, now: int) -> Batch:
+    """What is recorded of one whose definition cannot be used: it has failed, and says why."""
+    error = {"step": None, "type": "definition", "message": message}
+    outcome = Outcome("failed", error=error, completed_at=now, duration=0)
+    told = to_parent(record, outcome.status, None, error, now)
+    return Batch(record.id, outcome=outcome, owner=owner, notify=(told,) if told else ())

@@ -22,10 +22,10 @@ on by themselves, so that they have begun before the many after them are read.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
-from controller.admission import Gate, to_parent
+from controller.admission import Gate
 from controller.catalog import Catalog
 from controller.clock import Clock
 from controller.core.problem import Refused, Unavailable
@@ -33,11 +33,12 @@ from controller.execute.logsink import LogSink
 from controller.execute.perform import Performer
 from controller.execute.running import SLICE, Running
 from controller.execute.secrets import Secrets
-from controller.execute.taking import Taken, take
+from controller.execute.taking import Taken, impossible, take
 from controller.facts import Bus
 from controller.logs import get_log
+from controller.memory import uncollected
 from controller.store import Store, ledger
-from controller.store.records import Batch, Claimant, ExecutionRecord, Fenced, Outcome
+from controller.store.records import Claimant, ExecutionRecord, Fenced
 from controller.store.tables import Transaction
 
 T = TypeVar("T")
@@ -327,13 +328,16 @@ class Worker:
 
     async def _take_all(self, now: int) -> None:
         most = FIRST
-        while not self.stopping and (room := min(self._places, most)):
-            first = most == FIRST  # after a claim that was filled there may be more
-            if first and not await self.store.read(ledger.claimable, self.owner, now, self._root):
-                break
-            if await self._take_on(room) < room:
-                break
-            most *= GROWTH
+        with ExitStack() as rush:
+            while not self.stopping and (room := min(self._places, most)):
+                asked = self.owner, now, self._root
+                if most == FIRST and not await self.store.read(ledger.claimable, *asked):
+                    break
+                if await self._take_on(room) < room:
+                    break
+                most *= GROWTH  # after a claim that was filled there may be more
+                if self._rushed:
+                    rush.enter_context(uncollected())  # nothing of it goes until all are there
 
     async def _take_on(self, room: int) -> int:
         """Claim up to so many executions, and go on with them; how many there were."""
@@ -389,11 +393,6 @@ class Worker:
     async def _impossible(self, record: ExecutionRecord, message: str) -> None:
         """Its definition cannot be used: it fails, and says so, rather than be claimed for ever."""
         log.error("execution cannot go on", execution=record.id, error=message)
-        now = self.clock.now()
-        error = {"step": None, "type": "definition", "message": message}
-        outcome = Outcome("failed", error=error, completed_at=now, duration=0)
-        told = to_parent(record, outcome.status, None, error, now)
-        end = Batch(record.id, outcome=outcome, owner=self.owner, notify=(told,) if told else ())
         with suppress(Fenced):
-            await self.store.append(end)
+            await self.store.append(impossible(record, message, self.owner, self.clock.now()))
             self.wake()

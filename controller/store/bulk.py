@@ -1,9 +1,12 @@
-"""Many rows in few statements.
+"""Many rows in few statements, written or read.
 
 A driver gives up Python's lock for each statement it executes, and must wait to get it back: for
 milliseconds where the loop's thread has much to do. A hundred rows in one statement wait once; in
 a hundred statements (`executemany` is no less) they wait a hundred times, whatever the database
 itself needs for them. Of sizes there are few, so that both drivers find each statement prepared.
+
+What is read by thousands of keys has them in one parameter, and its rows as the driver gives them:
+to render a parameter for each key and to process each row takes longer than to find it.
 """
 
 from collections.abc import Sequence
@@ -31,6 +34,19 @@ class Insertion(NamedTuple):
     into: str
     columns: int
     conflict: str = ""
+
+
+class Among(NamedTuple):
+    """What is read by keys: the statement up to them, and what follows."""
+
+    select: str
+    then: str
+
+
+def read_among(tx: Connection, among: Among, keys: Sequence[str]) -> Sequence[Any]:
+    """The rows of these keys, as the driver gives them."""
+    condition, given = dialect.one_of(tx, keys)
+    return tx.exec_driver_sql(f"{among.select} {condition} {among.then}", given).all()
 
 
 def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, ...]]) -> None:

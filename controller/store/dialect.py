@@ -356,6 +356,13 @@ def mark(tx: Connection) -> str:
     return "?" if is_sqlite(tx) else "%s"
 
 
+def one_of(tx: Connection, keys: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
+    """`IN` any number of keys, which are one parameter, as the driver wants it."""
+    if is_sqlite(tx):
+        return "IN (SELECT value FROM json_each(?))", (to_json(keys).decode(),)
+    return "= ANY(%s)", (list(keys),)
+
+
 def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> None:
     """Execute what the driver takes as it is: see `bulk.py`."""
     if is_sqlite(tx):

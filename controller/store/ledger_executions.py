@@ -1,7 +1,6 @@
 """Executions: created, looked up, ended. Who executes them is in `ledger_claims`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from itertools import groupby, starmap
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from sqlalchemy import (
     update,
 )
 
+from controller.store.bulk import Among, read_among
 from controller.store.dialect import begins, decode, insert_new, insert_or_ignore
 from controller.store.records import (
     FINAL,
@@ -301,7 +301,7 @@ def put_checkpoints(tx: Transaction, execution_id: str, events: Sequence[Checkpo
     """Give a new execution a history to begin with, renumbered from 0."""
     if events:
         rows = [
-            row_of(replace(event, execution_id=execution_id, seq=seq))
+            row_of(event._replace(execution_id=execution_id, seq=seq))
             for seq, event in enumerate(events)
         ]
         tx.execute(insert(execution_checkpoints), rows)
@@ -312,8 +312,15 @@ def checkpoints_of(
 ) -> dict[str, list[CheckpointRecord]]:
     """The events of many executions at once; one without events has an empty list."""
     found: dict[str, list[CheckpointRecord]] = {each: [] for each in execution_ids}
-    for some in chunks(list(found)):
-        chosen = pick(CheckpointRecord, execution_checkpoints).where(_c.execution_id.in_(some))
-        for record in every(tx, CheckpointRecord, chosen.order_by(_c.execution_id, _c.seq)):
-            found[record.execution_id].append(record)
+    for row in read_among(tx, _HISTORIES, list(found)):
+        execution_id, seq, kind, step, attempt, data, at = row
+        event = CheckpointRecord(execution_id, seq, kind, step, attempt, decode(data), at)
+        found[execution_id].append(event)
     return found
+
+
+_HISTORIES = Among(
+    "SELECT execution_id, seq, type, step_id, attempt, context, created_at"
+    " FROM execution_checkpoints WHERE execution_id",
+    "ORDER BY execution_id, seq",
+)

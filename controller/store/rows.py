@@ -24,7 +24,8 @@ CHUNK = 5_000
 @cache
 def names(kind: type) -> tuple[str, ...]:
     """The record's fields, which are its columns, in order."""
-    return tuple(each.name for each in fields(kind))
+    named: tuple[str, ...] | None = getattr(kind, "_fields", None)
+    return named if named is not None else tuple(each.name for each in fields(kind))
 
 
 @cache
@@ -42,7 +43,7 @@ def every(
     tx: Transaction, kind: type[T], statement: Executable, given: dict[str, Any] | None = None
 ) -> list[T]:
     """All rows as records; `given` are the statement's parameters, if it names any."""
-    return list(starmap(kind, tx.execute(statement, given)))
+    return list(starmap(kind, tx.execute(statement, given).all()))
 
 
 def one(tx: Transaction, kind: type[T], statement: Select[Any]) -> T | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.app import crew_of_this_machine, open_app, run_main
 from controller.cli.ending import COLLECT
-from controller.daemon import loading
+from controller.memory import loading
 from controller.reconcile import Crew, Reconciler
 from controller.settings import Settings
 from controller.source.limits import Limits as Bounds

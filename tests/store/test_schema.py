@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import fields
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,10 @@ RECORDS = [
 @pytest.mark.parametrize(("record", "table", "hidden"), RECORDS, ids=str)
 def test_a_record_has_every_column(record: type[Any], table: Table, hidden: set[str]) -> None:
     """One field, one column, and a column may be NULL exactly where its field may be None."""
-    assert {each.name for each in fields(record)} == set(table.c.keys()) - hidden
-    for each in fields(record):
-        assert table.c[each.name].nullable == ("None" in str(each.type)), each.name
+    types = get_annotations(record)
+    assert types.keys() == set(table.c.keys()) - hidden
+    for name, each in types.items():
+        assert table.c[name].nullable == ("None" in str(each)), name
 
 
 def test_a_new_execution_is_a_row() -> None:
