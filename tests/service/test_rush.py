@@ -1,0 +1,56 @@
+"""Many executions taken on at once."""
+
+import asyncio
+from pathlib import Path
+
+from controller.app import App
+from controller.clock import SystemClock
+from controller.execute.running import SLICE
+from controller.execute.worker import FIRST, GROWTH
+from controller.facts import Fact, FactType
+from controller.settings import Settings
+from controller.store import Store
+from tests.eventually import eventually
+from tests.service.test_executions import step
+
+
+class _Yielding(SystemClock):
+    """Whoever lets others go on finds everything recorded that was to be recorded before."""
+
+    store: Store
+
+    async def sleep(self, seconds: float) -> None:
+        """As the system's clock, but for that."""
+        if seconds == 0:
+            await self.store.write(lambda _tx: None)
+        await super().sleep(seconds)
+
+
+async def test_all_go_on_by_a_step_before_any_goes_on_by_two(tmp_path: Path) -> None:
+    """Of a claim of many; nobody waits for all the steps of those that were taken on before."""
+    clock, before = _Yielding(), FIRST + FIRST * GROWTH
+    settings = Settings(state_dir=tmp_path, max_concurrent_workflows=1_000)
+    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
+        clock.store = store
+        app = App(settings, store, clock)
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [step("a", "set"), step("b", "set")],
+        })
+        ids = [(await app.service.execute_workflow("w")).id for _ in range(before + SLICE + 10)]
+        many, ended, done = set(ids[before:]), [], 0
+
+        def see(fact: Fact) -> None:
+            nonlocal done
+            done += fact.type == FactType.COMPLETED
+            completed = fact.type == FactType.STEP and fact.data["status"] == "completed"
+            if completed and fact.execution in many:
+                ended.append(fact.step)
+
+        app.bus.subscribe(see)
+        worker = app.worker()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run())
+            await eventually(lambda: done == len(ids), "all have ended")
+            await worker.stop(1_000)
+    assert ended == ["a"] * len(many) + ["b"] * len(many)
