@@ -12,13 +12,9 @@ from typing import Any
 
 from controller.catalog import Catalog
 from controller.core.definition import Concurrency, EventTrigger, Workflow
-from controller.core.expression import (
-    ExpressionError,
-    Scope,
-    compile_condition,
-    compile_template,
-)
+from controller.core.expression import ExpressionError, Scope, compile_template
 from controller.core.inputs import check_inputs
+from controller.core.occasion import event_inputs, wanted_event
 from controller.core.policy import Policy, policy_to_json
 from controller.core.problem import NotFound, Problem, Refused
 from controller.store import Store, ledger
@@ -179,34 +175,6 @@ class Gate:
             attempt_of=wish.attempt_of,
         )
         return Admission(new, workflow.concurrency)
-
-
-def wanted_event(trigger: EventTrigger, event: str, data: Any) -> bool:  # ruff: ignore[any-type]  # a JSON value
-    """What a trigger's `when` says of an event."""
-    if trigger.config.when is None:
-        return True
-    condition, _ = compile_condition(trigger.config.when, _OF_EVENTS, ())
-    try:
-        return bool(condition.render(_event(event, data)))
-    except ExpressionError as error:
-        raise Refused(f"event {event!r}: when: {error}", reason="event-inputs") from None
-
-
-def event_inputs(inputs: Mapping[str, Any], event: str, data: Any) -> dict[str, Any]:  # ruff: ignore[any-type]  # a JSON value
-    """The inputs an event or a request gives, by a trigger's expressions over `event`."""
-    template, _ = compile_template(dict(inputs), _OF_EVENTS, ())
-    try:
-        found: dict[str, Any] = template.render(_event(event, data))
-    except ExpressionError as error:
-        raise Refused(f"event {event!r}: inputs: {error}", reason="event-inputs") from None
-    return found
-
-
-_OF_EVENTS = Scope(names={"event": "object"}, members={})
-
-
-def _event(name: str, data: Any) -> dict[str, Any]:  # ruff: ignore[any-type]  # a JSON value
-    return {"event": {"name": name, "data": data}}
 
 
 def startable(head: WorkflowHead | None, name: str) -> WorkflowHead:

@@ -21,12 +21,12 @@ from controller.admission import (
     admit,
     cancel,
     derived_id,
-    event_inputs,
     startable,
 )
 from controller.catalog import Catalog
 from controller.clock import Clock
 from controller.core.definition import Schedule, WebhookTrigger
+from controller.core.occasion import event_inputs
 from controller.core.problem import NotFound, Refused
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming

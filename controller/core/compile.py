@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from controller.core.definition import (
     Action,
+    EventTrigger,
     Output,
     Parameter,
     ScheduledTrigger,
     Step,
+    WebhookTrigger,
     Workflow,
 )
 from controller.core.expression import (
@@ -25,6 +27,7 @@ from controller.core.expression import (
 )
 from controller.core.graph import Graph
 from controller.core.inputs import check_inputs, fits
+from controller.core.occasion import check_occasion
 from controller.core.plan import Block, InputsPlan, OutputPlan, Plan, Signature, StepPlan
 from controller.core.policy import Policy
 from controller.core.problem import Path, Problem
@@ -412,15 +415,16 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
 
 
 def check_triggers(workflow: Workflow, now: int) -> list[Problem]:
-    """Schedules that are wrong or can never fire after `now` (epoch milliseconds)."""
+    """Wrong expressions, and schedules that are wrong or never fire after `now` (epoch ms)."""
     found: list[Problem] = []
     for index, trigger in enumerate(workflow.triggers):
+        path: Path = ("triggers", index)
         if isinstance(trigger, ScheduledTrigger):
-            config = trigger.config
-            _, problems = compile_timetable(
-                config, workflow=workflow.name, path=("triggers", index, "config"), now=now
-            )
+            config, place = trigger.config, (*path, "config")
+            _, problems = compile_timetable(config, workflow=workflow.name, path=place, now=now)
             found.extend(problems)
+        elif isinstance(trigger, EventTrigger | WebhookTrigger):
+            found.extend(check_occasion(trigger, path))
     return found
 
 

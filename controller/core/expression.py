@@ -9,7 +9,7 @@
 import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from controller.core.cel import LONGEST_TEXT, CelError, Type, compile_cel, references
@@ -123,21 +123,24 @@ def compile_condition(
         message = "a condition is one expression, not text with expressions in it"
         problem = Problem("not-boolean", message, path, "put all of it into one ${…}")
         return constant(value=False), [problem]
-    template = compiler.text(text if "${" in text else f"${{{text}}}", path)
-    if template.type not in {"boolean", "any"} and not compiler.problems:
+    bare = "${" not in text
+    template = compiler.text(f"${{{text}}}" if bare else text, path)
+    before = value.index(text) - (2 if bare else 0)
+    found = [replace(each, offset=max(0, each.offset + before)) for each in compiler.problems]
+    if template.type not in {"boolean", "any"} and not found:
         message = f"a condition must be true or false, and this is {template.type}"
-        compiler.problems.append(Problem("not-boolean", message, path, "compare it with something"))
+        found.append(Problem("not-boolean", message, path, "compare it with something"))
     checked = template
 
     def boolean(names: Names) -> bool:
-        found = checked.render(names)
-        if not isinstance(found, bool):
+        value = checked.render(names)
+        if not isinstance(value, bool):
             raise ExpressionError(
-                f"a condition must be true or false, and this is {kind_of(found)}"
+                f"a condition must be true or false, and this is {kind_of(value)}"
             )
-        return found
+        return value
 
-    return Template(boolean, "boolean", checked.references, constant=False), compiler.problems
+    return Template(boolean, "boolean", checked.references, constant=False), found
 
 
 def type_of(value: Any) -> Type:  # ruff: ignore[any-type]  # a JSON value

@@ -59,6 +59,16 @@ def test_a_mistake_has_its_place(text: str, code: str, offset: int) -> None:
     assert (problem.code, problem.offset) == (code, offset)
 
 
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [("nmae == 'x'", 0), ("n > 2 && nmae", 9), (" nmae", 1), ("${nmae}", 2), (" ${nmae}", 3)],
+)
+def test_a_mistake_in_a_condition_has_its_place(text: str, offset: int) -> None:
+    """With `${…}` around it and without."""
+    [problem] = compile_condition(text, SCOPE, ())[1]
+    assert (problem.code, problem.offset) == ("unknown-name", offset)
+
+
 def test_a_missing_key_names_those_there_are() -> None:
     """The error of a path says where it ends."""
     template, _ = compile_template("${data.b}", SCOPE, ())

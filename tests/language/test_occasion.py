@@ -1,0 +1,70 @@
+"""Expressions of event and webhook triggers are read with the file, not when an event comes."""
+
+from pathlib import Path
+
+import pytest
+
+from controller.app import lint_directory
+from controller.core.definition import EventConfig, EventTrigger
+from controller.core.occasion import event_inputs, wanted_event
+from controller.core.problem import Refused
+from controller.settings import Settings
+
+FILE = """\
+name: w
+triggers:
+  - type: event
+    config:
+      event: arrived
+      when: {when}
+      inputs: {{size: "{size}"}}
+  - type: webhook
+    config:
+      inputs: {{size: "{asked}"}}
+inputs: [{{name: size}}]
+steps: [{{id: a, type: action, action: log, inputs: {{message: x}}}}]
+"""
+
+RIGHT = {"when": "event.data.size > 3", "size": "${event.data.size}", "asked": "${event.data.size}"}
+
+
+def _found(folder: Path, **said: str) -> list[tuple[str, int, int]]:
+    (folder / "w.yaml").write_text(FILE.format(**RIGHT | said))
+    found = lint_directory(folder, Settings())
+    return [(each.code, each.line, each.column) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "line", "column"),
+    [
+        ({"when": "event.data.size >"}, "bad-expression", 6, 30),
+        ({"when": "evnt.data.size > 3"}, "unknown-name", 6, 13),
+        ({"when": "'3'"}, "not-boolean", 6, 13),
+        ({"when": "inputs.size > 3"}, "unknown-name", 6, 13),
+        ({"size": "${size}"}, "unknown-name", 7, 25),
+        ({"asked": "${event.data.size +}"}, "bad-expression", 10, 42),
+    ],
+)
+def test_a_mistake_is_found_in_the_file(
+    tmp_path: Path, said: dict[str, str], code: str, line: int, column: int
+) -> None:
+    """With its place; `event` is all there is."""
+    assert _found(tmp_path, **said) == [(code, line, column)]
+
+
+def test_what_is_right_is_no_problem(tmp_path: Path) -> None:
+    """What is in an event is not known before it comes."""
+    assert _found(tmp_path) == []
+    assert _found(tmp_path, when="true") == []
+    assert _found(tmp_path, when="${event.name == 'arrived' && has(event.data.size)}") == []
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(4, True), (3, False)])
+def test_an_event_is_wanted_or_not(size: int, *, wanted: bool) -> None:
+    """By what `when` says of it; then its inputs are taken from it."""
+    config = EventConfig(event="arrived", when=RIGHT["when"], inputs={"size": RIGHT["size"]})
+    trigger = EventTrigger(type="event", config=config)
+    assert wanted_event(trigger, "arrived", {"size": size}) == wanted
+    assert event_inputs(config.inputs, "arrived", {"size": size}) == {"size": size}
+    with pytest.raises(Refused, match="event 'arrived': when: "):
+        wanted_event(trigger, "arrived", {})
