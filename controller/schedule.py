@@ -186,8 +186,16 @@ class Scheduler:
     async def _fire(self, looked: Sequence[Fires], now: int) -> None:
         """Record what a look found; what changed since then is still due for the next look.
 
-        All of it is queued at once, so what the first ones record is behind all the others.
+        Where there is little room, what has begun may have made some by ending at once.
         """
+        rest = list(looked)
+        while rest:
+            most = self._executor.room or len(rest)
+            await self._fire_some(rest[:most], now)
+            rest = rest[most:]
+
+    async def _fire_some(self, looked: Sequence[Fires], now: int) -> None:
+        """All of it is queued at once, so what the first ones record is behind all the others."""
         sizes = _sizes(len(looked), self._executor.room)
         rest = iter(looked)
         fired = await asyncio.gather(

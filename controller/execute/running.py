@@ -1,13 +1,13 @@
 """One execution in memory: events in, checkpoints out, commands carried out once durable.
 
-There is one way through: `report(event)` → `decide` → the event waits in a buffer → the buffer is
-appended to the journal as one batch → when that is durable, the commands that followed are carried
-out and the changes are told. At most one batch of an execution is in flight, so what gathers
-meanwhile is the next batch: a fan-out of thousands of results costs a few commits.
+One way through: `report(event)` → `decide` → the event waits in a buffer → the buffer is appended
+to the journal as one batch → when that is durable, the commands that followed are carried out and
+the changes told. One batch of an execution is in flight, what gathers meanwhile is the next: a
+fan-out of thousands of results costs a few commits.
 
-What a crash does. Before the batch is durable: the event never happened; the step is still running
-in the fold and is performed again (or fails as `interrupted`). After: the commands are outstanding
-in the fold and are carried out by whoever claims the execution next.
+A crash before the batch is durable: the event never happened; the step is still running in the fold
+and is performed again (or fails as `interrupted`). After: whoever claims the execution next carries
+out the commands, which are outstanding in the fold.
 """
 
 import asyncio
@@ -106,11 +106,9 @@ class Running:
         self._idle: Timer | None = None
         self._identity = identity_of(record, host.clock.now())
         self._teller = Teller(self._identity, host)
-        self._attempts = Attempts(
-            record.id, record.workflow_id, host, self.report, self._consider_parking
-        )
-        depth, failed = plan.policy.max_depth, self._attempts.failed
-        self._children = Children(record, host, depth, failed, self._consider_parking)
+        calm, depth = self._consider_parking, plan.policy.max_depth
+        self._attempts = Attempts(record.id, record.workflow_id, host, self.report, calm)
+        self._children = Children(record, host, depth, self._attempts.failed, calm)
         self.state: ExecutionState = self._restore(plan, events)
 
     def _restore(self, plan: Plan, events: Sequence[CheckpointRecord]) -> ExecutionState:
@@ -134,8 +132,13 @@ class Running:
 
     @property
     def unsettled(self) -> bool:
-        """Something of it is being performed, or recorded; what follows is performed then."""
+        """Something of it is performed, or recorded; what follows is performed then."""
         return self.busy or self._flight is not None
+
+    @property
+    def lets_others_go_on(self) -> bool:
+        """Now that it has left: it had a place of its key, or what it waits for may have come."""
+        return not self._ended or self.record.concurrency_key is not None
 
     def start(self, signals: Iterable[SignalRecord]) -> None:
         """Go on from the state: people's wishes first, then what is outstanding."""
@@ -285,14 +288,14 @@ class Running:
         """What others are told with the batch: children to end, a parent of the end."""
         stops = [each for each in self._commands if isinstance(each, Stop)]
         flows = [each for each in stops if self.state.steps[each.step].plan.type == "subflow"]
-        stopping = self._children.stopping(flows) if flows else ()
-        return (*stopping, *self._to_parent()) if self._ended else stopping
+        told = self._children.stopping(flows) if flows else ()
+        return (*told, *self._to_parent()) if self._ended else told
 
     def _to_parent(self) -> tuple[SignalRecord, ...]:
         state = self.state
         error = state.error if state.status is Status.FAILED else None
-        signal = to_parent(self.record, state.status, state.outputs, error, self._host.clock.now())
-        return (signal,) if signal is not None else ()
+        told = to_parent(self.record, state.status, state.outputs, error, self._host.clock.now())
+        return (told,) if told else ()
 
     # -- carrying out -----------------------------------------------------------------------
 
@@ -304,8 +307,7 @@ class Running:
         for _ in range(min(SLICE, len(self._todo))):
             if self._gone or not self._host.holds:
                 return
-            command = self._todo.popleft()
-            _CARRY[type(command)](self, command)
+            _CARRY[type(command := self._todo.popleft())](self, command)
         if self._todo:
             asyncio.get_running_loop().call_soon(self.go_on)
         else:

@@ -11,13 +11,13 @@ worker whose leases ran out begins nothing until it has asked, by its next heart
 has; what somebody else took meanwhile it lets go of. What it has without knowing, from a claim
 that was recorded though it seemed to fail, it gives back.
 
-The worker is woken by a doorbell — somebody created an execution or sent a signal — and looks by
+A doorbell wakes the worker — somebody created an execution or sent a signal — and it looks by
 itself every `POLL` in case a ring was lost.
 
 What is in memory is bounded, however many are due, pending or left by a crash: beyond `IN_MEMORY`
-(or `limit`, where that is more) nothing is taken on until something leaves. What only waits leaves
-early where it gets crowded; so what waits never keeps out what could go on. The first few are taken
-on by themselves, so that they have begun before the many after them are read.
+(or `limit`) nothing is taken on until something leaves. Where it gets crowded, what only waits
+leaves early, so that it keeps nobody out. The first few are taken on by themselves, so that they
+have begun before the many after them are read.
 """
 
 import asyncio
@@ -117,6 +117,7 @@ class Worker:
         self._released = asyncio.Event()
         self._coming = 0  # executions being created and claimed
         self._rushed = False
+        self._full = False  # there may be more to take on than there was room for
 
     @property
     def in_memory(self) -> int:
@@ -184,9 +185,10 @@ class Worker:
         self._woken.set()
 
     def left(self, execution_id: str) -> None:
-        """An execution has left memory."""
-        self._running.pop(execution_id, None)
-        self.wake()
+        """An execution has left memory; who may go on now is looked for."""
+        running = self._running.pop(execution_id, None)
+        if self._full or running is None or running.lets_others_go_on:
+            self.wake()
 
     # -- for who creates executions ---------------------------------------------------------
 
@@ -206,11 +208,9 @@ class Worker:
         claimant = Claimant(self.owner, until, room) if room else None
         self._coming += room
         try:
-            result = await self._written(verb, claimant)
-            claimed = begun(result)
+            claimed = begun(result := await self._written(verb, claimant))
             if claimed and self.stopping:
-                ids = [record.id for record in claimed]
-                await self.store.write(ledger.give_back, self.owner, ids)
+                await self.store.write(ledger.give_back, self.owner, [each.id for each in claimed])
             elif claimed:
                 await self._begin(claimed, since)
         finally:
@@ -290,8 +290,7 @@ class Worker:
             if self.clock.monotonic() >= deadline:
                 break
             await self.clock.sleep(0.02)
-        held = list(self._running.values())
-        for running in held:
+        for running in (held := list(self._running.values())):
             running.interrupt()
         while self.busy:  # a process may take its kill grace
             await self.clock.sleep(0.02)
@@ -327,7 +326,7 @@ class Worker:
                     running.go_on()
 
     async def _take_all(self, now: int) -> None:
-        most = FIRST
+        most, self._full = FIRST, True
         with ExitStack() as rush:
             while not self.stopping and (room := min(self._places, most)):
                 asked = self.owner, now, self._root
@@ -338,6 +337,9 @@ class Worker:
                 most *= GROWTH  # after a claim that was filled there may be more
                 if self._rushed:
                     rush.enter_context(uncollected())  # nothing of it goes until all are there
+            else:
+                return
+        self._full = False
 
     async def _take_on(self, room: int) -> int:
         """Claim up to so many executions, and go on with them; how many there were."""
@@ -364,13 +366,11 @@ class Worker:
         begun = self.clock.monotonic()
         until = now + LEASE * self._heartbeat
         held = set(await self.store.write(ledger.heartbeat, self.owner, until))
-        lost = sorted(self._running.keys() - held)
-        if lost:
+        if lost := sorted(self._running.keys() - held):
             log.warning("goes on elsewhere: the leases had run out", count=len(lost))
         for execution_id in lost:
             self._running[execution_id].lost()
-        unknown = [] if self._coming else sorted(held - self._running.keys())
-        if unknown:
+        if unknown := [] if self._coming else sorted(held - self._running.keys()):
             log.warning("claimed without knowing; given back", count=len(unknown))
             await self.store.write(ledger.release, self.owner, unknown)
         self._held(begun)

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.exc import IntegrityError
 
 from controller.store import dialect
 
@@ -50,7 +51,7 @@ def read_among(tx: Connection, among: Among, keys: Sequence[str]) -> Sequence[An
 
 
 def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert; a row that collides fails all of them."""
+    """Insert; a row that collides, and may not, fails all of them."""
     at = 0
     for size in SIZES:
         while len(rows) - at >= size:
@@ -58,6 +59,23 @@ def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, 
             statement = _statement(dialect.mark(tx), insertion, size)
             dialect.execute_text(tx, statement, values)
             at += size
+
+
+def insert_new(
+    tx: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
+) -> set[Any]:
+    """Insert those whose unique keys are free; the first columns of those that were inserted."""
+    if not rows:
+        return set()
+    try:
+        with tx.begin_nested():
+            insert_rows(tx, Insertion(_into(table, columns), len(columns)), rows)
+    except IntegrityError as error:
+        if not dialect.is_collision(error):
+            raise
+        one = _statement(dialect.mark(tx), _insertion(table, columns, None), 1)
+        return {row[0] for row in rows if dialect.execute_text(tx, one, row)}
+    return {row[0] for row in rows}
 
 
 def insert_missing(
@@ -85,15 +103,22 @@ def upsert(
 @cache
 def _insertion(table: Table, columns: tuple[str, ...], keep: tuple[str, ...] | None) -> Insertion:
     """An insertion of these columns; `keep` None: a row that is there stays as it is."""
-    names = [f'"{each}"' for each in columns]  # some are words of SQL
-    into = f"{table.name} ({', '.join(names)})"
+    into = _into(table, columns)
     if keep is None:
         return Insertion(into, len(columns), "ON CONFLICT DO NOTHING")
     keys = [f'"{column.name}"' for column in table.primary_key]
     stay = {*keys, *(f'"{each}"' for each in keep)}
-    changed = [f"{each} = excluded.{each}" for each in names if each not in stay]
+    changed = [f"{each} = excluded.{each}" for each in _quoted(columns) if each not in stay]
     update = f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(changed)}"
     return Insertion(into, len(columns), update)
+
+
+def _into(table: Table, columns: tuple[str, ...]) -> str:
+    return f"{table.name} ({', '.join(_quoted(columns))})"
+
+
+def _quoted(columns: tuple[str, ...]) -> list[str]:
+    return [f'"{each}"' for each in columns]  # some are words of SQL
 
 
 @cache

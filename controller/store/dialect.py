@@ -33,6 +33,7 @@ from sqlalchemy import (
     event,
     func,
     make_url,
+    select,
     text,
     type_coerce,
 )
@@ -311,18 +312,6 @@ def insert_or_ignore(tx: Connection, table: Table, row: dict[str, Any]) -> bool:
     return tx.execute(_insert_or_ignore(tx.dialect.name, table), row).rowcount == 1
 
 
-def insert_new(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> set[Any]:
-    """`insert_or_ignore` for many; the primary keys, of one column, of those inserted."""
-    if not rows:
-        return set()
-    return set(tx.scalars(_insert_new(tx.dialect.name, table), rows))
-
-
-@cache
-def _insert_new(name: str, table: Table) -> "ReturningInsert[Any]":
-    return inserting(name, table).on_conflict_do_nothing().returning(*table.primary_key)
-
-
 def insert_selected(
     name: str, table: Table, columns: Sequence[str], rows: Select[Any], returned: Column[Any]
 ) -> "ReturningInsert[Any]":
@@ -363,13 +352,33 @@ def one_of(tx: Connection, keys: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
     return "= ANY(%s)", (list(keys),)
 
 
-def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> None:
-    """Execute what the driver takes as it is: see `bulk.py`."""
+def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> int:
+    """Execute what the driver takes as it is, see `bulk.py`; how many rows it changed."""
     if is_sqlite(tx):
         with _driver(tx) as driver:
-            driver.execute(statement, values)
-    else:
-        tx.exec_driver_sql(statement, values)  # which sees that a connection was lost
+            changed: int = driver.execute(statement, values).rowcount
+            return changed
+    kept = {"preserve_rowcount": True}  # psycopg forgets it otherwise
+    return tx.exec_driver_sql(statement, values, kept).rowcount  # which sees a lost connection
+
+
+def all_rows(
+    tx: Connection, statement: Select[Any], given: dict[str, Any]
+) -> Sequence[Sequence[Any]]:
+    """The rows of a select that is built once, of texts and numbers.
+
+    SQLite's driver gives up Python's lock for each row, so they come packed into one.
+    """
+    if is_sqlite(tx):
+        rows: list[list[Any]] = decode(tx.scalar(_packed(statement), given) or "[]")
+        return rows
+    return tx.execute(statement, given).all()
+
+
+@cache
+def _packed(statement: Select[Any]) -> Select[Any]:
+    rows = statement.subquery()
+    return select(func.json_group_array(func.json_array(*rows.c)))
 
 
 def serialise(tx: Connection, number: int) -> None:

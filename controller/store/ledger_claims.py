@@ -47,8 +47,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from controller.core.execution import EventType
-from controller.store.dialect import insert_new, insert_selected, serialise
-from controller.store.ledger_executions import pending_row, record_of
+from controller.store.dialect import insert_selected, serialise
+from controller.store.ledger_executions import created, insert_records
 from controller.store.records import NEVER, Claimant, ExecutionRecord, NewExecution
 from controller.store.rows import columns, every
 from controller.store.tables import (
@@ -229,9 +229,9 @@ def create_claimed(
         "started_at": now,
         "claims": 1,
     }
-    rows = [pending_row(each) | taken for each in new]
-    created = insert_new(tx, workflow_executions, rows)
-    return [record_of(row) for row in rows if row["id"] in created]
+    records = [created(each, **taken) for each in new]
+    inserted = insert_records(tx, records)
+    return [each for each in records if each.id in inserted]
 
 
 def give_back(tx: Transaction, owner: str, ids: Sequence[str]) -> None:
@@ -274,6 +274,10 @@ def next_wake(tx: Transaction) -> int | None:
 def claimable(tx: Transaction, owner: str, now: int, root: str | None = None) -> bool:
     """Whether `claim` might find something; a read, so that an idle controller writes nothing."""
     given = {"by": owner, "now": now, "limit": 1, "root": root}
-    rooted = root is not None
-    asked = (*_ways(rooted=rooted, take=False), _candidates(rooted=rooted, take=False))
-    return any(tx.execute(each, given).first() is not None for each in asked)
+    return bool(tx.scalar(_any(rooted=root is not None), given))
+
+
+@cache
+def _any(*, rooted: bool) -> Select[Any]:
+    ways = (*_ways(rooted=rooted, take=False), _candidates(rooted=rooted, take=False))
+    return select(or_(*(each.exists() for each in ways)))

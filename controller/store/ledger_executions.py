@@ -18,8 +18,8 @@ from sqlalchemy import (
     update,
 )
 
-from controller.store.bulk import Among, read_among
-from controller.store.dialect import begins, decode, insert_new, insert_or_ignore
+from controller.store.bulk import Among, insert_new, read_among
+from controller.store.dialect import begins, decode, insert_or_ignore
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
@@ -27,7 +27,7 @@ from controller.store.records import (
     NewExecution,
     Outcome,
 )
-from controller.store.rows import chunks, every, pick, row_of
+from controller.store.rows import chunks, every, names, pick, row_of, stored
 from controller.store.tables import (
     GOING_FIRE,
     UNCONSUMED,
@@ -53,27 +53,32 @@ class Place(NamedTuple):
 
 def create(tx: Transaction, new: NewExecution) -> bool:
     """Create it as `pending`; False when its id, or its (schedule_id, due_at), is there already."""
-    return insert_or_ignore(tx, workflow_executions, pending_row(new))
+    return insert_or_ignore(tx, workflow_executions, _pending_row(new))
 
 
 def create_all(tx: Transaction, new: Sequence[NewExecution]) -> set[str]:
     """`create` for many at once; the ids of those that were not there already."""
-    return insert_new(tx, workflow_executions, [pending_row(each) for each in new])
+    return insert_records(tx, [_record_of(_pending_row(each)) for each in new])
 
 
-def pending_row(new: NewExecution) -> dict[str, Any]:
+def insert_records(tx: Transaction, records: Sequence[ExecutionRecord]) -> set[str]:
+    """Insert whole rows; the ids of those that were not there already."""
+    rows = [stored(workflow_executions, each) for each in records]
+    return insert_new(tx, workflow_executions, names(ExecutionRecord), rows)
+
+
+def _pending_row(new: NewExecution) -> dict[str, Any]:
     """What `create` inserts."""
     return row_of(new) | {"root_id": new.root_id or new.id, "status": "pending"}
 
 
-def record_of(row: Mapping[str, Any]) -> ExecutionRecord:
-    """What is read of a row that was inserted."""
+def _record_of(row: Mapping[str, Any]) -> ExecutionRecord:
     return ExecutionRecord(**{**_UNSET, **row})
 
 
-def created(new: NewExecution) -> ExecutionRecord:
-    """What is read of it when `create` has created it, and nobody has claimed it."""
-    return record_of(pending_row(new) | {"inputs": decode(to_json(new.inputs))})
+def created(new: NewExecution, **claim: Any) -> ExecutionRecord:  # ruff: ignore[any-type]  # columns
+    """What is read of it once it is created; nobody has claimed it, but with `claim`."""
+    return _record_of(_pending_row(new) | {"inputs": decode(to_json(new.inputs))} | claim)
 
 
 _UNSET: dict[str, Any] = {"claims": 0} | dict.fromkeys((

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from sqlalchemy import BigInteger, Boolean, Text, bindparam, func, or_, select, update
 
 from controller.store.bulk import upsert
-from controller.store.dialect import insert_or_ignore
+from controller.store.dialect import all_rows, insert_or_ignore
 from controller.store.records import ScheduleRecord
 from controller.store.rows import (
     Row,
@@ -200,7 +200,7 @@ def standing(tx: Transaction, ids: Sequence[str]) -> dict[str, Standing]:
     """These schedules as they are now; nobody else changes them before the transaction ends."""
     found: dict[str, Standing] = {}
     for some in chunks(sorted(ids)):
-        for *mark, status, digest in tx.execute(_STANDING, {"ids": some}):
+        for *mark, status, digest in all_rows(tx, _STANDING, {"ids": some}):
             found[mark[0]] = Standing(Mark(*mark), status, digest)
     return found
 

@@ -47,6 +47,17 @@ async def test_a_fire_begins_as_it_is_recorded(tmp_path: Path, clock: FakeClock)
         assert worker.in_memory == 0
 
 
+async def hourly(time: Time, count: int) -> None:
+    """A workflow with so many schedules, which fire every hour."""
+    steps = [{"id": "a", "type": "action", "action": "set"}]
+    triggers = [
+        {"type": "scheduled", "config": {"cron": "0 * * * *", "inputs": {"number": number}}}
+        for number in range(count)
+    ]
+    given = {"inputs": [{"name": "number", "type": "integer"}], "triggers": triggers}
+    await time.app.service.create_workflow({"name": "w", "steps": steps} | given)
+
+
 def kinds(time: Time) -> list[str]:
     """What was told, in order."""
     return [str(each.type) for each in time.heard]
@@ -58,13 +69,7 @@ async def test_all_that_is_due_is_recorded_before_what_the_first_ones_do(
     """The first begin while the others are recorded, whose fires wait for nobody's end."""
     async with working(tmp_path, clock) as (time, worker):
         worker._limit = 1_000
-        steps = [{"id": "a", "type": "action", "action": "set"}]
-        hourly = [
-            {"type": "scheduled", "config": {"cron": "0 * * * *", "inputs": {"number": number}}}
-            for number in range(FIRST_BEGUN * 2)
-        ]
-        given = {"inputs": [{"name": "number", "type": "integer"}], "triggers": hourly}
-        await time.app.service.create_workflow({"name": "w", "steps": steps} | given)
+        await hourly(time, FIRST_BEGUN * 2)
         await clock.advance(HOUR)
         await time.scheduler.turn()
         fires = [position for position, kind in enumerate(kinds(time)) if kind == "fired"]
@@ -102,6 +107,19 @@ async def test_without_room_what_fires_waits(tmp_path: Path, clock: FakeClock) -
         worker._limit = 1
         worker.wake()
         await eventually(lambda: FactType.COMPLETED in kinds(time), "it was claimed")
+
+
+async def test_what_ends_at_once_makes_room_for_what_is_due_too(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """With room for two, six fires begin two by two: none of them waits to be claimed."""
+    async with working(tmp_path, clock) as (time, worker):
+        worker._limit = 2
+        await hourly(time, 6)
+        await clock.advance(HOUR)
+        await time.scheduler.turn()
+        order = [each for each in kinds(time) if each in {"fired", "executed"}]
+        assert order == ["fired", "fired", "executed", "executed"] * 3
 
 
 async def test_room_is_given_once(tmp_path: Path, clock: FakeClock) -> None:
