@@ -4,19 +4,23 @@ What a file means by itself does not depend on the others, if it is good and use
 built-in actions; most files are so. Such a file can be parsed, compiled and made into rows in any
 process. All others, and all that is between files, is left to the `Examiner`.
 
-The processes are forked before this one has threads, wait for shards of files, and end when they
-are closed or when this process is gone. One that ends early costs time, nothing else.
+The processes are forked before this one has threads, import and build what they need while it
+opens the database, wait for shards of files, and end when they are closed or when this process is
+gone. One that ends early costs time, nothing else.
 """
 
 import gc
 import multiprocessing
+import pickle  # ruff: ignore[suspicious-pickle-import]  # between processes of ours
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import starmap
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
+from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic_core import to_json
@@ -31,7 +35,7 @@ from controller.source.library import ExaminedFile, Json
 from controller.source.limits import Limits
 from controller.source.parse import parse
 from controller.source.revision import CompiledWorkflow, OpenFile, ReadyFile, ReadyWorkflow
-from controller.source.snapshot import Found
+from controller.source.snapshot import Found, Stat
 from controller.store.rows import Row
 
 if TYPE_CHECKING:
@@ -40,14 +44,11 @@ if TYPE_CHECKING:
 SHARD = 50
 """Files that a process is given at once."""
 
-FEW = 5
+FEW = 2
 """Files examined here between two looks at what the processes have told."""
 
 PLANS = 1000
 """Compiled workflows that are kept for those like them."""
-
-PATIENCE = 1.0
-"""Seconds to wait for a process that has nothing to do any more."""
 
 MANY = 200
 """Changed files from which on the processes are asked."""
@@ -151,6 +152,20 @@ _TIMES = frozenset({"cron", "at", "timezone"})
 """What a schedule says and `check_triggers` looks at, in every file."""
 
 
+SAMPLE = b"""name: sample
+triggers: [{type: scheduled, config: {cron: 0 3 * * *}}]
+steps: [{id: a, type: action, action: set, inputs: {sum: "${1 + 1}"}}]
+"""
+
+
+@cache
+def get_ready() -> None:
+    """Examine a file, so that the first one that matters need not wait for imports and models."""
+    known = {"set": Signature("set", open_inputs=True)}
+    sample = Found("sample.yaml", Stat(0, 0, 0), "", SAMPLE)
+    Alone(Terms("", known, Policy(), Limits(), 0)).told([sample])
+
+
 def heard(told: Told, shard: Shard) -> ReadyFile:
     """What was told of a file of a shard, as it is used."""
     place, definitions, row, workflows = told
@@ -201,14 +216,18 @@ class Crew:
         left = deque(changed)
         given: dict[Connection, Shard] = {}
         found: list[ReadyFile] = []
-        for end in tuple(self._ends):
-            self._give(end, left, given, terms)
-        while left or given:
-            ready = set(map(id, wait(list(given), timeout=0 if left else None)))
-            for end in [each for each in given if id(each) in ready]:
-                found += self._take(end, left, given)
-            few = _some(left, FEW)
-            found += [heard(each, few) for each in alone.told(few)]
+        with DefaultSelector() as selector:
+            for end in tuple(self._ends):
+                self._give(end, left, given, terms)
+                if end in given:
+                    selector.register(end, EVENT_READ, end)
+            while left or given:
+                for key, _ in selector.select(0 if left else None):
+                    found += self._take(key.data, left, given)
+                    if key.data not in given:
+                        selector.unregister(key.fd)
+                few = _some(left, FEW)
+                found += [heard(each, few) for each in alone.told(few)]
         return {each.examined.path: each for each in found}
 
     def _give(
@@ -234,13 +253,13 @@ class Crew:
         self, end: Connection, left: deque[Found], given: dict[Connection, Shard]
     ) -> list[ReadyFile]:
         try:
-            told: list[Told] = end.recv()
+            told = end.recv_bytes()
         except (EOFError, OSError):
             self._lose(end, left, given)
             return []
         shard = given.pop(end)
-        self._give(end, left, given)
-        return [heard(each, shard) for each in told]
+        self._give(end, left, given)  # it waits for that
+        return [heard(each, shard) for each in pickle.loads(told)]  # ruff: ignore[suspicious-pickle-usage]  # a process of ours
 
     def _lose(self, end: Connection, left: deque[Found], given: dict[Connection, Shard]) -> None:
         """A process has ended: what it was given is done here."""
@@ -249,11 +268,12 @@ class Crew:
         end.close()
 
     def close(self) -> None:
-        """Let the processes end."""
+        """End the processes, whatever they are at: nobody waits for what they would tell."""
         for end in self._ends:
             end.close()
         for process in self._processes:
-            process.join(PATIENCE)
+            process.kill()
+            process.join()
         self._ends.clear()
         self._processes.clear()
 
@@ -270,6 +290,7 @@ def _serve(end: Connection, others: Sequence[Connection]) -> None:
     gc.disable()
     for each in others:
         each.close()
+    get_ready()
     with suppress(EOFError, OSError):
         alone = Alone(end.recv())
         while True:

@@ -13,7 +13,7 @@ from controller.core.problem import Refused, Unavailable
 from controller.facts import Bus
 from controller.judgement import Judgement, judge
 from controller.logs import get_log
-from controller.reconcile.ahead import Crew, Terms
+from controller.reconcile.ahead import Crew, Terms, get_ready
 from controller.reconcile.apply import (
     application_of,
     apply_revision,
@@ -30,7 +30,7 @@ from controller.source.examine import Examiner
 from controller.source.library import Library
 from controller.source.limits import Limits
 from controller.source.origin import Look, Origin
-from controller.source.revision import ReadyFile, Revision
+from controller.source.revision import Revision
 from controller.source.snapshot import Found, Snapshot
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
@@ -90,7 +90,7 @@ class Reconciler:
         self._limits = limits
         self._interval = spec.interval or interval
         self._applied = applied
-        self._crew = crew
+        self._crew = crew if crew is not None else Crew(0)
         self._tenure = tenure
         self._write = store.write if tenure is None else tenure.write
         if tenure is not None:
@@ -139,8 +139,9 @@ class Reconciler:
         while not self._stopping:
             self._woken.clear()
             wait = await self._turn() if self.keeps else LOOK_AGAIN
-            self.first.set()
             timer = self._clock.call_later(wait, self._woken.set)
+            self.first.set()
+            await asyncio.to_thread(get_ready)
             await self._woken.wait()
             timer.cancel()
 
@@ -223,7 +224,7 @@ class Reconciler:
         others = signatures_of(await self._store.read(ledger.faces, self.id))
         if look.whole:
             snapshot, repaired = await self._with_drifted(snapshot, library, heads, others)
-        revision = await self._examine(snapshot, library, others, now)
+        revision = await asyncio.to_thread(self._examine, snapshot, library, others, now)
         self._elsewhere = others
         names = None if look.whole else revision.touched
         if names is not None:
@@ -292,13 +293,12 @@ class Reconciler:
         )
         return replace(snapshot, changed=snapshot.changed + found)
 
-    async def _examine(
+    def _examine(
         self, snapshot: Snapshot, library: Library, others: Mapping[str, Signature], now: int
     ) -> Revision:
-        ready: Mapping[str, ReadyFile] = {}
-        if self._crew is not None:
-            terms = Terms(self.id, self._built_in, self._policy, self._limits, now)
-            ready = await asyncio.to_thread(self._crew.examine, snapshot.changed, terms)
+        """Off the loop: with thousands of files it takes a second."""
+        terms = Terms(self.id, self._built_in, self._policy, self._limits, now)
+        ready = self._crew.examine(snapshot.changed, terms)
         examiner = Examiner(
             library=library,
             built_in=self._built_in,
@@ -310,7 +310,7 @@ class Reconciler:
             ready=ready,
             whole=True,
         )
-        return await asyncio.to_thread(examiner.examine, snapshot)
+        return examiner.examine(snapshot)
 
     # -- what comes of it -------------------------------------------------------------------
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from controller.app import crew_of_this_machine, open_app, run_main
 from controller.cli.ending import COLLECT
+from controller.logs import get_log
 from controller.memory import loading
 from controller.reconcile import Crew, Reconciler
+from controller.reconcile.ahead import get_ready
 from controller.settings import Settings
 from controller.source.limits import Limits as Bounds
 from controller.source.yaml12 import compose
@@ -100,9 +102,11 @@ def _parsed(source: Path) -> float:
 async def _changes(folder: Path, source: Path) -> list[float]:
     """Milliseconds from a file's replacement to its commit, file events included."""
     found: list[float] = []
+    get_log("windlass").info("ready")  # the daemon has said so when files change
     async with _reconciler(folder, source) as reconciler:
         loop = asyncio.ensure_future(reconciler.run())
         await reconciler.first.wait()
+        await asyncio.to_thread(get_ready)  # it does now; no author is as quick as a program
         for number in range(CHANGES):
             target = source / f"w{number}.yaml"
             applied = asyncio.Event()

@@ -125,6 +125,23 @@ def test_a_process_that_ends_early_costs_only_time(tmp_path: Path) -> None:
         assert not crew._ends
 
 
+def test_processes_end_with_their_crew(tmp_path: Path) -> None:
+    """Whatever they are at, and be it nothing at all."""
+    snapshot = _files(tmp_path)
+    with Crew(2) as crew:
+        crew.examine(snapshot.changed, TERMS)
+        processes = list(crew._processes)
+        assert processes[0].pid is not None
+        os.kill(processes[0].pid, signal.SIGSTOP)
+    assert not any(each.is_alive() for each in processes)
+
+
+def test_what_gets_ready_is_a_file_like_others() -> None:
+    """It is examined to the end, and so imports and builds all that it takes."""
+    sample = Found("sample.yaml", Stat(0, 0, 0), "", ahead.SAMPLE)
+    assert len(Alone(TERMS).told([sample])) == 1
+
+
 def test_large_files_do_not_make_two_processes_wait_for_each_other() -> None:
     """What is sent either way is far more than a pipe holds."""
     padding = f"metadata: {{text: {'x' * 50_000}}}\n"
