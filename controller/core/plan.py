@@ -153,5 +153,7 @@ class Plan:
 
 def digest_of(content: Mapping[str, Any]) -> str:
     """The engine's own version of a definition: SHA-256 of its documents in canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode

@@ -99,6 +99,10 @@ def _unexpanded(piece: Piece, path: Path, where: str) -> Problem:
     )
 
 
+_ORDINARY = re.compile(r"[^\n'\"\\`()#<]+")
+"""Characters that say nothing about quoting, unless they are escaped."""
+
+
 class _Quoting:
     """Follows POSIX shell quoting far enough to know where `${…}` is not expanded."""
 
@@ -122,15 +126,26 @@ class _Quoting:
 
     def feed(self, text: str) -> None:
         """Go on over text between expressions."""
-        for position, character in enumerate(text):
-            if character == "\n":
-                self._newline()
-            elif self._inside is not None:
-                self._line += character
+        position = 0
+        while position < len(text):
+            ordinary = None if self._escaped else _ORDINARY.match(text, position)
+            if ordinary is None:
+                self._one(text, position)
+                position += 1
             else:
-                self._character(character, text, position)
-                self._line += character
-            self._previous = character
+                self._line += ordinary.group() if self._inside is not None else ""
+                position = ordinary.end()
+            self._previous = text[position - 1]
+
+    def _one(self, text: str, position: int) -> None:
+        """Go on over one character, which may change how those behind it are read."""
+        character = text[position]
+        if character == "\n":
+            self._newline()
+        elif self._inside is not None:
+            self._line += character
+        else:
+            self._character(character, text, position)
 
     def _newline(self) -> None:
         if self._inside is not None:

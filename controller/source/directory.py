@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from io import FileIO
 from pathlib import Path
 
 from controller.core.problem import Unavailable
@@ -121,12 +120,27 @@ class Directory:
         if refusal is not None:
             return _refused(path, seen, refusal, known)
         try:
-            with FileIO(file) as opened:
-                content = opened.readall()
-                seen = _stat(os.fstat(opened.fileno()))
+            content, found = _read(file, there.st_size)
         except OSError as error:
             return _refused(path, seen, f"cannot be read: {error.strerror}", known)
-        return Found(path, seen, hashlib.sha256(content).hexdigest(), content)
+        return Found(path, _stat(found), hashlib.sha256(content).hexdigest(), content)
+
+
+def _read(file: File, size: int) -> tuple[bytes, os.stat_result]:
+    """All of a file, which most likely has this size, and its stat then."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = part = os.read(descriptor, size + 1)
+        while (found := os.fstat(descriptor)).st_size != len(content) and part:
+            part = os.read(descriptor, _MORE)
+            content += part
+        return content, found
+    finally:
+        os.close(descriptor)
+
+
+_MORE = 65_536
+"""Bytes that are read at once of a file that has grown meanwhile."""
 
 
 def identity(root: Path) -> tuple[int, int] | None:

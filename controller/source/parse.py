@@ -1,5 +1,6 @@
 """Bytes → documents, with every problem at its line and column. Total: no bytes make it raise."""
 
+import codecs
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ LISTED = 200
 """Problems of a file that are listed; a file with more is not read to the end by anybody."""
 
 _CONTROL = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PLAIN = bytes([*b"\t\n\r", *range(0x20, 0x7F)])
+"""What most files are made of altogether: such a text is not searched."""
 _QUOTE_IT = 'quote it: "${…}" — YAML reads `{`, `}` and `: ` in plain text as its own'
 _SURROGATES = re.compile(
     r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
@@ -99,13 +102,14 @@ def _decode(path: str, content: bytes, limits: Limits) -> tuple[str, Diagnostic 
     if len(content) > limits.file_bytes:
         message = f"the file has {len(content):,} bytes; at most {limits.file_bytes:,} are read"
         return "", Diagnostic.of_file(path, "file-too-large", message)
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode()
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8", "replace")
         message = f"byte 0x{content[error.start]:02x} is not UTF-8"
         return "", _Place(path, before).end("not-utf-8", message, "save the file as UTF-8")
-    bad = _CONTROL.search(text)
+    bad = _CONTROL.search(text) if content.translate(None, _PLAIN) else None
     if bad:
         what = "a NUL byte" if bad.group() == "\0" else f"the character U+{ord(bad.group()):04X}"
         message = f"{what} cannot stand in a definition"

@@ -60,6 +60,13 @@ TURN_MILLISECONDS = 5
 CHANNEL = "windlass"
 """PostgreSQL's channel on which controllers tell each other to look again."""
 
+DIRTY_PAGES = 16_384
+"""Pages of 4 KiB that a transaction of SQLite may change before it writes any of them to its log.
+
+By default half a thousand: a first look at ten thousand definitions then writes, and reads again,
+many pages that are not finished yet. What this takes is given back at the end of the transaction.
+"""
+
 WAL_BYTES = 64 * 1024 * 1024
 """The write-ahead log is cut back to this size after a checkpoint."""
 
@@ -204,7 +211,8 @@ def _connect_sqlite(url: URL, readers: int) -> Engines:
     reader = create_engine(url, pool_size=readers, max_overflow=0, connect_args=arguments)
     pragmas = "PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"
     turn = f"PRAGMA journal_size_limit={WAL_BYTES}; PRAGMA busy_timeout={TURN_MILLISECONDS};"
-    _arrange(writer, pragmas + turn, _begin_to_write)
+    spill = f"PRAGMA cache_spill={DIRTY_PAGES};"
+    _arrange(writer, pragmas + turn + spill, _begin_to_write)
     _arrange(reader, f"{pragmas}PRAGMA query_only=ON;", lambda driver: driver.execute("BEGIN"))
     return Engines(writer, reader)
 

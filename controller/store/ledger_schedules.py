@@ -5,7 +5,7 @@ have one.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -29,6 +29,9 @@ from controller.store.tables import Transaction, workflow_schedules, workflows
 
 _s = workflow_schedules.c
 _w = workflows.c
+MANY = 1_000
+"""Workflows from which on all schedules of their origin are looked at, rather than theirs."""
+
 STOPPED = ("removed", "cancelled", "archived")
 """The reasons of a schedule that somebody stopped."""
 
@@ -106,12 +109,7 @@ def put_schedules(
     last fired, but one that comes back counts as dealt with until now. A record that is not active
     says why: `paused`.
     """
-    known: dict[str, ScheduleRecord] = {}
-    for some in chunks(list(wanted)):
-        owned = pick(ScheduleRecord, workflow_schedules).where(
-            _s.workflow_id.in_(some), _s.origin == origin
-        )
-        known |= {each.id: each for each in every(tx, ScheduleRecord, owned)}
+    known = _known(tx, origin, wanted)
     rows = []
     for row in (each for found in wanted.values() for each in found):
         before = known.pop(row[_ID], None) if known else None
@@ -120,6 +118,15 @@ def put_schedules(
     for gone in known.values():
         if gone.active:
             _stop(tx, gone.id, "removed", now)
+
+
+def _known(tx: Transaction, origin: str, workflows: Collection[str]) -> dict[str, ScheduleRecord]:
+    """The schedules that an origin has for some workflows, by id."""
+    owned = pick(ScheduleRecord, workflow_schedules).where(_s.origin == origin)
+    if len(workflows) < MANY:
+        owned = owned.where(_s.workflow_id.in_(list(workflows)))
+    found = every(tx, ScheduleRecord, owned)
+    return {each.id: each for each in found if each.workflow_id in workflows}
 
 
 _ID = names(ScheduleRecord).index("id")

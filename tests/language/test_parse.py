@@ -232,6 +232,7 @@ def test_a_place_inside_a_text_counts_from_its_beginning() -> None:
     ("content", "code", "line", "column"),
     [
         (b"name: a\nb: \xff", "not-utf-8", 2, 4),
+        (b"\xef\xbb\xbfname: a\nb: \xff", "not-utf-8", 2, 4),
         (WORKFLOW.encode("utf-16"), "not-utf-8", 1, 1),
         (b"name: a\0", "control-character", 1, 8),
         (b"name: a\n\x1b[31m", "control-character", 2, 1),
