@@ -320,20 +320,18 @@ class App:
             on_view(view)
         return view
 
-    async def prepare(self, lock: ControllerLock) -> None:
-        """Before executing: what an earlier controller left running ends, what it owned is free."""
+    async def prepare(self, lock: ControllerLock) -> int:
+        """Before executing: what was left running ends; how many executions are free to go on."""
         from controller.execute.scratch import end_orphans  # ruff: ignore[import-outside-top-level]  # start-up time
 
         orphans = await asyncio.to_thread(end_orphans, self.scratch)
         if orphans:
             log.warning("ended processes of an earlier controller", count=orphans)
-        freed = 0
         if self.store.path is not None:
-            freed = await self.store.write(ledger.adopt, self.owner)
-        elif lock.predecessor is not None:
-            freed = await self.store.write(ledger.release, lock.predecessor.owner)
-        if freed:
-            log.info("executions of an earlier controller go on", count=freed)
+            return await self.store.write(ledger.adopt, self.owner)
+        if lock.predecessor is not None:
+            return await self.store.write(ledger.release, lock.predecessor.owner)
+        return 0
 
 
 @asynccontextmanager

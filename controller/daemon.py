@@ -113,7 +113,7 @@ class Daemon:
             stack.enter_context(lock.acquire(app.clock.now()))
             listening = bind(self.settings.http_address)
             stack.callback(listening.close)
-            await app.prepare(lock)
+            freed = await app.prepare(lock)
             await app.store.write(mark_removed, list(app.specs))
             await asyncio.to_thread(remove_homes, app.homes, unused_homes(app.homes, app.specs))
             listeners = [self.metrics.observe, *(each.observe for each in self.reporters.values())]
@@ -127,7 +127,7 @@ class Daemon:
                 loops = self._loops(tasks)
                 http = tasks.create_task(web.serve(sockets=[listening]))
                 if await self._first_look():
-                    self._say_ready(on_ready)
+                    self._say_ready(on_ready, freed)
                     await self._stop.wait()
                 await self._wind_down(loops)
                 web.leave()
@@ -189,8 +189,10 @@ class Daemon:
         for each in self.reconcilers.values():
             await each.first.wait()
 
-    def _say_ready(self, on_ready: Callable[[str], None] | None) -> None:
+    def _say_ready(self, on_ready: Callable[[str], None] | None, freed: int) -> None:
         self.health.started()
+        if freed:  # not said before they go on: to import the log takes longer than to claim some
+            log.info("executions of an earlier controller go on", count=freed)
         log.info(
             "ready",
             version=__version__,
