@@ -115,6 +115,8 @@ class Daemon:
             stack.callback(listening.close)
             freed = await app.prepare(lock)
             await app.store.write(mark_removed, list(app.specs))
+            if self.tenures:  # each controller has one of its own name, which nobody else takes
+                await app.store.write(ledger.forget_leases, app.clock.now())
             await asyncio.to_thread(remove_homes, app.homes, unused_homes(app.homes, app.specs))
             listeners = [self.metrics.observe, *(each.observe for each in self.reporters.values())]
             for listener in listeners:

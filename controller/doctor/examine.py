@@ -31,6 +31,7 @@ from controller.store.doctor import (
     unfinished_ids,
     versionless,
 )
+from controller.store.ledger_leases import LEFT_OVER
 from controller.store.lock import Holder
 from controller.store.records import Keep
 
@@ -51,9 +52,6 @@ QUICKLY_READ = 2 * 1024**3
 
 ROUNDS = 10
 """How many things may be wrong with one execution, and be mended one after another."""
-
-DAY = 86_400_000
-"""Milliseconds after which a lease that nobody takes is left over."""
 
 PRUNED_AT_ONCE = 1_000
 """How many of a workflow's executions that go next may be on their way."""
@@ -181,7 +179,7 @@ class Examination:
 
     def _is_left_over(self, lease: Lease) -> bool:
         """A controller's own lease is nobody else's; others are taken by who comes next."""
-        patience = 0 if lease.name.startswith("controller/") else DAY
+        patience = 0 if lease.name.startswith("controller/") else LEFT_OVER
         return lease.lease_until < self._around.now - patience
 
     # -- executions ---------------------------------------------------------------------------

@@ -23,19 +23,27 @@ class Teller:
     def __init__(self, source: str, bus: Bus) -> None:
         self._source = source
         self._bus = bus
+        self._logged: tuple[str | None, ...] | None = None
 
     def say(self, outcome: Outcome, library: Library, now: int) -> None:
-        """A new status, and nothing applied."""
+        """A new status, and nothing applied; that it fails again as before is not logged."""
         source = outcome.source
         said = {"source": source.id, "phase": source.phase, "reason": source.reason}
-        if source.phase in {"ready", "suspended"}:
+        shown = source.phase, source.reason, source.message
+        if shown == self._logged:
+            log.debug("source", **said, failures=source.failures)
+        elif source.phase in {"ready", "suspended"}:
             log.info("source", **said)
+        elif source.phase == "failed":
+            log.warning("source failed; it is looked at again", **said, message=source.message)
         else:
             log.warning("source", **said, message=source.message)
+        self._logged = shown
         self._publish(outcome, library, now)
 
     def tell(self, outcome: Outcome, revision: Revision, library: Library, now: int) -> None:
         """A revision was applied."""
+        self._logged = None
         shown = (outcome.source.revision or "")[:12]
         log.info("reconciled", source=self._source, revision=shown, **outcome.counts())
         if outcome.repaired:

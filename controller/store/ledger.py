@@ -53,7 +53,13 @@ from controller.store.ledger_executions import (
     status_counts,
     unfinished_of_schedules,
 )
-from controller.store.ledger_leases import give_up_lease, hold_lease, leases_of, take_lease
+from controller.store.ledger_leases import (
+    forget_leases,
+    give_up_lease,
+    hold_lease,
+    leases_of,
+    take_lease,
+)
 from controller.store.ledger_logs import add_logs, audit, audits, logs
 from controller.store.ledger_schedules import (
     STOPPED,
@@ -141,6 +147,7 @@ __all__ = [
     "fence",
     "file_of",
     "fired",
+    "forget_leases",
     "give_back",
     "give_up_lease",
     "head",

@@ -15,6 +15,9 @@ from controller.store.dialect import inserting
 from controller.store.records import Fenced
 from controller.store.tables import Transaction, leases
 
+LEFT_OVER = 86_400_000
+"""Milliseconds after its end: whoever had a lease has gone, or has to take it anew."""
+
 _l = leases.c
 
 
@@ -43,6 +46,11 @@ def _taking(dialect: str) -> ReturningInsert[Any]:
 def give_up_lease(tx: Transaction, name: str, owner: str) -> None:
     """Let others have it at once."""
     tx.execute(delete(leases).where(_l.name == name, _l.owner == owner))
+
+
+def forget_leases(tx: Transaction, now: int) -> int:
+    """Remove the leases that ended long ago, and say how many; whoever still wants one takes it."""
+    return tx.execute(delete(leases).where(_l.lease_until < now - LEFT_OVER)).rowcount
 
 
 def hold_lease(tx: Transaction, name: str, owner: str) -> None:

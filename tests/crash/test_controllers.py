@@ -6,6 +6,7 @@ checks everything that was ever executed.
 
 import json
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -265,3 +266,24 @@ def test_one_controller_keeps_the_source(trio: Trio, survived: Survived) -> None
     assert trio.proof.rows(applied) == [(before + 2,)]
     assert trio.keeper() not in {None, keeper}
     survived(trio.proof)
+
+
+def test_what_is_left_of_controllers_that_have_gone_is_removed(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    """Each that crashed leaves a lease of its own name, which nobody else would ever take."""
+    import psycopg  # ruff: ignore[import-outside-top-level]  # an extra
+
+    (tmp_path / "definitions").mkdir()
+    with postgres.migrated() as url, psycopg.connect(url, autocommit=True) as database:
+        soon = time.time_ns() // 1_000_000 - 60_000
+        for name, until in (("gone", 1), ("late", soon)):
+            values = (f"controller/{name}", name, until)
+            database.execute("INSERT INTO leases VALUES (%s, %s, %s)", values)
+        daemon = Daemon(tmp_path, extra={"WINDLASS_DATABASE_URL": url}).start()
+        try:
+            found = {owner for (owner,) in database.execute("SELECT owner FROM leases").fetchall()}
+        finally:
+            daemon.kill()
+    assert "late" in found
+    assert "gone" not in found

@@ -8,7 +8,7 @@ from controller.core.drift import Fate
 from controller.core.problem import Refused
 from controller.settings import load_settings
 from tests.fake_clock import FakeClock
-from tests.service.place import ACTION, FLOW, opened
+from tests.service.place import ACTION, FLOW, flow, opened
 
 
 async def test_files_become_workflows_and_go_again(tmp_path: Path, clock: FakeClock) -> None:
@@ -202,3 +202,33 @@ def test_a_wrong_setting_says_where_it_is(
     file.write_text(text)
     with pytest.raises(Refused, match=says):
         load_settings({}, file, environ)
+
+
+async def test_what_a_source_lacks_is_logged_once(
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not at each look; again when something has changed meanwhile."""
+    async with opened(tmp_path, clock) as place:
+        place.write("a.yaml", flow("a"))
+        reconciler = place.reconciler()
+
+        async def logged(looks: int) -> int:
+            capsys.readouterr()
+            for _ in range(looks):
+                await reconciler.reconcile()
+            return capsys.readouterr().err.count("source failed; it is looked at again")
+
+        assert await logged(1) == 0
+        place.root.rename(tmp_path / "away")
+        assert await logged(3) == 1
+        assert (await place.app.sources.status("definitions")).source.failures == 3
+        (tmp_path / "away").rename(place.root)
+        assert await logged(2) == 0
+        place.root.rename(tmp_path / "away")
+        assert await logged(2) == 1
+        (tmp_path / "away").rename(place.root)
+        place.write("a.yaml", flow("a", "otherwise"))
+        assert await logged(1) == 0
+        place.root.rename(tmp_path / "away")
+        assert await logged(2) == 1
+        reconciler.stop()
