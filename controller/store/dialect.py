@@ -7,11 +7,10 @@ the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEA
 
 import json
 import sqlite3
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
@@ -46,6 +45,8 @@ from controller.core.problem import Refused, Unavailable
 if TYPE_CHECKING:
     from sqlalchemy.dialects.sqlite import Insert
     from sqlalchemy.sql.dml import ReturningInsert
+
+T = TypeVar("T")
 
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes, before it is `Unavailable`.
@@ -243,18 +244,16 @@ def _arrange(engine: Engine, pragmas: str, begin: Callable[[Any], object]) -> No
 
     @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:
-        with _driver(connection) as driver:
-            begin(driver)
+        _by_driver(connection, begin)
 
 
-@contextmanager
-def _driver(tx: Connection) -> Generator[Any]:
-    """SQLite's own connection, for what every commit does; its errors become SQLAlchemy's.
+def _by_driver(tx: Connection, work: Callable[[Any], T]) -> T:
+    """Do with SQLite's own connection what every commit does; its errors become SQLAlchemy's.
 
     What SQLAlchemy does around a statement takes longer than to insert a row.
     """
     try:
-        yield tx.connection.driver_connection
+        return work(tx.connection.driver_connection)
     except sqlite3.Error as error:
         raise DBAPIError.instance(None, None, error, sqlite3.Error) from error
 
@@ -278,9 +277,10 @@ def use_write_ahead_log(engine: Engine) -> None:
 
 def cut_back(engine: Engine) -> bool:
     """Move SQLite's log into the file and empty it; False: somebody reads what is still in it."""
-    with engine.connect() as connection, _driver(connection) as driver:
-        busy: int = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    return not busy
+    with engine.connect() as connection:
+        return _by_driver(
+            connection, lambda driver: not _pragma(driver, "wal_checkpoint(TRUNCATE)")
+        )
 
 
 def _pragma(driver: Any, pragma: str) -> object:  # ruff: ignore[any-type]  # a DBAPI connection
@@ -363,9 +363,8 @@ def one_of(tx: Connection, keys: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
 def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> int:
     """Execute what the driver takes as it is, see `bulk.py`; how many rows it changed."""
     if is_sqlite(tx):
-        with _driver(tx) as driver:
-            changed: int = driver.execute(statement, values).rowcount
-            return changed
+        changed: int = _by_driver(tx, lambda driver: driver.execute(statement, values).rowcount)
+        return changed
     kept = {"preserve_rowcount": True}  # psycopg forgets it otherwise
     return tx.exec_driver_sql(statement, values, kept).rowcount  # which sees a lost connection
 

@@ -28,8 +28,8 @@ that nothing comes any more; whoever starts no thread calls `serve` by itself, w
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -206,32 +206,32 @@ class Journal:
 
     def _commit(self, items: list[_Item[Any]]) -> None:
         started = self._monotonic()
-        rows = 0
-        with self._transaction() as tx:
-            for appends, group in groupby(items, key=lambda item: item.batch is not None):
-                if appends:
-                    rows += self._append(tx, [item.batch for item in group if item.batch])
-                else:
-                    rows += _perform(tx, list(group))
-            if any(item.batch is not None and _concerns_others(item.batch) for item in items):
-                dialect.announce(tx)
-        self.commits += 1
-        self.rows += rows
-        self.last_commit_seconds = self._monotonic() - started
-        self.trouble = None
-
-    @contextmanager
-    def _transaction(self) -> Generator[Transaction]:
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
             with self._connection.begin():
-                yield self._connection
+                rows = self._apply(self._connection, items)
         except DBAPIError as error:
             problem = dialect.failure(error, self._where)
             if problem is None:
                 raise
             raise problem from error
+        self.commits += 1
+        self.rows += rows
+        self.last_commit_seconds = self._monotonic() - started
+        self.trouble = None
+
+    def _apply(self, tx: Transaction, items: list[_Item[Any]]) -> int:
+        """What is to be written, in order; how many rows and verbs."""
+        rows = 0
+        for appends, group in groupby(items, key=lambda item: item.batch is not None):
+            if appends:
+                rows += self._append(tx, [item.batch for item in group if item.batch])
+            else:
+                rows += _perform(tx, list(group))
+        if any(item.batch is not None and _concerns_others(item.batch) for item in items):
+            dialect.announce(tx)
+        return rows
 
     def _append(self, tx: Transaction, batches: list[Batch]) -> int:
         """All checkpoints at once, then what else each batch changes; the number of checkpoints."""
@@ -261,7 +261,7 @@ def _conclude(tx: Transaction, batches: Sequence[Batch]) -> None:
             at = batch.checkpoints[-1][5] if batch.checkpoints else 0
             consume(tx, batch.signals, at)
     ends = [(each.execution_id, each.outcome, each.owner) for each in batches if each.outcome]
-    if not record_outcomes(tx, ends):
+    if ends and not record_outcomes(tx, ends):
         raise _fenced(batches[0])  # of many, each finds out by itself
     for batch in batches:
         for signal in batch.notify:
