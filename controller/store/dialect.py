@@ -369,6 +369,17 @@ def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> int
     return tx.exec_driver_sql(statement, values, kept).rowcount  # which sees a lost connection
 
 
+def commit_alone(tx: Connection, *, alone: bool) -> None:
+    """Say before a transaction begins whether one statement is all of it.
+
+    Then PostgreSQL makes it one by itself: BEGIN and COMMIT would be a round trip each.
+    """
+    if not is_sqlite(tx):
+        driver: Any = tx.connection.driver_connection
+        if driver.autocommit is not alone:
+            driver.autocommit = alone
+
+
 def all_rows(
     tx: Connection, statement: Select[Any], given: dict[str, Any]
 ) -> Sequence[Sequence[Any]]:

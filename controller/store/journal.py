@@ -39,7 +39,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from controller.core.problem import Unavailable
 from controller.store import dialect
-from controller.store.bulk import Insertion, insert_rows
+from controller.store.bulk import SIZES, Insertion, insert_rows
 from controller.store.ledger_executions import record_outcomes
 from controller.store.ledger_signals import add_signal, consume
 from controller.store.records import FINAL, Batch, Fenced
@@ -209,6 +209,7 @@ class Journal:
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
+            dialect.commit_alone(self._connection, alone=_is_one_statement(items))
             with self._connection.begin():
                 rows = self._apply(self._connection, items)
         except DBAPIError as error:
@@ -245,6 +246,17 @@ class Journal:
                 raise
         _conclude(tx, batches)
         return len(rows)
+
+
+def _is_one_statement(items: Sequence[_Item[Any]]) -> bool:
+    """Whether all of it is checkpoints which go into one statement."""
+    rows = 0
+    for item in items:
+        batch = item.batch
+        if batch is None or batch.outcome or batch.signals or batch.notify:
+            return False
+        rows += len(batch.checkpoints)
+    return rows in SIZES
 
 
 def _perform(tx: Transaction, items: list[_Item[Any]]) -> int:

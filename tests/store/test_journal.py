@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy import event as events
 
 from controller.core.problem import Unavailable
 from controller.store import dialect, journal, ledger_executions
@@ -21,6 +22,7 @@ from controller.store.ledger_signals import add_signal, signals
 from controller.store.records import NEVER, Batch, Fenced, Outcome
 from controller.store.store import Store
 from controller.store.tables import Transaction
+from tests.postgres import Postgres
 from tests.store.sample import NOW, batch, busy, event, new, opened, outcomes, signal
 
 
@@ -345,3 +347,26 @@ async def test_the_store_is_read_while_it_is_written(store_url: str) -> None:
         loop = asyncio.get_running_loop()
         assert await store.read(counted_twice) == (0, 0)
         assert len(await store.read(checkpoints, "e0")) == 1
+
+
+async def test_a_statement_that_is_all_there_is_needs_no_other(postgres: Postgres) -> None:
+    """On PostgreSQL events alone are one round trip; with anything else they are a transaction."""
+    alone: list[bool] = []
+
+    def watch(connection: Connection, *_: object) -> None:
+        alone.append(connection.connection.driver_connection.autocommit)  # type: ignore[union-attr]  # psycopg's
+
+    with postgres.migrated() as url:
+        async with opened(url, "e") as store:
+            engine = store._engines.writer
+            events.listen(engine, "before_cursor_execute", watch)
+            await store.append(batch("e", 0))
+            assert alone == [True]
+            await store.append(batch("e", 1, signals=("none",)))
+            assert set(alone[1:]) == {False}
+            with pytest.raises(Fenced):
+                await store.append(batch("e", 1))
+            await store.append(batch("e", 2))
+            assert alone[-1] is True
+            found = await store.read(checkpoints, "e")
+            assert [each.seq for each in found] == [0, 1, 2]
