@@ -38,16 +38,18 @@ class Insertion(NamedTuple):
 
 
 class Among(NamedTuple):
-    """What is read by keys: the statement up to them, and what follows."""
+    """What is read by keys: columns, `FROM … WHERE` up to the keys, and what follows them."""
 
-    select: str
+    columns: str
+    source: str
     then: str
 
 
 def read_among(tx: Connection, among: Among, keys: Sequence[str]) -> Sequence[Any]:
-    """The rows of these keys, as the driver gives them."""
+    """The rows of these keys, as the driver gives them; texts and numbers."""
     condition, given = dialect.one_of(tx, keys)
-    return tx.exec_driver_sql(f"{among.select} {condition} {among.then}", given).all()
+    rest = f"{among.source} {condition} {among.then}"
+    return dialect.driver_rows(tx, among.columns, rest, given)
 
 
 def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -325,7 +325,7 @@ def checkpoints_of(
 
 
 _HISTORIES = Among(
-    "SELECT execution_id, seq, type, step_id, attempt, context, created_at"
-    " FROM execution_checkpoints WHERE execution_id",
+    "execution_id, seq, type, step_id, attempt, context, created_at",
+    "FROM execution_checkpoints WHERE execution_id",
     "ORDER BY execution_id, seq",
 )
