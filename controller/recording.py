@@ -113,6 +113,7 @@ def signatures_of(faces: Iterable[tuple[str, list[Any], list[Any]]]) -> dict[str
 def _schedule_id(workflow: str, config: Schedule) -> str:
     """The same text in the same workflow is the same schedule, wherever it stands in the list."""
     timing = [config.cron, config.at, config.timezone, config.inputs]
-    return (
-        f"{workflow}/{hashlib.sha256(json.dumps(timing, sort_keys=True).encode()).hexdigest()[:8]}"
-    )
+    return f"{workflow}/{hashlib.sha256(_sorted(timing).encode()).hexdigest()[:8]}"
+
+
+_sorted = json.JSONEncoder(sort_keys=True).encode

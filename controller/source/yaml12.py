@@ -129,6 +129,8 @@ class Constructor:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._most = limits.nodes
+        self._longest = limits.text
         self._nodes = 0
         self._open: set[int] = set()
         self.flaws: list[Flaw] = []
@@ -136,7 +138,7 @@ class Constructor:
     def construct(self, node: Node, depth: int = 0) -> Any:  # ruff: ignore[any-type]  # any JSON value
         """The value of a node; raises `Exhausted`."""
         self._nodes += 1
-        if self._nodes > self._limits.nodes:
+        if self._nodes > self._most:
             raise Exhausted(_full(self._limits, node))
         if node.tag and not self._may_be_tagged(node):
             return None
@@ -168,8 +170,8 @@ class Constructor:
 
     def _scalar(self, node: ScalarNode) -> Any:  # ruff: ignore[any-type]  # any JSON scalar
         text: str = node.value
-        if len(text) > self._limits.text:
-            message = f"the text has {len(text):,} characters; at most {self._limits.text:,}"
+        if len(text) > self._longest:
+            message = f"the text has {len(text):,} characters; at most {self._longest:,}"
             raise Exhausted(Flaw("text-too-long", message, node))
         if node.style or node.tag:
             if "\0" in text:
