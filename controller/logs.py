@@ -1,7 +1,7 @@
 """The daemon's own log: structured, one event a line, on stderr.
 
 The door to structlog, which is imported when something is said: most commands say nothing, and it
-would be a sixth of what they take to start.
+would be a sixth of what they take to start. A daemon says something in any case: `load_log`.
 """
 
 import logging
@@ -63,6 +63,22 @@ def configure_logs(level: str, form: Form, stream: TextIO | None = None) -> None
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     if "structlog" in sys.modules:
         _configure()
+
+
+def load_log() -> None:
+    """Import what it takes to say something; called while there is one thread.
+
+    Without `rich`, as where it is not installed: that would be four fifths of the time, for traces
+    in colour, which this log does not have. Whoever wants it can import it afterwards.
+    """
+    absent = "structlog" not in sys.modules and "rich" not in sys.modules
+    if absent:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # which Python takes for "not there"
+    try:
+        _configure()
+    finally:
+        if absent:
+            del sys.modules["rich"]
 
 
 def _configure() -> None:

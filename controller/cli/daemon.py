@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 def run(**flags: str | Path | None) -> None:
     """Watch the definitions, fire schedules and execute, until SIGTERM or Ctrl-C."""
     from controller.app import crew_of_this_machine, run_main  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.logs import configure_logs, get_log  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.logs import configure_logs, get_log, load_log  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.settings import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
 
     settings = settings_of(flags)
     configure_logs(settings.log_level, settings.log_format)
+    load_log()
     for name, hint in unknown_variables().items():
         get_log("windlass.settings").warning(
             "a variable that is no setting is ignored", variable=name, hint=hint

@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.app import crew_of_this_machine, open_app, run_main
 from controller.cli.ending import COLLECT
-from controller.logs import get_log
+from controller.logs import get_log, load_log
 from controller.memory import loading
 from controller.reconcile import Crew, Reconciler
 from controller.reconcile.ahead import get_ready
@@ -73,6 +73,7 @@ def _start(folder: Path, source: Path, count: int) -> float:
 
 def _started(folder: Path, source: Path, count: int) -> float:
     gc.set_threshold(*COLLECT)
+    load_log()
     with crew_of_this_machine() as crew:
         return run_main(_once(folder, source, count, crew))
 

@@ -110,3 +110,28 @@ def _seconds(*arguments: str) -> float:
     begin = time.perf_counter()
     subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
     return time.perf_counter() - begin
+
+
+SAID = """
+import sys
+from controller.logs import configure_logs, get_log, load_log
+
+configure_logs("info", sys.argv[1])
+load_log()
+assert "rich" not in sys.modules
+import rich.console
+try:
+    raise ValueError("seen")
+except ValueError:
+    get_log("windlass").exception("failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_the_log_of_a_daemon_imports_nothing_that_draws(form: str) -> None:
+    """It says what happened, traces too, in either form; and others can import it afterwards."""
+    done = subprocess.run(
+        [sys.executable, "-c", SAID, form], capture_output=True, text=True, check=True
+    )
+    assert "failed" in done.stderr
+    assert "ValueError: seen" in done.stderr
