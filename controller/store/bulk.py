@@ -67,17 +67,17 @@ def insert_new(
     tx: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
 ) -> set[Any]:
     """Insert those whose unique keys are free; the first columns of those that were inserted."""
-    if not rows:
-        return set()
-    try:
-        with tx.begin_nested():
-            insert_rows(tx, Insertion(_into(table, columns), len(columns)), rows)
-    except IntegrityError as error:
-        if not dialect.is_collision(error):
-            raise
-        one = _statement(dialect.mark(tx), _insertion(table, columns, None), 1)
-        return {row[0] for row in rows if dialect.execute_text(tx, one, row)}
-    return {row[0] for row in rows}
+    if len(rows) > 1:
+        try:
+            with tx.begin_nested():
+                insert_rows(tx, Insertion(_into(table, columns), len(columns)), rows)
+        except IntegrityError as error:
+            if not dialect.is_collision(error):
+                raise
+        else:
+            return {row[0] for row in rows}
+    one = _statement(dialect.mark(tx), _insertion(table, columns, None), 1)
+    return {row[0] for row in rows if dialect.execute_text(tx, one, row)}
 
 
 def insert_missing(

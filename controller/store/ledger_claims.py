@@ -222,14 +222,7 @@ def create_claimed(
 
     The caller knows that nobody waits for longer, and that their keys have places.
     """
-    taken: dict[str, Any] = {
-        "status": "running",
-        "owner": by.owner,
-        "lease_until": by.lease_until,
-        "started_at": now,
-        "claims": 1,
-    }
-    records = [created(each, **taken) for each in new]
+    records = [created(each, by, now) for each in new]
     inserted = insert_records(tx, records)
     return [each for each in records if each.id in inserted]
 

@@ -1,6 +1,6 @@
 """Executions: created, looked up, ended. Who executes them is in `ledger_claims`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import groupby, starmap
 from typing import Any, NamedTuple
@@ -19,10 +19,11 @@ from sqlalchemy import (
 )
 
 from controller.store.bulk import Among, insert_new, read_among
-from controller.store.dialect import begins, decode, insert_or_ignore
+from controller.store.dialect import begins, decode
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
+    Claimant,
     ExecutionRecord,
     NewExecution,
     Outcome,
@@ -53,12 +54,12 @@ class Place(NamedTuple):
 
 def create(tx: Transaction, new: NewExecution) -> bool:
     """Create it as `pending`; False when its id, or its (schedule_id, due_at), is there already."""
-    return insert_or_ignore(tx, workflow_executions, _pending_row(new))
+    return bool(insert_records(tx, [created(new)]))
 
 
 def create_all(tx: Transaction, new: Sequence[NewExecution]) -> set[str]:
     """`create` for many at once; the ids of those that were not there already."""
-    return insert_records(tx, [_record_of(_pending_row(each)) for each in new])
+    return insert_records(tx, [created(each) for each in new])
 
 
 def insert_records(tx: Transaction, records: Sequence[ExecutionRecord]) -> set[str]:
@@ -67,31 +68,41 @@ def insert_records(tx: Transaction, records: Sequence[ExecutionRecord]) -> set[s
     return insert_new(tx, workflow_executions, names(ExecutionRecord), rows)
 
 
-def _pending_row(new: NewExecution) -> dict[str, Any]:
-    """What `create` inserts."""
-    return row_of(new) | {"root_id": new.root_id or new.id, "status": "pending"}
-
-
-def _record_of(row: Mapping[str, Any]) -> ExecutionRecord:
-    return ExecutionRecord(**{**_UNSET, **row})
-
-
-def created(new: NewExecution, **claim: Any) -> ExecutionRecord:  # ruff: ignore[any-type]  # columns
-    """What is read of it once it is created; nobody has claimed it, but with `claim`."""
-    return _record_of(_pending_row(new) | {"inputs": decode(to_json(new.inputs))} | claim)
-
-
-_UNSET: dict[str, Any] = {"claims": 0} | dict.fromkeys((
-    "outputs",
-    "error",
-    "started_at",
-    "completed_at",
-    "duration",
-    "current_step",
-    "owner",
-    "lease_until",
-    "wake_at",
-))
+def created(
+    new: NewExecution, by: Claimant | None = None, now: int | None = None
+) -> ExecutionRecord:
+    """What is read of it once it is created: pending, or claimed as it was created."""
+    return ExecutionRecord(
+        id=new.id,
+        workflow_id=new.workflow_id,
+        workflow_version=new.workflow_version,
+        digest=new.digest,
+        status="pending" if by is None else "running",
+        inputs=decode(to_json(new.inputs)),
+        outputs=None,
+        error=None,
+        started_at=now,
+        completed_at=None,
+        duration=None,
+        current_step=None,
+        context=new.context,
+        created_at=new.created_at,
+        trigger=new.trigger,
+        owner=by.owner if by is not None else None,
+        lease_until=by.lease_until if by is not None else None,
+        wake_at=None,
+        parent_id=new.parent_id,
+        parent_step=new.parent_step,
+        root_id=new.root_id or new.id,
+        depth=new.depth,
+        schedule_id=new.schedule_id,
+        due_at=new.due_at,
+        concurrency_key=new.concurrency_key,
+        concurrency_max=new.concurrency_max,
+        policy=new.policy,
+        attempt_of=new.attempt_of,
+        claims=0 if by is None else 1,
+    )
 
 
 def execution(tx: Transaction, execution_id: str) -> ExecutionRecord | None:
