@@ -1,6 +1,7 @@
 """The controller: its loops, and the order in which they begin and end.
 
-    lock → HTTP's address → orphans end → loops: worker, scheduler, one for each source → ready
+    lock → HTTP's address → orphans end → worker's loop, and when it has claimed what was left:
+    the others: scheduler, one for each source; HTTP → ready
 
 A loop that fails is told and begins again; SIGTERM and SIGINT unwind everything in reverse.
 """
@@ -23,10 +24,11 @@ from controller.store import ledger
 from controller.store.records import Keep
 from controller.store.wake import Doorbell
 from controller.views import as_json
+from controller.web.address import bind
 
 if TYPE_CHECKING:
     from controller.observe.forge import Reporter
-    from controller.web.server import Handlers
+    from controller.web.server import Server
 
 BEAT = 20.0
 """Seconds between signs of life for the service manager."""
@@ -105,8 +107,6 @@ class Daemon:
 
     async def run(self, on_ready: Callable[[str], None] | None) -> None:
         """Start in order, wait, unwind in reverse."""
-        from controller.web.server import bind, server  # ruff: ignore[import-outside-top-level]  # start-up time
-
         app = self.app
         async with AsyncExitStack() as stack:
             lock = app.lock("controller")
@@ -123,10 +123,12 @@ class Daemon:
                 stack.callback(app.bus.subscribe(listener))
             stack.enter_context(Doorbell(self.settings.state_dir, self._rang))
             app.on_ring(self._rang)
-            web = server(self._handlers())
             _on_signals(self._stop_asked)
             async with asyncio.TaskGroup() as tasks:
-                loops = self._loops(tasks)
+                working = tasks.create_task(self._supervise("worker", self.worker.run))
+                await self.worker.first.wait()
+                loops = self._loops(tasks, working)
+                web = self._web()
                 http = tasks.create_task(web.serve(sockets=[listening]))
                 if await self._first_look():
                     self._say_ready(on_ready, freed)
@@ -136,11 +138,11 @@ class Daemon:
                 await http
             await app.close()
 
-    def _handlers(self) -> "Handlers":
+    def _web(self) -> "Server":
         from controller.observe.metrics import CONTENT_TYPE  # ruff: ignore[import-outside-top-level]  # start-up time
-        from controller.web.server import Handlers  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.web.server import Handlers, server  # ruff: ignore[import-outside-top-level]  # start-up time
 
-        return Handlers(
+        handlers = Handlers(
             metrics=self.metrics.render,
             content_type=CONTENT_TYPE,
             report=self.health.report,
@@ -149,6 +151,7 @@ class Daemon:
             pushed=self._pushed,
             sources=self._shown,
         )
+        return server(handlers)
 
     def _pushed(self, name: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
         """A forge says that somebody pushed: look, if it is who it says."""
@@ -205,9 +208,9 @@ class Daemon:
         if on_ready is not None:
             on_ready(self.settings.http_address)
 
-    def _loops(self, tasks: asyncio.TaskGroup) -> Loops:
+    def _loops(self, tasks: asyncio.TaskGroup, working: asyncio.Task[None]) -> Loops:
+        """Begin all but the worker's, which works."""
         parts: dict[str, Loop] = {
-            "worker": self.worker.run,
             "scheduler": self.scheduler.run,
             "wishes": self.wishes.run,
         }
@@ -222,7 +225,7 @@ class Daemon:
         def begun(named: Mapping[str, Loop]) -> list[asyncio.Task[None]]:
             return [tasks.create_task(self._supervise(name, part)) for name, part in named.items()]
 
-        return begun(parts), begun(endless)
+        return [working, *begun(parts)], begun(endless)
 
     async def _wind_down(self, loops: Loops) -> None:
         """No new work, a grace for what runs, everything released."""

@@ -1,12 +1,14 @@
 """`windlass run`: the daemon."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from controller.cli.session import base_options, note, settings_of
+from controller.memory import loading
 
 if TYPE_CHECKING:
     from controller.reconcile import Crew
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 @base_options
 def run(**flags: str | Path | None) -> None:
     """Watch the definitions, fire schedules and execute, until SIGTERM or Ctrl-C."""
+    starting = ExitStack()
+    starting.enter_context(loading())  # modules are many objects too, and they stay
     from controller.app import crew_of_this_machine, run_main  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.logs import configure_logs, get_log, load_log  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.settings import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
@@ -31,14 +35,15 @@ def run(**flags: str | Path | None) -> None:
             "a variable that is no setting is ignored", variable=name, hint=hint
         )
     with crew_of_this_machine() as crew:  # forked while there is one thread
-        run_main(_serve(settings, crew))
+        run_main(_serve(settings, crew, starting))
 
 
-async def _serve(settings: "Settings", crew: "Crew") -> None:
+async def _serve(settings: "Settings", crew: "Crew", starting: ExitStack) -> None:
     from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.daemon import serve  # ruff: ignore[import-outside-top-level]  # start-up time
 
     def ready(address: str) -> None:
+        starting.close()
         if sys.stderr.isatty():
             note(f"listening on http://{address}, watching {settings.source}; Ctrl-C stops")
 

@@ -14,10 +14,9 @@ that was recorded though it seemed to fail, it gives back.
 A doorbell wakes the worker — somebody created an execution or sent a signal — and it looks by
 itself every `POLL` in case a ring was lost.
 
-What is in memory is bounded, however many are due, pending or left by a crash: beyond `IN_MEMORY`
-(or `limit`) nothing is taken on until something leaves. Where it gets crowded, what only waits
-leaves early, so that it keeps nobody out. The first few are taken on by themselves, so that they
-have begun before the many after them are read.
+What is in memory is bounded, however many are due or left: beyond `IN_MEMORY` (or `limit`) nothing
+is taken on until something leaves. Where it gets crowded, what only waits leaves early. The first
+few are taken on by themselves, so that they have begun before the many after them are read.
 """
 
 import asyncio
@@ -113,6 +112,7 @@ class Worker:
         self._renewed = asyncio.Event()
         self._unsure = False
         self._still = asyncio.Event()  # no turn is in progress
+        self.first = asyncio.Event()  # what was claimed first has begun, or could not be claimed
         self._still.set()
         self._released = asyncio.Event()
         self._coming = 0  # executions being created and claimed
@@ -278,8 +278,7 @@ class Worker:
 
         What runs is also what is recorded as started, though its commit has not returned yet.
         """
-        self.stopping = True
-        deadline = self.clock.monotonic() + grace / 1000
+        self.stopping, deadline = True, self.clock.monotonic() + grace / 1000
         self._woken.set()
         await self._still.wait()
         while self._coming:  # it is released like the rest, once it is known here
@@ -303,8 +302,7 @@ class Worker:
     async def _turn(self) -> None:
         """Renew, claim, and take signals, once."""
         now = self.clock.now()
-        late = self._running and self.clock.monotonic() >= self._renew_at
-        if late or self._unsure:
+        if self._unsure or (self._running and self.clock.monotonic() >= self._renew_at):
             await self._renew(now)
         await self._claim(now)
         if self._running:
@@ -320,20 +318,22 @@ class Worker:
         try:
             await self._take_all(now)
         finally:
-            if self._rushed:
-                self._rushed = False
-                for running in list(self._running.values()):
-                    running.go_on()
+            rushed, self._rushed = self._rushed, False
+            for running in list(self._running.values()) if rushed else ():
+                running.go_on()
 
     async def _take_all(self, now: int) -> None:
         most, self._full = FIRST, True
         with ExitStack() as rush:
+            rush.callback(self.first.set)  # whatever comes of it
             while not self.stopping and (room := min(self._places, most)):
                 asked = self.owner, now, self._root
-                if most == FIRST and not await self.store.read(ledger.claimable, *asked):
+                again = most == FIRST and self.first.is_set()  # at its start it claims at once
+                if again and not await self.store.read(ledger.claimable, *asked):
                     break
                 if await self._take_on(room) < room:
                     break
+                self.first.set()
                 most *= GROWTH  # after a claim that was filled there may be more
                 if self._rushed:
                     rush.enter_context(uncollected())  # nothing of it goes until all are there

@@ -6,7 +6,6 @@ for a forge; `GET /api/sources` and `GET /api/sources/SOURCE` for what `sync:sta
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,27 +72,8 @@ class Server(uvicorn.Server):
         yield
 
 
-def bind(address: str) -> socket.socket:
-    """A listening socket; `Refused` says why there is none."""
-    host, _, port = address.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-        family, kind, protocol, _, where = found[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
-    except OSError as error:
-        raise Refused(
-            f"cannot listen on {address}: {error.strerror or error}",
-            reason="address",
-            hint="choose another one with --http-address, or stop what uses it",
-        ) from None
-    listening.setblocking(False)  # ruff: ignore[boolean-positional-value-in-call]  # its signature
-    return listening
-
-
 def server(handlers: Handlers) -> Server:
-    """The server; run it with `serve(sockets=[bind(…)])`."""
+    """The server; run it with `serve(sockets=[bind(…)])`, see `address.py`."""
 
     async def show_metrics(_request: Request) -> Response:
         text = await asyncio.to_thread(handlers.metrics)

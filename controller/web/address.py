@@ -1,0 +1,24 @@
+"""The HTTP port's address: taken long before there is anything to answer with."""
+
+import socket
+
+from controller.core.problem import Refused
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket; `Refused` says why there is none."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        family, kind, protocol, _, where = found[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+    except OSError as error:
+        raise Refused(
+            f"cannot listen on {address}: {error.strerror or error}",
+            reason="address",
+            hint="choose another one with --http-address, or stop what uses it",
+        ) from None
+    listening.setblocking(False)  # ruff: ignore[boolean-positional-value-in-call]  # its signature
+    return listening
