@@ -60,12 +60,17 @@ class Attempts:
         self._report = report
         self._calm = calm
         self._now: dict[tuple[str, int], Attempt] = {}
+        self._kept: list[Event] = []
 
     def __len__(self) -> int:
-        return len(self._now)
+        return len(self._now) + len(self._kept)
 
     def begin(self, step: StepState, names: Mapping[str, Any]) -> None:
-        """Perform the step's action; what computes and returns is reported at once."""
+        """Perform the step's action.
+
+        What computes and returns is reported at once; in a rush it is kept until `settle`, so that
+        the others begin before what follows from this.
+        """
         host, plan = self._host, step.plan
         call = Call(
             execution=self._execution,
@@ -80,14 +85,23 @@ class Attempts:
             inputs = plan.inputs.render(names) if plan.inputs is not None else {}
             result = host.performer.perform(plan, call, inputs)
         except ExpressionError as error:
-            self.failed(step.key, step.attempt, ActionFailed("expression", str(error)))
+            failure = ActionFailed("expression", str(error))
+            self._kept.append(self._failure(step.key, step.attempt, failure))
         except ActionFailed as error:
-            self.failed(step.key, step.attempt, error)
+            self._kept.append(self._failure(step.key, step.attempt, error))
         else:
             if isinstance(result, Coroutine):
                 self._start(call, result, plan.timeout)
             else:
-                self.succeeded(step.key, step.attempt, result)
+                self._kept.append(self._success(step.key, step.attempt, result))
+        if not host.rushed:
+            self.settle()
+
+    def settle(self) -> None:
+        """Report what was kept."""
+        kept, self._kept = self._kept, []
+        for event in kept:
+            self._report(event)
 
     def _start(self, call: Call, work: Coroutine[Any, Any, Result], limit: int | None) -> None:
         attempt = Attempt(call)
@@ -109,11 +123,16 @@ class Attempts:
 
     def interrupt(self) -> None:
         """End everything without a result: it stays outstanding."""
+        self.settle()
         for attempt in self._now.values():
             attempt.end("shutdown")
 
-    def succeeded(self, step: str, number: int, result: Result) -> None:
-        """Report what an attempt gave, secrets masked."""
+    def failed(self, step: str, number: int, error: ActionFailed) -> None:
+        """Report a failure, secrets masked."""
+        self._report(self._failure(step, number, error))
+
+    def _success(self, step: str, number: int, result: Result) -> Event:
+        """What an attempt gave, secrets masked."""
         now, mask = self._host.clock.now(), self._host.secrets.mask
         if isinstance(result, Suspended):
             data = {
@@ -122,17 +141,16 @@ class Attempts:
                 "approval": result.approval,
                 "outputs": mask(result.outputs),
             }
-            self._report(Event(EventType.SUSPENDED, now, step, number, data))
-        else:
-            self._report(Event(EventType.COMPLETED, now, step, number, {"outputs": mask(result)}))
+            return Event(EventType.SUSPENDED, now, step, number, data)
+        return Event(EventType.COMPLETED, now, step, number, {"outputs": mask(result)})
 
-    def failed(self, step: str, number: int, error: ActionFailed) -> None:
-        """Report a failure, secrets masked."""
+    def _failure(self, step: str, number: int, error: ActionFailed) -> Event:
+        """Why an attempt failed, secrets masked."""
         mask = self._host.secrets.mask
         data = {"type": error.type, "message": mask(error.message)}
         if error.outputs:
             data["outputs"] = mask(error.outputs)
-        self._report(Event(EventType.FAILED, self._host.clock.now(), step, number, data))
+        return Event(EventType.FAILED, self._host.clock.now(), step, number, data)
 
     async def _await(
         self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
@@ -148,7 +166,7 @@ class Attempts:
         else:
             self._now.pop((call.step, call.attempt), None)
             if result is not None:
-                self.succeeded(call.step, call.attempt, result)
+                self._report(self._success(call.step, call.attempt, result))
         self._calm()
 
     async def _within(

@@ -101,8 +101,7 @@ class Running:
         self._commands: list[Command] = []
         self._changes: list[tuple[int, Change]] = []
         self._flight: Batch | None = None
-        self._status_changed = False
-        self._ended = self._gone = self._interrupted = False
+        self._status_changed = self._ended = self._gone = self._interrupted = False
         self._idle: Timer | None = None
         self._identity = identity_of(record, host.clock.now())
         self._teller = Teller(self._identity, host)
@@ -116,11 +115,10 @@ class Running:
         if any(each.type != EventType.TAKEN_OVER for each in events):
             return fold(plan, self._identity, map(event_of, events))
         state, opening = begin(plan, self._identity)
-        at = self._identity.started_at
-        self._changes = [(at, each) for each in opening.changes if each.step is not None]
-        if state.status in FINAL:
-            self._changes = [(at, each) for each in opening.changes[1:]]
-            self._commands = list(opening.commands)
+        final, at = state.status in FINAL, self._identity.started_at
+        told = opening.changes[1:] if final else [each for each in opening.changes if each.step]
+        self._changes = [(at, each) for each in told]
+        self._commands = list(opening.commands) if final else []
         return state
 
     # -- from the outside -------------------------------------------------------------------
@@ -304,6 +302,8 @@ class Running:
 
         Nothing is carried out while somebody else may have the execution: the worker asks again.
         """
+        if not self._host.rushed:
+            self._attempts.settle()
         for _ in range(min(SLICE, len(self._todo))):
             if self._gone or not self._host.holds:
                 return

@@ -6,10 +6,9 @@ What a crash does: the next controller to hold the lock (SQLite) or to see the l
 (PostgreSQL) claims what was in flight and goes on from its checkpoints. What a stop does: running
 steps get a grace; each execution records that it is held, and is released.
 
-What being away does — a stopped process, a machine that slept, a database that did not answer. A
-worker whose leases ran out begins nothing until it has asked, by its next heartbeat, what it still
-has; what somebody else took meanwhile it lets go of. What it has without knowing, from a claim
-that was recorded though it seemed to fail, it gives back.
+What being away does (stopped, asleep, without a database): a worker whose leases ran out begins
+nothing until it has asked, by its next heartbeat, what it still has; what somebody else took it
+lets go of, and what it has without knowing, from a claim that seemed to fail, it gives back.
 
 A doorbell wakes the worker — somebody created an execution or sent a signal — and it looks by
 itself every `POLL` in case a ring was lost.
@@ -116,7 +115,7 @@ class Worker:
         self._still.set()
         self._released = asyncio.Event()
         self._coming = 0  # executions being created and claimed
-        self._rushed = False
+        self.rushed = False
         self._full = False  # there may be more to take on than there was room for
 
     @property
@@ -154,11 +153,6 @@ class Worker:
     def crowded(self) -> bool:
         """Whether what only waits is to leave at once."""
         return 2 * self.in_memory > self._most
-
-    @property
-    def rushed(self) -> bool:
-        """See `Host`."""
-        return self._rushed
 
     async def held(self) -> None:
         """See `Host`: a step may have waited long for its place, or the process been stopped."""
@@ -200,8 +194,7 @@ class Worker:
     ) -> T:
         """Write with a verb that may claim what it creates, and begin that: see `Executor`.
 
-        What is claimed so needs no transaction of its own, and nobody reads it: it was created
-        here, so it has no events yet, and no signal that will not be heard of.
+        Nobody reads what is claimed so: it has no events yet, and no signal is not heard of.
         """
         room, since = min(self.room, most), self.clock.monotonic()
         until = self.clock.now() + LEASE * self._heartbeat
@@ -215,6 +208,8 @@ class Worker:
                 await self._begin(claimed, since)
         finally:
             self._coming -= room
+            if not self._coming:
+                self._calm()
         return result
 
     async def _written(
@@ -230,6 +225,7 @@ class Worker:
         """Go on with what was created here, under leases from `since` on."""
         if not self._running:
             self._held(since)
+        self.rushed |= len(claimed) > 1
         try:
             for record in claimed:
                 await self._start(Taken(record))
@@ -276,7 +272,7 @@ class Worker:
     async def stop(self, grace: int) -> None:
         """Start nothing new, give what runs `grace` milliseconds, and release everything.
 
-        What runs is also what is recorded as started, though its commit has not returned yet.
+        What is recorded as started runs, though its commit has not returned yet.
         """
         self.stopping, deadline = True, self.clock.monotonic() + grace / 1000
         self._woken.set()
@@ -285,9 +281,8 @@ class Worker:
             await self.clock.sleep(0.02)
         for running in list(self._running.values()):
             running.hold()
-        while any(each.unsettled for each in self._running.values()):
-            if self.clock.monotonic() >= deadline:
-                break
+        now = self.clock.monotonic
+        while now() < deadline and any(each.unsettled for each in self._running.values()):
             await self.clock.sleep(0.02)
         for running in (held := list(self._running.values())):
             running.interrupt()
@@ -318,9 +313,13 @@ class Worker:
         try:
             await self._take_all(now)
         finally:
-            rushed, self._rushed = self._rushed, False
-            for running in list(self._running.values()) if rushed else ():
-                running.go_on()
+            self._calm()
+
+    def _calm(self) -> None:
+        """All have gone on by one step: let them go on by more."""
+        rushed, self.rushed = self.rushed, False
+        for running in list(self._running.values()) if rushed else ():
+            running.go_on()
 
     async def _take_all(self, now: int) -> None:
         most, self._full = FIRST, True
@@ -335,7 +334,7 @@ class Worker:
                     break
                 self.first.set()
                 most *= GROWTH  # after a claim that was filled there may be more
-                if self._rushed:
+                if self.rushed:
                     rush.enter_context(uncollected())  # nothing of it goes until all are there
             else:
                 return
@@ -348,7 +347,7 @@ class Worker:
         taken = await self.store.write(take, by, now, self._root)
         if taken and not self._running:
             self._held(begun)
-        self._rushed = len(taken) > SLICE
+        self.rushed |= len(taken) > SLICE
         for number, each in enumerate(taken, 1):
             await self._start(each)
             if number % SLICE == 0:

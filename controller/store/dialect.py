@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
+    ARRAY,
     JSON,
     URL,
     BigInteger,
@@ -27,6 +28,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     and_,
+    any_,
+    bindparam,
     cast,
     create_engine,
     event,
@@ -351,6 +354,17 @@ def json_part(name: str, column: Column[Any], *path: str) -> ColumnElement[str]:
 def mark(tx: Connection) -> str:
     """A parameter as the driver wants it."""
     return "?" if is_sqlite(tx) else "%s"
+
+
+def among(name: str, column: Column[str], keys: str) -> ColumnElement[bool]:
+    """Whether a column is one of any number of keys, which are one parameter of that name.
+
+    Of an expanding IN, SQLAlchemy would write the text anew each time.
+    """
+    if name == "sqlite":
+        given = func.json_each(bindparam(keys, type_=Json)).table_valued("value", name="names")
+        return column.in_(select(given.c.value))
+    return column == any_(bindparam(keys, type_=ARRAY(Text)))
 
 
 def one_of(tx: Connection, keys: Sequence[str]) -> tuple[str, tuple[Any, ...]]:

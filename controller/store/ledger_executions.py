@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 from sqlalchemy import (
     ColumnElement,
+    Select,
     Update,
     bindparam,
     func,
@@ -19,7 +20,7 @@ from sqlalchemy import (
 )
 
 from controller.store.bulk import Among, insert_new, read_among
-from controller.store.dialect import begins, decode
+from controller.store.dialect import among, begins, decode
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
@@ -28,7 +29,7 @@ from controller.store.records import (
     NewExecution,
     Outcome,
 )
-from controller.store.rows import chunks, every, names, pick, row_of, stored
+from controller.store.rows import every, names, pick, row_of, stored
 from controller.store.tables import (
     GOING_FIRE,
     UNCONSUMED,
@@ -151,19 +152,22 @@ def unfinished_of_schedules(
     A schedule without any is not in it.
     """
     found: dict[str, list[tuple[str, str]]] = {}
-    for some in chunks(schedule_ids):
-        given = {"schedules": some}
-        for schedule_id, execution_id, status, trigger in tx.execute(_UNFINISHED, given):
-            if not trigger.get("backfill"):
-                found.setdefault(schedule_id, []).append((execution_id, status))
+    given = {"schedules": schedule_ids}
+    for schedule_id, execution_id, status, trigger in tx.execute(
+        _unfinished(tx.dialect.name), given
+    ):
+        if not trigger.get("backfill"):
+            found.setdefault(schedule_id, []).append((execution_id, status))
     return found
 
 
-_UNFINISHED = (
-    select(_e.schedule_id, _e.id, _e.status, _e.trigger)
-    .where(_e.schedule_id.in_(bindparam("schedules", expanding=True)), text(GOING_FIRE))
-    .order_by(_e.due_at)
-)
+@cache
+def _unfinished(name: str) -> Select[Any]:
+    return (
+        select(_e.schedule_id, _e.id, _e.status, _e.trigger)
+        .where(among(name, _e.schedule_id, "schedules"), text(GOING_FIRE))
+        .order_by(_e.due_at)
+    )
 
 
 def fired(tx: Transaction, schedule_id: str, first: int, last: int) -> dict[int, str]:

@@ -7,16 +7,27 @@ have one.
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import BigInteger, Boolean, Text, bindparam, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Select,
+    Text,
+    Update,
+    bindparam,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from controller.store.bulk import upsert
-from controller.store.dialect import all_rows, insert_or_ignore
+from controller.store.dialect import all_rows, among, insert_or_ignore
 from controller.store.records import ScheduleRecord
 from controller.store.rows import (
     Row,
-    chunks,
     every,
     names,
     one,
@@ -205,20 +216,19 @@ def due(tx: Transaction, now: int, limit: int) -> list[ScheduleRecord]:
 
 def standing(tx: Transaction, ids: Sequence[str]) -> dict[str, Standing]:
     """These schedules as they are now; nobody else changes them before the transaction ends."""
-    found: dict[str, Standing] = {}
-    for some in chunks(sorted(ids)):
-        for *mark, status, digest in all_rows(tx, _STANDING, {"ids": some}):
-            found[mark[0]] = Standing(Mark(*mark), status, digest)
-    return found
+    rows = all_rows(tx, _standing(tx.dialect.name), {"ids": sorted(ids)})
+    return {mark[0]: Standing(Mark(*mark), status, digest) for *mark, status, digest in rows}
 
 
-_STANDING = (
-    select(*(workflow_schedules.c[name] for name in Mark._fields), _w.status, _w.digest)
-    .select_from(workflow_schedules.outerjoin(workflows, _w.id == _s.workflow_id))
-    .where(_s.id.in_(bindparam("ids", expanding=True)))
-    .order_by(_s.id)
-    .with_for_update(of=workflow_schedules)
-)
+@cache
+def _standing(name: str) -> Select[Any]:
+    return (
+        select(*(workflow_schedules.c[each] for each in Mark._fields), _w.status, _w.digest)
+        .select_from(workflow_schedules.outerjoin(workflows, _w.id == _s.workflow_id))
+        .where(among(name, _s.id, "ids"))
+        .order_by(_s.id)
+        .with_for_update(of=workflow_schedules)
+    )
 
 
 def next_due(tx: Transaction) -> int | None:
@@ -252,18 +262,19 @@ def advance(tx: Transaction, steps: Sequence[Step]) -> int:
             "going": not ended,
             "why": reason or (ENDED if ended else None),
         }
-        for some in chunks(ids):
-            advanced += tx.execute(_ADVANCE, step | {"schedules": some}).rowcount
+        advanced += tx.execute(_advance(tx.dialect.name), step | {"schedules": ids}).rowcount
     return advanced
 
 
-_ADVANCE = (
-    update(workflow_schedules)
-    .where(_s.id.in_(bindparam("schedules", expanding=True)), _s.active.is_(True))
-    .values(
-        last_run_at=func.coalesce(bindparam("dealt", type_=BigInteger), _s.last_run_at),
-        next_run_at=bindparam("upcoming", type_=BigInteger),
-        active=bindparam("going", type_=Boolean),
-        reason=bindparam("why", type_=Text),
+@cache
+def _advance(name: str) -> Update:
+    return (
+        update(workflow_schedules)
+        .where(among(name, _s.id, "schedules"), _s.active.is_(True))
+        .values(
+            last_run_at=func.coalesce(bindparam("dealt", type_=BigInteger), _s.last_run_at),
+            next_run_at=bindparam("upcoming", type_=BigInteger),
+            active=bindparam("going", type_=Boolean),
+            reason=bindparam("why", type_=Text),
+        )
     )
-)

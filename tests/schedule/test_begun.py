@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from controller.core.plan import StepPlan
+from controller.execute.action import Call
 from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
 from controller.schedule import FIRST_BEGUN
 from controller.store import ledger
-from controller.store.records import Claimant
+from controller.store.records import Batch, Claimant
 from controller.store.tables import Transaction
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
@@ -76,6 +81,32 @@ async def test_all_that_is_due_is_recorded_before_what_the_first_ones_do(
         assert len(fires) == FIRST_BEGUN * 2
         assert kinds(time)[: fires[-1]].count("executed") == FIRST_BEGUN
         assert "completed" not in kinds(time)[: fires[-1]]
+
+
+async def test_all_that_fires_begins_before_what_follows_from_the_first(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every action is called before any result is dealt with; then all are, and recorded."""
+    async with working(tmp_path, clock) as (time, worker):
+        await hourly(time, 3)
+        order: list[str] = []
+        perform, append = worker.performer.perform, worker.store.append
+
+        def performed(step: StepPlan, call: Call, inputs: dict[str, Any]) -> Any:
+            order.append("called")
+            return perform(step, call, inputs)
+
+        def appended(batch: Batch) -> asyncio.Future[None]:
+            order.append("recorded")
+            return append(batch)
+
+        monkeypatch.setattr(worker.performer, "perform", performed)
+        monkeypatch.setattr(worker.store, "append", appended)
+        await clock.advance(HOUR)
+        await time.scheduler.turn()
+        await eventually(lambda: kinds(time).count("completed") == 3, "all have ended")
+        assert order == ["called"] * 3 + ["recorded"] * 3
+        assert (worker.busy, worker.in_memory, worker.rushed) == (0, 0, False)
 
 
 async def test_what_fires_while_the_worker_stops_is_pending(
