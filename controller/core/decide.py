@@ -28,6 +28,7 @@ from controller.core.containers import CLOSED, STARTED
 from controller.core.execution import (
     ACTIVE,
     FINAL,
+    RUNNING,
     Arm,
     Change,
     Command,
@@ -48,6 +49,8 @@ from controller.core.execution import (
 from controller.core.follow import stop_commands, timeout_of
 from controller.core.plan import Plan
 from controller.core.transition import Transition
+
+_DUE = EventType.DUE
 
 
 def begin(plan: Plan, identity: Identity) -> tuple[ExecutionState, Decision]:
@@ -93,8 +96,8 @@ def relevant(state: ExecutionState, event: Event) -> bool:
     step = state.steps.get(event.step)
     if step is None or step.attempt != event.attempt or step.status not in ACTIVE:
         return False
-    if event.type is not EventType.DUE:
-        return step.status is Status.RUNNING or step.reason == Reason.SUBFLOW
+    if event.type is not _DUE:
+        return step.status is RUNNING or step.reason == Reason.SUBFLOW
     retrying = step.reason == Reason.RETRY
     if event.data["timer"] == "wake":
         return step.status is Status.WAITING and not retrying

@@ -33,6 +33,9 @@ ACTIVE = frozenset({Status.RUNNING, Status.WAITING})
 SETTLED = frozenset({Status.COMPLETED, Status.FAILED, Status.SKIPPED, Status.CANCELLED})
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
+PENDING, RUNNING, COMPLETED = Status.PENDING, Status.RUNNING, Status.COMPLETED
+"""Where every step passes: Python 3.11 takes ten times as long for a member as for a name."""
+
 
 class Reason(StrEnum):
     """Why a step is waiting, was skipped or was cancelled; verbatim in logs, metrics and JSON."""
@@ -223,7 +226,7 @@ class StepState:
     def reset(self, frame: Frame) -> None:
         """Make it ready for another visit; attempts and gotos go on counting."""
         self.frame = frame
-        self.status = Status.PENDING
+        self.status = PENDING
         self.tries = 0
         self.unmet = len(self.plan.needs)
         self.outputs: dict[str, Any] | None = None

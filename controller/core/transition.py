@@ -10,6 +10,9 @@ from typing import Any
 from controller.core.binding import bind, missing_outputs, output_value
 from controller.core.execution import (
     ACTIVE,
+    COMPLETED,
+    PENDING,
+    RUNNING,
     SETTLED,
     Arm,
     Change,
@@ -62,7 +65,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         while self.ready or self.quiet:
             while self.ready:
                 step = self.ready.popleft()
-                if step.status is Status.PENDING and step.unmet <= 0:
+                if step.status is PENDING and step.unmet <= 0:
                     self.begin(step)
             if self.quiet:
                 frame = self.quiet.popleft()
@@ -158,7 +161,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
     def start(self, step: StepState) -> None:
         """Start one attempt."""
         if step.plan.type == "action":
-            self.attempt(step, Status.RUNNING)
+            self.attempt(step, RUNNING)
             self.commands.append(Perform(step.key, step.attempt))
             return
         subflow = step.plan.type == "subflow"
@@ -195,7 +198,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
             return
         step.outputs = outputs
         bind(step, outputs)
-        self.change(step, Status.COMPLETED)
+        self.change(step, COMPLETED)
         self.settled(step)
 
     def forget(self, step: StepState) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from controller.core.execution import FINAL, Change, ExecutionState, Identity, Status
+from controller.core.execution import ACTIVE, FINAL, Change, ExecutionState, Identity, Status
 from controller.execute.host import Host
 from controller.facts import Fact, FactType
 
@@ -42,7 +42,7 @@ class Teller:
             return
         step = state.steps[change.step]
         data["action"] = step.plan.action or step.plan.type
-        if step.started_at is not None and change.status not in {Status.RUNNING, Status.WAITING}:
+        if step.started_at is not None and change.status not in ACTIVE:
             data["duration"] = at - step.started_at
         self._publish(FactType.STEP, at, data, change.step)
 
