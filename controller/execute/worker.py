@@ -27,6 +27,7 @@ from controller.admission import Gate
 from controller.catalog import Catalog
 from controller.clock import Clock
 from controller.core.problem import Refused, Unavailable
+from controller.execute.leases import Leases
 from controller.execute.logsink import LogSink
 from controller.execute.perform import Performer
 from controller.execute.running import SLICE, Running
@@ -55,9 +56,6 @@ GROWTH = 4
 
 IN_MEMORY = 1000
 """Executions in memory with which no more are taken on; what waits leaves early at half of it."""
-
-LEASE = 3
-"""A lease lasts so many heartbeats."""
 
 log = get_log("windlass.execute")
 
@@ -100,21 +98,19 @@ class Worker:
         self._catalog = catalog
         self._limit = limit
         self._most = max(limit, IN_MEMORY)
-        self._heartbeat = heartbeat
+        self._leases = Leases(clock, heartbeat)
         self._root = root
         self._running: dict[str, Running] = {}
         self._woken = asyncio.Event()
         self._strays: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
-        self._renew_at = 0.0  # monotonic seconds, as is the next
-        self._held_until = 0.0
-        self._renewed = asyncio.Event()
         self._unsure = False
         self._still = asyncio.Event()  # no turn is in progress
         self.first = asyncio.Event()  # what was claimed first has begun, or could not be claimed
         self._still.set()
         self._released = asyncio.Event()
         self._coming = 0  # executions being created and claimed
+        self._asked = 0  # executions being claimed, or about to begin
         self.rushed = False
         self._full = False  # there may be more to take on than there was room for
 
@@ -140,14 +136,14 @@ class Worker:
     def _places(self) -> int:
         """How many executions may be taken on: as many may be busy, and in memory."""
         left = min(self._limit - self.busy, self._most - self.in_memory)
-        return max(0, min(CLAIM, left - self._coming))
+        return max(0, min(CLAIM, left - self._coming - self._asked))
 
     # -- for its executions -----------------------------------------------------------------
 
     @property
     def holds(self) -> bool:
         """Whether nobody else can have what is in memory here."""
-        return self.clock.monotonic() < self._held_until
+        return self._leases.hold
 
     @property
     def crowded(self) -> bool:
@@ -156,9 +152,7 @@ class Worker:
 
     async def held(self) -> None:
         """See `Host`: a step may have waited long for its place, or the process been stopped."""
-        while not self.holds:
-            self._renewed.clear()
-            await self._renewed.wait()
+        await self._leases.held()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the loop; the worker waits for it before it ends."""
@@ -197,7 +191,7 @@ class Worker:
         Nobody reads what is claimed so: it has no events yet, and no signal is not heard of.
         """
         room, since = min(self.room, most), self.clock.monotonic()
-        until = self.clock.now() + LEASE * self._heartbeat
+        until = self._leases.until(self.clock.now())
         claimant = Claimant(self.owner, until, room) if room else None
         self._coming += room
         try:
@@ -224,7 +218,7 @@ class Worker:
     async def _begin(self, claimed: Sequence[ExecutionRecord], since: float) -> None:
         """Go on with what was created here, under leases from `since` on."""
         if not self._running:
-            self._held(since)
+            self._leases.written(since)
         self.rushed |= len(claimed) > 1
         try:
             for record in claimed:
@@ -250,6 +244,7 @@ class Worker:
         except Exception:
             for running in list(self._running.values()):
                 running.lost()
+            self._unsure = True  # of what was claimed and had not begun
             raise
         finally:
             self._tasks = None
@@ -297,7 +292,7 @@ class Worker:
     async def _turn(self) -> None:
         """Renew, claim, and take signals, once."""
         now = self.clock.now()
-        if self._unsure or (self._running and self.clock.monotonic() >= self._renew_at):
+        if self._unsure or (self._running and self._leases.late):
             await self._renew(now)
         await self._claim(now)
         if self._running:
@@ -313,6 +308,7 @@ class Worker:
         try:
             await self._take_all(now)
         finally:
+            self._asked = 0
             self._calm()
 
     def _calm(self) -> None:
@@ -322,48 +318,53 @@ class Worker:
             running.go_on()
 
     async def _take_all(self, now: int) -> None:
-        most, self._full = FIRST, True
+        """The next are claimed while these begin: the database works beside the loop."""
+        self._full, self._asked = True, min(self._places, FIRST)
+        asked = self.owner, now, self._root
+        starts = not self.first.is_set()  # then it claims at once
+        if self._asked and not (starts or await self.store.read(ledger.claimable, *asked)):
+            self._full, self._asked = False, 0
+        claim = self._claimed(room := self._asked)
         with ExitStack() as rush:
             rush.callback(self.first.set)  # whatever comes of it
-            while not self.stopping and (room := min(self._places, most)):
-                asked = self.owner, now, self._root
-                again = most == FIRST and self.first.is_set()  # at its start it claims at once
-                if again and not await self.store.read(ledger.claimable, *asked):
-                    break
-                if await self._take_on(room) < room:
-                    break
-                self.first.set()
-                most *= GROWTH  # after a claim that was filled there may be more
-                if self.rushed:
+            rush.callback(lambda: claim and claim.cancel())
+            while claim is not None:
+                taken = await claim
+                self._full = len(taken) == room
+                more = min(self._places, room * GROWTH) if self._full else 0
+                claim, self._asked = self._claimed(more), room + more
+                if len(taken) > SLICE:
+                    self.rushed = True
                     rush.enter_context(uncollected())  # nothing of it goes until all are there
-            else:
-                return
-        self._full = False
+                await self._begin_all(taken)
+                room = self._asked = more
 
-    async def _take_on(self, room: int) -> int:
-        """Claim up to so many executions, and go on with them; how many there were."""
+    def _claimed(self, room: int) -> asyncio.Future[list[Taken]] | None:
+        """A claim of up to so many, under way."""
+        if self.stopping or not room:
+            return None
         begun, now = self.clock.monotonic(), self.clock.now()
-        by = Claimant(self.owner, now + LEASE * self._heartbeat, room)
-        taken = await self.store.write(take, by, now, self._root)
-        if taken and not self._running:
-            self._held(begun)
-        self.rushed |= len(taken) > SLICE
+        by = Claimant(self.owner, self._leases.until(now), room)
+        claim = self.store.queue(take, by, now, self._root)
+        claim.add_done_callback(lambda done: self._lease(done, begun))
+        return claim
+
+    def _lease(self, done: asyncio.Future[list[Taken]], begun: float) -> None:
+        claimed = not done.cancelled() and done.exception() is None and done.result()
+        if claimed and not self._running:
+            self._leases.written(begun)
+
+    async def _begin_all(self, taken: Sequence[Taken]) -> None:
         for number, each in enumerate(taken, 1):
             await self._start(each)
             if number % SLICE == 0:
                 await self.clock.sleep(0)
-        return len(taken)
-
-    def _held(self, since: float) -> None:
-        """Leases were written that begin at `since`, or a little later."""
-        self._renew_at = since + self._heartbeat / 1000
-        self._held_until = since + LEASE * self._heartbeat / 1000
-        self._renewed.set()
+        self.first.set()
 
     async def _renew(self, now: int) -> None:
         """Extend the leases; let go of what others took, and of what is not known here."""
         begun = self.clock.monotonic()
-        until = now + LEASE * self._heartbeat
+        until = self._leases.until(now)
         held = set(await self.store.write(ledger.heartbeat, self.owner, until))
         if lost := sorted(self._running.keys() - held):
             log.warning("goes on elsewhere: the leases had run out", count=len(lost))
@@ -372,7 +373,7 @@ class Worker:
         if unknown := [] if self._coming else sorted(held - self._running.keys()):
             log.warning("claimed without knowing; given back", count=len(unknown))
             await self.store.write(ledger.release, self.owner, unknown)
-        self._held(begun)
+        self._leases.written(begun)
         self._unsure = self._unsure and self._coming > 0
         for running in list(self._running.values()):
             running.go_on()

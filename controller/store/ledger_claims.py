@@ -47,10 +47,11 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from controller.core.execution import EventType
-from controller.store.dialect import insert_selected, serialise
+from controller.store.bulk import Among, read_among
+from controller.store.dialect import insert_selected, is_sqlite, serialise
 from controller.store.ledger_executions import created, insert_records
 from controller.store.records import NEVER, Claimant, ExecutionRecord, NewExecution
-from controller.store.rows import columns, every
+from controller.store.rows import columns, every, names, restored
 from controller.store.tables import (
     PENDING,
     READY,
@@ -146,7 +147,12 @@ def _take(tx: Transaction, ids: Sequence[str], given: dict[str, Any]) -> list[Ex
     """Those executions, taken, in the order of `ids`."""
     if not ids:
         return []
-    taken = every(tx, ExecutionRecord, _taking(), given | {"ids": ids})
+    if is_sqlite(tx):  # which would return them row by row, see `all_rows`
+        tx.execute(_taking(), given | {"ids": ids})
+        rows = read_among(tx, _RECORDS, ids)
+        taken = [restored(ExecutionRecord, workflow_executions, row) for row in rows]
+    else:
+        taken = every(tx, ExecutionRecord, _returning(), given | {"ids": ids})
     place = {execution_id: number for number, execution_id in enumerate(ids)}
     return sorted(taken, key=lambda each: place[each.id])
 
@@ -198,8 +204,11 @@ def _first(
     return ordered
 
 
+_RECORDS = Among(", ".join(names(ExecutionRecord)), "FROM workflow_executions WHERE id", "")
+
+
 @cache
-def _taking() -> ReturningUpdate[Any]:
+def _taking() -> Update:
     return (
         update(workflow_executions)
         .where(_e.id.in_(bindparam("ids", expanding=True)))
@@ -211,8 +220,12 @@ def _taking() -> ReturningUpdate[Any]:
             started_at=func.coalesce(_e.started_at, _NOW),
             claims=_e.claims + 1,
         )
-        .returning(*columns(ExecutionRecord, workflow_executions))
     )
+
+
+@cache
+def _returning() -> ReturningUpdate[Any]:
+    return _taking().returning(*columns(ExecutionRecord, workflow_executions))
 
 
 def create_claimed(

@@ -125,7 +125,11 @@ class Store:
         What the verb raises is raised here, and nothing of it is recorded. Being cancelled does not
         take the verb back.
         """
-        return await self._journal.submit(lambda tx: verb(tx, *args, **kwargs))
+        return await self.queue(verb, *args, **kwargs)
+
+    def queue(self, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """`write`, queued at once: what is returned resolves when it is durable."""
+        return self._journal.submit(lambda tx: verb(tx, *args, **kwargs))
 
     async def write_out(self, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` in a transaction that ends with it: nobody waits for what is queued behind."""

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from controller.app import App
+from controller.app import App, open_app
 from controller.clock import SystemClock
 from controller.execute.running import SLICE
 from controller.execute.worker import FIRST, GROWTH
@@ -54,3 +54,27 @@ async def test_all_go_on_by_a_step_before_any_goes_on_by_two(tmp_path: Path) -> 
             await eventually(lambda: done == len(ids), "all have ended")
             await worker.stop(1_000)
     assert ended == ["a"] * len(many) + ["b"] * len(many)
+
+
+async def test_a_rush_with_a_small_rest_goes_on_at_once(tmp_path: Path) -> None:
+    """Not at the next heartbeat: who waited for all to begin is told when they have."""
+    settings = Settings(state_dir=tmp_path, max_concurrent_workflows=2_000)
+    async with open_app(settings) as app:
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [step("a", "set"), step("b", "set")],
+        })
+        most = FIRST + FIRST * GROWTH + FIRST * GROWTH**2
+        ids = [(await app.service.execute_workflow("w")).id for _ in range(most + 5)]
+        done = 0
+
+        def see(fact: Fact) -> None:
+            nonlocal done
+            done += fact.type == FactType.COMPLETED
+
+        app.bus.subscribe(see)
+        worker = app.worker()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run())
+            await eventually(lambda: done == len(ids), "all have ended")
+            await worker.stop(1_000)
