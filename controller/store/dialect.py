@@ -401,10 +401,8 @@ def all_rows(
 
     SQLite's driver gives up Python's lock for each row, so they come packed into one.
     """
-    if is_sqlite(tx):
-        rows: list[list[Any]] = decode(tx.scalar(_packed(statement), given) or "[]")
-        return rows
-    return tx.execute(statement, given).all()
+    packed = _unpacked(lambda: tx.scalar(_packed(statement), given)) if is_sqlite(tx) else None
+    return tx.execute(statement, given).all() if packed is None else packed
 
 
 def driver_rows(
@@ -413,10 +411,22 @@ def driver_rows(
     """`all_rows` of a statement as the driver takes it."""
     chosen = f"SELECT {columns} {rest}"
     if is_sqlite(tx):
-        packed = f"SELECT json_group_array(json_array({columns})) FROM ({chosen})"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
-        rows: list[list[Any]] = decode(tx.exec_driver_sql(packed, given).scalar_one())
-        return rows
+        one = f"SELECT json_group_array(json_array({columns})) FROM ({chosen})"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
+        packed = _unpacked(lambda: tx.exec_driver_sql(one, given).scalar_one())
+        if packed is not None:
+            return packed
     return tx.exec_driver_sql(chosen, given).all()
+
+
+def _unpacked(read: Callable[[], str | None]) -> list[list[Any]] | None:
+    """Rows that come as one; None: together they are longer than SQLite lets a row be."""
+    try:
+        rows: list[list[Any]] = decode(read() or "[]")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) != _TOO_BIG:
+            raise
+        return None
+    return rows
 
 
 @cache
@@ -492,6 +502,7 @@ def file_size(tx: Connection) -> int:
 _SQLITE_DUPLICATE = {1555, 2067}  # SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE
 _SQLITE_ORPHAN = 787  # SQLITE_CONSTRAINT_FOREIGNKEY
 _MOVED = 1032  # SQLITE_READONLY_DBMOVED
+_TOO_BIG = 18  # SQLITE_TOOBIG: a thousand million bytes
 _AWAY = {
     5: "{where} is kept locked by another process",
     6: "{where} is kept locked by another process",
