@@ -68,12 +68,13 @@ def insert_new(
 ) -> set[Any]:
     """Insert those whose unique keys are free; the first columns of those that were inserted."""
     if len(rows) > 1:
+        dialect.execute_text(tx, "SAVEPOINT new", ())
         try:
-            with tx.begin_nested():
-                insert_rows(tx, Insertion(_into(table, columns), len(columns)), rows)
+            insert_rows(tx, Insertion(_into(table, columns), len(columns)), rows)
         except IntegrityError as error:
             if not dialect.is_collision(error):
                 raise
+            dialect.execute_text(tx, "ROLLBACK TO SAVEPOINT new", ())
         else:
             return {row[0] for row in rows}
     one = _statement(dialect.mark(tx), _insertion(table, columns, None), 1)

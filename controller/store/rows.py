@@ -64,7 +64,8 @@ def stored(table: Table, record: object) -> Row:
     values, decorated = _stored(kind, table)
     found = list(values(record))
     for place, column in decorated:
-        found[place] = column.process_bind_param(found[place], _ANY)
+        if found[place] is not None:
+            found[place] = column.process_bind_param(found[place], _ANY)
     return tuple(found)
 
 
