@@ -128,7 +128,7 @@ class Daemon:
                 working = tasks.create_task(self._supervise("worker", self.worker.run))
                 await self.worker.first.wait()
                 loops = self._loops(tasks, working)
-                web = self._web()
+                web = await asyncio.to_thread(self._web)  # the sources are looked at meanwhile
                 http = tasks.create_task(web.serve(sockets=[listening]))
                 if await self._first_look():
                     self._say_ready(on_ready, freed)
