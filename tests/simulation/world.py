@@ -84,7 +84,7 @@ def _outcome(scenario: Scenario, look: Look | None) -> Outcome:
 def _quiet(seed: int) -> Generator[None]:
     """Ids that follow from the seed; nobody logs, and what is left of dead processes is silent."""
     silent = structlog.make_filtering_bound_logger(50)
-    config = structlog.get_config()
+    config = structlog.get_config() if structlog.is_configured() else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("controller.store.identity.os.urandom", Random(seed).randbytes)
         patch.setattr("controller.store.identity._last", (-1, 0))
@@ -94,7 +94,10 @@ def _quiet(seed: int) -> Generator[None]:
         try:
             yield
         finally:
-            structlog.configure(**config)
+            if config is None:
+                structlog.reset_defaults()  # whoever says something first configures it
+            else:
+                structlog.configure(**config)
 
 
 class _World:
