@@ -277,7 +277,7 @@ def _send_all(tx: Transaction, ids: list[str]) -> None:
 
 def test_the_first_go_on_before_the_many_are_read(tmp_path: Path) -> None:
     """When the first thing is recorded, most of them are not in memory yet."""
-    clock = grown(tmp_path, "sleeping", 600)
+    clock = grown(tmp_path, "signalled", 600)  # to go on they need no clock, which others move
     seen: list[int] = []
 
     async def wake_all() -> None:
@@ -286,6 +286,8 @@ def test_the_first_go_on_before_the_many_are_read(tmp_path: Path) -> None:
             worker.bus.subscribe(lambda _: seen.append(worker.in_memory))
 
         async with staged(tmp_path, clock, watch) as stage:
+            await stage.app.store.write(_send_all, await stage.app.store.read(in_turn))
+            stage.worker.wake()
             await stage.ended(600)
 
     run_main(wake_all())
