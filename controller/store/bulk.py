@@ -1,12 +1,11 @@
-"""Many rows in few statements, written or read.
+"""Many rows in few statements.
 
 A driver gives up Python's lock for each statement it executes, and must wait to get it back: for
 milliseconds where the loop's thread has much to do. A hundred rows in one statement wait once; in
 a hundred statements (`executemany` is no less) they wait a hundred times, whatever the database
 itself needs for them. Of sizes there are few, so that both drivers find each statement prepared.
 
-What is read by thousands of keys has them in one parameter, and its rows as the driver gives them:
-to render a parameter for each key and to process each row takes longer than to find it.
+Many are read as one row, by keys that are one parameter: `all_rows` and `among` of `dialect.py`.
 """
 
 from collections.abc import Sequence
@@ -35,21 +34,6 @@ class Insertion(NamedTuple):
     into: str
     columns: int
     conflict: str = ""
-
-
-class Among(NamedTuple):
-    """What is read by keys: columns, `FROM … WHERE` up to the keys, and what follows them."""
-
-    columns: str
-    source: str
-    then: str
-
-
-def read_among(tx: Connection, among: Among, keys: Sequence[str]) -> Sequence[Any]:
-    """The rows of these keys, as the driver gives them; texts and numbers."""
-    condition, given = dialect.one_of(tx, keys)
-    rest = f"{among.source} {condition} {among.then}"
-    return dialect.driver_rows(tx, among.columns, rest, given)
 
 
 def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -367,13 +367,6 @@ def among(name: str, column: Column[str], keys: str) -> ColumnElement[bool]:
     return column == any_(bindparam(keys, type_=ARRAY(Text)))
 
 
-def one_of(tx: Connection, keys: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
-    """`IN` any number of keys, which are one parameter, as the driver wants it."""
-    if is_sqlite(tx):
-        return "IN (SELECT value FROM json_each(?))", (to_json(keys).decode(),)
-    return "= ANY(%s)", (list(keys),)
-
-
 def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> int:
     """Execute what the driver takes as it is, see `bulk.py`; how many rows it changed."""
     if is_sqlite(tx):
@@ -405,19 +398,6 @@ def all_rows(
     return tx.execute(statement, given).all() if packed is None else packed
 
 
-def driver_rows(
-    tx: Connection, columns: str, rest: str, given: tuple[Any, ...]
-) -> Sequence[Sequence[Any]]:
-    """`all_rows` of a statement as the driver takes it."""
-    chosen = f"SELECT {columns} {rest}"
-    if is_sqlite(tx):
-        one = f"SELECT json_group_array(json_array({columns})) FROM ({chosen})"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
-        packed = _unpacked(lambda: tx.exec_driver_sql(one, given).scalar_one())
-        if packed is not None:
-            return packed
-    return tx.exec_driver_sql(chosen, given).all()
-
-
 def _unpacked(read: Callable[[], str | None]) -> list[list[Any]] | None:
     """Rows that come as one; None: together they are longer than SQLite lets a row be."""
     try:
@@ -431,7 +411,7 @@ def _unpacked(read: Callable[[], str | None]) -> list[list[Any]] | None:
 
 @cache
 def _packed(statement: Select[Any]) -> Select[Any]:
-    rows = statement.subquery()
+    rows = statement.subquery("packed")
     return select(func.json_group_array(func.json_array(*rows.c)))
 
 

@@ -47,11 +47,10 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from controller.core.execution import EventType
-from controller.store.bulk import Among, read_among
-from controller.store.dialect import insert_selected, is_sqlite, serialise
+from controller.store.dialect import all_rows, among, insert_selected, is_sqlite, serialise
 from controller.store.ledger_executions import created, insert_records
 from controller.store.records import NEVER, Claimant, ExecutionRecord, NewExecution
-from controller.store.rows import columns, every, names, restored
+from controller.store.rows import columns, every, pick_stored, restored
 from controller.store.tables import (
     PENDING,
     READY,
@@ -149,7 +148,7 @@ def _take(tx: Transaction, ids: Sequence[str], given: dict[str, Any]) -> list[Ex
         return []
     if is_sqlite(tx):  # which would return them row by row, see `all_rows`
         tx.execute(_taking(), given | {"ids": ids})
-        rows = read_among(tx, _RECORDS, ids)
+        rows = all_rows(tx, _taken(tx.dialect.name), {"ids": ids})
         taken = [restored(ExecutionRecord, workflow_executions, row) for row in rows]
     else:
         taken = every(tx, ExecutionRecord, _returning(), given | {"ids": ids})
@@ -204,7 +203,9 @@ def _first(
     return ordered
 
 
-_RECORDS = Among(", ".join(names(ExecutionRecord)), "FROM workflow_executions WHERE id", "")
+@cache
+def _taken(name: str) -> Select[Any]:
+    return pick_stored(ExecutionRecord, workflow_executions).where(among(name, _e.id, "ids"))
 
 
 @cache

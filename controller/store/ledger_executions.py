@@ -19,8 +19,8 @@ from sqlalchemy import (
     update,
 )
 
-from controller.store.bulk import Among, insert_new, read_among
-from controller.store.dialect import among, begins, decode
+from controller.store.bulk import insert_new
+from controller.store.dialect import all_rows, among, begins, decode
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
@@ -29,7 +29,7 @@ from controller.store.records import (
     NewExecution,
     Outcome,
 )
-from controller.store.rows import every, names, pick, row_of, stored
+from controller.store.rows import every, names, pick, pick_stored, row_of, stored
 from controller.store.tables import (
     GOING_FIRE,
     UNCONSUMED,
@@ -332,15 +332,14 @@ def checkpoints_of(
 ) -> dict[str, list[CheckpointRecord]]:
     """The events of many executions at once; one without events has an empty list."""
     found: dict[str, list[CheckpointRecord]] = {each: [] for each in execution_ids}
-    for row in read_among(tx, _HISTORIES, list(found)):
+    for row in all_rows(tx, _histories(tx.dialect.name), {"ids": list(found)}):
         execution_id, seq, kind, step, attempt, data, at = row
         event = CheckpointRecord(execution_id, seq, kind, step, attempt, decode(data), at)
         found[execution_id].append(event)
     return found
 
 
-_HISTORIES = Among(
-    "execution_id, seq, type, step_id, attempt, context, created_at",
-    "FROM execution_checkpoints WHERE execution_id",
-    "ORDER BY execution_id, seq",
-)
+@cache
+def _histories(name: str) -> Select[Any]:
+    chosen = pick_stored(CheckpointRecord, execution_checkpoints)
+    return chosen.where(among(name, _c.execution_id, "ids")).order_by(_c.execution_id, _c.seq)

@@ -7,7 +7,7 @@ from itertools import islice, starmap
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Executable, Select, Table, TypeDecorator, select
+from sqlalchemy import Column, Executable, Select, Table, TypeDecorator, select, type_coerce
 from sqlalchemy.engine.default import DefaultDialect
 
 from controller.store.tables import Transaction
@@ -37,6 +37,18 @@ def columns(kind: type, table: Table) -> tuple[Column[Any], ...]:
 def pick(kind: type, table: Table) -> Select[Any]:
     """A select of just those columns."""
     return select(*columns(kind, table))
+
+
+def pick_stored(kind: type, table: Table) -> Select[Any]:
+    """A select of just those columns as `stored` made them: what `restored` takes."""
+    return select(
+        *(
+            type_coerce(each, each.type.impl_instance).label(each.name)
+            if isinstance(each.type, TypeDecorator)
+            else each
+            for each in columns(kind, table)
+        )
+    )
 
 
 def every(
@@ -69,7 +81,7 @@ def stored(table: Table, record: object) -> Row:
     return tuple(found)
 
 
-def restored(kind: type[T], table: Table, row: Row) -> T:
+def restored(kind: type[T], table: Table, row: Sequence[Any]) -> T:
     """The record of a row that `stored` made."""
     found = list(row)
     of: type = kind
