@@ -202,8 +202,7 @@ class Worker:
                 await self._begin(claimed, since)
         finally:
             self._coming -= room
-            if not self._coming:
-                self._calm()
+            self._calm()
         return result
 
     async def _written(
@@ -312,19 +311,20 @@ class Worker:
             self._calm()
 
     def _calm(self) -> None:
-        """All have gone on by one step: let them go on by more."""
+        """All have gone on by one step: let them go on by more, unless more are to begin."""
+        if self._coming:
+            return
         rushed, self.rushed = self.rushed, False
         for running in list(self._running.values()) if rushed else ():
             running.go_on()
 
     async def _take_all(self, now: int) -> None:
         """The next are claimed while these begin: the database works beside the loop."""
-        self._full, self._asked = True, min(self._places, FIRST)
+        asks = self._places and self.first.is_set()  # and meanwhile keeps no room from who creates
         asked = self.owner, now, self._root
-        starts = not self.first.is_set()  # then it claims at once
-        if self._asked and not (starts or await self.store.read(ledger.claimable, *asked)):
-            self._full, self._asked = False, 0
-        claim = self._claimed(room := self._asked)
+        self._full = not asks or await self.store.read(ledger.claimable, *asked)
+        room = self._asked = min(self._places, FIRST) if self._full else 0
+        claim = self._claimed(room)
         with ExitStack() as rush:
             rush.callback(self.first.set)  # whatever comes of it
             rush.callback(lambda: claim and claim.cancel())

@@ -1,7 +1,7 @@
 """What fires begins at once where there is room: no claim, and no wait for one."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,32 @@ async def test_what_ends_at_once_makes_room_for_what_is_due_too(
         await time.scheduler.turn()
         order = [each for each in kinds(time) if each in {"fired", "executed"}]
         assert order == ["fired", "fired", "executed", "executed"] * 3
+
+
+async def test_who_looks_for_something_to_claim_takes_no_room(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fire that comes while the worker looks begins at once, not in its turn."""
+    async with working(tmp_path, clock) as (time, worker):
+        await schedule(time, cron="0 * * * *")
+        looks, looked, read = asyncio.Event(), asyncio.Event(), worker.store.read
+
+        async def slow(query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if query is ledger.claimable:
+                looks.set()
+                await looked.wait()
+            return await read(query, *args, **kwargs)
+
+        monkeypatch.setattr(worker.store, "read", slow)
+        await clock.advance(HOUR)
+        worker.wake()
+        await looks.wait()
+        try:
+            await time.scheduler.turn()
+        finally:
+            looked.set()
+        order = [each for each in kinds(time) if each in {"fired", "executed"}]
+        assert order == ["fired", "executed"]
 
 
 async def test_room_is_given_once(tmp_path: Path, clock: FakeClock) -> None:
