@@ -34,6 +34,17 @@ class ActionFailed(Exception):
         self.outputs = outputs or {}
 
 
+class Lease(Protocol):
+    """What an attempt begins under; what the world sees of it begins only while that holds."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can have the execution now; asked from any thread."""
+
+    async def held(self) -> None:
+        """Return once it `holds`; what somebody else took meanwhile is interrupted instead."""
+
+
 @dataclass(slots=True)
 class Call:
     """One attempt of a step, as its action sees it.
@@ -51,6 +62,7 @@ class Call:
     attempt: int
     log: Callable[[str, str, Mapping[str, Any] | None], None]
     clock: Clock
+    lease: Lease
     emit: Callable[["Call", str, Mapping[str, Any]], Awaitable[None]]
     force: bool = False
 

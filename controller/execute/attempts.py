@@ -79,6 +79,7 @@ class Attempts:
             attempt=step.attempt,
             log=host.logs.of(self._execution, step.key, step.attempt, host.secrets.mask),
             clock=host.clock,
+            lease=host,
             emit=self._emit,
         )
         try:

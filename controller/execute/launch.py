@@ -41,13 +41,20 @@ class Command(NamedTuple):
     """What to begin, in a session and a process group of its own.
 
     Attributes:
+        may: Asked by the thread that begins it, at the last moment: the whole machine may have been
+            asleep, or this process stopped, since it was asked for.
         stdin: What it reads; None: nothing.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
+    may: Callable[[], bool]
     stdin: bytes | None = None
+
+
+class NotNow(Exception):
+    """The process was not begun: `Command.may` said no."""
 
 
 class Launched(NamedTuple):
@@ -59,7 +66,7 @@ class Launched(NamedTuple):
 
 
 Begin = Callable[[Command, int, int, int], int]
-"""A way to begin a process with three descriptors; its id, or `OSError` or `ValueError`."""
+"""A way to begin a process with three descriptors; its id, `NotNow`, `OSError` or `ValueError`."""
 
 
 class Launcher:
@@ -78,7 +85,7 @@ class Launcher:
         self._threads = 0
 
     def launch(self, command: Command) -> asyncio.Future[Launched]:
-        """Begin a process; what is returned fails with `OSError` or `ValueError`.
+        """Begin a process; what is returned fails with `NotNow`, `OSError` or `ValueError`.
 
         Whoever stops waiting must still wait: the process begins all the same. Do not cancel it.
         """
@@ -162,6 +169,8 @@ def best() -> Begin:
 
 def by_popen(command: Command, stdin: int, stdout: int, stderr: int) -> int:
     """By `subprocess`: everything else of this process waits meanwhile."""
+    if not command.may():
+        raise NotNow
     process = subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true]  # an author's command
         command.argv,
         stdin=stdin,
@@ -209,7 +218,7 @@ class Native:
                 self._duplicate(actions, descriptor, number)
             self._enter(actions, os.fsencode(cwd))
             self._close_from(actions, 3)
-            return self._first(_programs(command, cwd), actions, argv, env)
+            return self._first(command, actions, argv, env)
         except OSError as error:
             entered = Path(cwd).is_dir() and os.access(cwd, os.X_OK)
             error.filename = command.argv[0] if entered else cwd
@@ -219,7 +228,7 @@ class Native:
 
     def _first(
         self,
-        programs: Iterator[bytes],
+        command: Command,
         actions: "ctypes.Array[ctypes.c_char]",
         argv: "ctypes.Array[ctypes.c_char_p]",
         env: "ctypes.Array[ctypes.c_char_p]",
@@ -227,7 +236,9 @@ class Native:
         """Begin the first of these that can be; that one of them is there and cannot says more."""
         pid = ctypes.c_int()
         why = errno.ENOENT
-        for program in programs:
+        for program in _programs(command):
+            if not command.may():
+                raise NotNow
             failed = self._spawn(ctypes.byref(pid), program, actions, self._attributes, argv, env)
             if failed == 0:
                 return pid.value
@@ -243,9 +254,9 @@ def _texts(texts: Sequence[str]) -> "ctypes.Array[ctypes.c_char_p]":
     return (ctypes.c_char_p * (len(encoded) + 1))(*encoded, None)
 
 
-def _programs(command: Command, cwd: str) -> Iterator[bytes]:
+def _programs(command: Command) -> Iterator[bytes]:
     """Where the program may be, seen from the directory and with the PATH that it will have."""
-    name = command.argv[0]
+    name, cwd = command.argv[0], os.fspath(command.cwd)
     if os.sep in name:
         yield os.fsencode(name)
         return

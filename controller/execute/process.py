@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from controller.clock import Clock
-from controller.execute.action import ActionFailed
-from controller.execute.launch import LAUNCHER, Command, Launched
+from controller.execute.action import ActionFailed, Lease
+from controller.execute.launch import LAUNCHER, Command, Launched, NotNow
 from controller.execute.output import Lines, Stream
 from controller.execute.scratch import processes
 
@@ -39,6 +39,7 @@ class Spawn:
         on_line: Called for each line, with the stream's name and the text; must not raise.
         grace: Milliseconds between SIGTERM and SIGKILL.
         forced: Whether to skip the grace.
+        lease: It starts only while this holds.
         wrapped: The leader is a sandbox: SIGTERM is for what is in it, or there is no grace.
     """
 
@@ -48,6 +49,7 @@ class Spawn:
     on_line: Callable[[str, str], None]
     grace: int
     forced: Callable[[], bool]
+    lease: Lease
     stdin: bytes | None = None
     wrapped: bool = False
 
@@ -86,13 +88,20 @@ async def run_process(spawn: Spawn, clock: Clock) -> Ended:
 
 async def _launched(spawn: Spawn) -> tuple[Launched, bool]:
     """The process, and whether it is still wanted: cancelled, it begins all the same."""
-    launching = LAUNCHER.launch(Command(spawn.argv, spawn.env, spawn.cwd, spawn.stdin))
+    lease = spawn.lease
+    command = Command(spawn.argv, spawn.env, spawn.cwd, lambda: lease.holds, spawn.stdin)
+    launching = LAUNCHER.launch(command)
     wanted = True
     while True:
         try:
             return await asyncio.shield(launching), wanted
         except asyncio.CancelledError:
             wanted = False
+        except NotNow:
+            if not wanted:
+                raise asyncio.CancelledError from None
+            await lease.held()
+            launching = LAUNCHER.launch(command)
         except (OSError, ValueError) as error:
             if wanted:
                 raise _refusal(spawn.argv[0], error) from None

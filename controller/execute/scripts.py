@@ -144,6 +144,7 @@ class Scripts:
         spawn = Spawn(
             argv=wrapped.argv,
             env=env,
+            lease=call.lease,
             cwd=Path(script.cwd) if script.cwd is not None else directory,
             on_line=on_line,
             grace=self._kill_grace,

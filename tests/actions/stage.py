@@ -1,5 +1,6 @@
 """What an action is called with, for tests: everything real but what is watched."""
 
+import asyncio
 import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,25 @@ from controller.execute.sandbox import Sandboxer, Support
 from controller.execute.scripts import Scripts
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/", "LANG": "C.UTF-8"}
+
+
+class Lease:
+    """That of an execution, which runs out and is renewed when a test says so."""
+
+    def __init__(self) -> None:
+        self.holds = True
+        self.asked = asyncio.Event()
+        self._renewed = asyncio.Event()
+
+    async def held(self) -> None:
+        """See `controller.execute.action.Lease`."""
+        self.asked.set()
+        await self._renewed.wait()
+
+    def renew(self) -> None:
+        """Nobody else had taken it."""
+        self.holds = True
+        self._renewed.set()
 
 
 @dataclass
@@ -48,7 +68,7 @@ class Stage:
         async def emit(_call: Call, event: str, data: Mapping[str, Any]) -> None:  # ruff: ignore[unused-async]  # as the engine's
             self.events.append((event, data))
 
-        return Call("x1", "w", step, attempt, log, self.clock, emit)
+        return Call("x1", "w", step, attempt, log, self.clock, Lease(), emit)
 
     @property
     def said(self) -> list[str]:
@@ -102,6 +122,7 @@ class Command:
     cwd: Path
     grace: int = 5_000
     force: bool = False
+    lease: Lease = field(default_factory=Lease)
     lines: list[tuple[str, str]] = field(default_factory=list)
 
     def spawn(self, *argv: str, stdin: bytes | None = None, **env: str) -> Spawn:
@@ -113,6 +134,7 @@ class Command:
             on_line=lambda stream, text: self.lines.append((stream, text)),
             grace=self.grace,
             forced=lambda: self.force,
+            lease=self.lease,
             stdin=stdin,
         )
 

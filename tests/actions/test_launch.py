@@ -12,7 +12,7 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.execute import process
-from controller.execute.launch import Begin, Command, Launcher, Native, best, by_popen
+from controller.execute.launch import Begin, Command, Launcher, Native, NotNow, best, by_popen
 from controller.execute.process import run_process
 from tests.actions import stage
 from tests.actions.stage import ENVIRONMENT, has_children
@@ -33,7 +33,8 @@ def begin(request: pytest.FixtureRequest) -> Begin:
 
 async def said(begin: Begin, cwd: Path, *argv: str, **env: str) -> str:
     """What a process wrote until its end."""
-    launched = await Launcher(begin).launch(Command(argv, {**ENVIRONMENT, **env}, cwd))
+    command = Command(argv, {**ENVIRONMENT, **env}, cwd, lambda: True)
+    launched = await Launcher(begin).launch(command)
     os.close(launched.stderr)
     with os.fdopen(launched.stdout, "rb") as file:
         text = (await asyncio.to_thread(file.read)).decode()
@@ -123,6 +124,22 @@ async def test_a_standard_descriptor_that_is_free_confuses_nobody(
     assert text == "out\n"
 
 
+async def test_whether_a_process_may_begin_is_asked_last(begin: Begin, tmp_path: Path) -> None:
+    """By the thread that would begin it, when everything is there; else nothing is left of it."""
+    asked: list[tuple[str, int]] = []
+
+    def may() -> bool:
+        asked.append((threading.current_thread().name, len(os.listdir("/dev/fd"))))  # ruff: ignore[os-listdir]  # as names
+        return False
+
+    launcher, before = Launcher(begin), len(os.listdir("/dev/fd"))  # ruff: ignore[os-listdir]  # as names
+    with pytest.raises(NotNow):
+        await launcher.launch(Command(("sleep", "100"), ENVIRONMENT, tmp_path, may, b"text"))
+    assert asked == [("launcher", before + 5)]  # two pipes, and what it would read
+    assert len(os.listdir("/dev/fd")) == before  # ruff: ignore[os-listdir]  # as names
+    assert not has_children()
+
+
 @contextmanager
 def held() -> Generator[tuple[Launcher, threading.Event, Callable[[], None]]]:
     """A launcher that waits before it begins a process: has come so far, and let it go on."""
@@ -173,10 +190,54 @@ async def test_what_is_cancelled_and_cannot_begin_is_cancelled(
             await running
 
 
+async def test_a_process_whose_lease_ran_out_on_the_way_begins_when_it_is_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller slept after it had looked: whoever took the execution had begun the step."""
+    command = stage.Command(tmp_path)
+    with held() as (launcher, reached, go_on):
+        monkeypatch.setattr(process, "LAUNCHER", launcher)
+        running = asyncio.create_task(run_process(command.shell("echo begun"), REAL))
+        await asyncio.to_thread(reached.wait)
+        command.lease.holds = False
+        go_on()
+        await command.lease.asked.wait()
+        assert not has_children()
+        assert not running.done()
+        command.lease.renew()
+        assert (await running).exit_code == 0
+    assert command.said == ["begun"]
+
+
+async def test_what_was_taken_while_it_began_never_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled before the launcher asks, or while the lease is waited for."""
+    for first in (True, False):
+        command = stage.Command(tmp_path)
+        with held() as (launcher, reached, go_on):
+            monkeypatch.setattr(process, "LAUNCHER", launcher)
+            running = asyncio.create_task(run_process(command.shell("echo begun"), REAL))
+            await asyncio.to_thread(reached.wait)
+            command.lease.holds = False
+            if first:
+                running.cancel()
+                await asyncio.sleep(0)
+                go_on()
+            else:
+                go_on()
+                await command.lease.asked.wait()
+                running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        assert command.said == []
+        assert not has_children()
+
+
 def test_a_process_that_nobody_can_be_told_of_is_ended(tmp_path: Path) -> None:
     """The loop is closed while a process begins: it does not outlive that."""
     with held() as (launcher, reached, go_on):
-        command = Command(("sleep", "100"), ENVIRONMENT, tmp_path)
+        command = Command(("sleep", "100"), ENVIRONMENT, tmp_path, lambda: True)
 
         async def ask() -> None:  # ruff: ignore[unused-async]  # on a loop
             _ = launcher.launch(command)
