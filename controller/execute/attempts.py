@@ -63,7 +63,13 @@ class Attempts:
         self._kept: list[Event] = []
 
     def __len__(self) -> int:
-        return len(self._now) + len(self._kept)
+        """How many are being performed; a result that is kept takes no place among the many."""
+        return len(self._now)
+
+    @property
+    def unreported(self) -> bool:
+        """Whether results are kept."""
+        return bool(self._kept)
 
     def begin(self, step: StepState, names: Mapping[str, Any]) -> None:
         """Perform the step's action.

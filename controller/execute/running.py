@@ -131,7 +131,7 @@ class Running:
     @property
     def unsettled(self) -> bool:
         """Something of it is performed, or recorded; what follows is performed then."""
-        return self.busy or self._flight is not None
+        return self.busy or self._attempts.unreported or self._flight is not None
 
     @property
     def lets_others_go_on(self) -> bool:
