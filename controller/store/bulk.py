@@ -36,6 +36,22 @@ class Insertion(NamedTuple):
     conflict: str = ""
 
 
+class Change(NamedTuple):
+    """How rows that are there are changed, each by what is given for it.
+
+    Attributes:
+        table: Its name.
+        given: Name and type of each value that is given for a row, in order: `status TEXT`.
+        to: `column = given.name, …`.
+        where: Which row that is; no two are given for the same.
+    """
+
+    table: str
+    given: tuple[str, ...]
+    to: str
+    where: str
+
+
 def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert; a row that collides, and may not, fails all of them."""
     at = 0
@@ -87,6 +103,17 @@ def upsert(
     insert_rows(tx, _insertion(table, columns, keep), rows)
 
 
+def change_rows(tx: Connection, change: Change, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Change; how many were."""
+    at = changed = 0
+    for size in SIZES:
+        while len(rows) - at >= size:
+            values = tuple(chain.from_iterable(rows[at : at + size]))
+            changed += dialect.execute_text(tx, _changing(dialect.mark(tx), change, size), values)
+            at += size
+    return changed
+
+
 @cache
 def _insertion(table: Table, columns: tuple[str, ...], keep: tuple[str, ...] | None) -> Insertion:
     """An insertion of these columns; `keep` None: a row that is there stays as it is."""
@@ -113,3 +140,15 @@ def _statement(mark: str, insertion: Insertion, size: int) -> str:
     row = f"({', '.join([mark] * insertion.columns)})"
     values = ", ".join([row] * size)
     return f"INSERT INTO {insertion.into} VALUES {values} {insertion.conflict}"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
+
+
+@cache
+def _changing(mark: str, change: Change, size: int) -> str:
+    """The first row says of what types the others are, the columns of `VALUES` have numbers."""
+    split = [each.rpartition(" ") for each in change.given]
+    first = ", ".join(f"CAST({mark} AS {of})" for _, _, of in split)
+    row = ", ".join([mark] * len(split))
+    values = ", ".join(f"({each})" for each in [first] + [row] * (size - 1))
+    named = ", ".join(f"column{at} AS {name}" for at, (name, _, _) in enumerate(split, 1))
+    given = f"SELECT {named} FROM (VALUES {values}) AS listed"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
+    return f"UPDATE {change.table} SET {change.to} FROM ({given}) AS given WHERE {change.where}"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours

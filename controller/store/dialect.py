@@ -83,10 +83,17 @@ def decode(encoded: str | bytes) -> Any:  # ruff: ignore[any-type]  # JSON is an
         return json.loads(encoded)
 
 
+def encode(value: object) -> str | None:
+    """A JSON value as a column holds it; `bytes` are encoded already, None is NULL."""
+    if value is None:
+        return None
+    return (value if isinstance(value, bytes) else to_json(value)).decode()
+
+
 class Json(TypeDecorator[Any]):
     """JSON as text, on both databases: keys keep their order and an escaped NUL is allowed.
 
-    `bytes` are taken as JSON that is encoded already; None is NULL.
+    See `encode`.
     """
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = Text
@@ -95,9 +102,7 @@ class Json(TypeDecorator[Any]):
     def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
         """Encode."""
         del dialect
-        if value is None:
-            return None
-        return (value if isinstance(value, bytes) else to_json(value)).decode()
+        return encode(value)
 
     def process_result_value(
         self,

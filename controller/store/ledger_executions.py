@@ -19,8 +19,8 @@ from sqlalchemy import (
     update,
 )
 
-from controller.store.bulk import insert_new
-from controller.store.dialect import all_rows, among, begins, decode
+from controller.store.bulk import Change, change_rows, insert_new
+from controller.store.dialect import all_rows, among, begins, decode, encode
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
@@ -221,7 +221,7 @@ def cancel_pending(tx: Transaction, execution_id: str, now: int) -> bool:
     )
     if changed.rowcount != 1:
         return False
-    _settle_signals(tx, [{"execution": execution_id, "now": now}])
+    _settle_signals(tx, [execution_id])
     return True
 
 
@@ -239,13 +239,9 @@ def record_outcomes(tx: Transaction, outcomes: Sequence[tuple[str, Outcome, str 
     """`record_outcome` for many, in this order and a few statements; False: not all were."""
     for kind, some in groupby(outcomes, key=_kind):
         given = list(starmap(_given, some))
-        if tx.execute(_outcome(*kind), given).rowcount != len(given):
+        if change_rows(tx, _outcome(*kind), given) != len(given):
             return False
-    ended = [
-        {"execution": each, "now": outcome.completed_at}
-        for each, outcome, _ in outcomes
-        if outcome.status in FINAL
-    ]
+    ended = [each for each, outcome, _ in outcomes if outcome.status in FINAL]
     _settle_signals(tx, ended)
     return True
 
@@ -259,54 +255,59 @@ def _kind(recorded: tuple[str, Outcome, str | None]) -> tuple[bool, bool, bool]:
     return final, final or outcome.release, owner is not None
 
 
-def _given(execution_id: str, outcome: Outcome, owner: str | None) -> dict[str, Any]:
+def _given(execution_id: str, outcome: Outcome, owner: str | None) -> tuple[Any, ...]:
     final = outcome.status in FINAL
     parked = outcome.release and not final
-    return {
-        "execution": execution_id,
-        "holder": owner,
-        "to_status": outcome.status,
-        "to_outputs": outcome.outputs,
-        "to_error": outcome.error,
-        "to_completed_at": outcome.completed_at if final else None,
-        "to_duration": outcome.duration,
-        "to_current_step": outcome.current_step,
-        "to_wake_at": outcome.wake_at if parked else None,
-    }
+    return (
+        execution_id,
+        owner,
+        outcome.status,
+        encode(outcome.outputs),
+        encode(outcome.error),
+        outcome.completed_at if final else None,
+        outcome.duration,
+        outcome.current_step,
+        outcome.wake_at if parked else None,
+    )
 
 
-_OUTCOME = ("status", "outputs", "error", "completed_at", "duration", "current_step", "wake_at")
+_OUTCOME = (
+    "status TEXT",
+    "outputs TEXT",
+    "error TEXT",
+    "completed_at BIGINT",
+    "duration BIGINT",
+    "current_step TEXT",
+    "wake_at BIGINT",
+)
 
 
 @cache
-def _outcome(final: bool, release: bool, owned: bool) -> Update:  # ruff: ignore[boolean-type-hint-positional-argument]  # see `_kind`
-    """Built once: to put the statement together takes longer than to execute it."""
-    values: dict[str, Any] = {
-        name: bindparam(f"to_{name}", type_=_e[name].type) for name in _OUTCOME
-    }
+def _outcome(final: bool, release: bool, owned: bool) -> Change:  # ruff: ignore[boolean-type-hint-positional-argument]  # see `_kind`
+    to = [f"{name} = given.{name}" for name in (each.partition(" ")[0] for each in _OUTCOME)]
     if release:
-        values |= {"owner": None, "lease_until": None}
-    change = update(workflow_executions).where(
-        _e.id == bindparam("execution"), _e.completed_at.is_(None)
-    )
+        to += ["owner = NULL", "lease_until = NULL"]
+    where = ["id = given.execution", "workflow_executions.completed_at IS NULL"]
     if not final:
-        change = change.where(_e.started_at.is_not(None))
+        where.append("started_at IS NOT NULL")
     if owned:
-        change = change.where(_e.owner == bindparam("holder"))
-    return change.values(values).execution_options(preserve_rowcount=True)
+        where.append("owner = given.holder")
+    given = ("execution TEXT", "holder TEXT", *_OUTCOME)
+    return Change("workflow_executions", given, ", ".join(to), " AND ".join(where))
 
 
-def _settle_signals(tx: Transaction, ended: list[dict[str, Any]]) -> None:
+def _settle_signals(tx: Transaction, ended: Sequence[str]) -> None:
     """What was sent to executions that have ended waits for nothing any more."""
     if ended:
-        tx.execute(_SETTLE, ended)
+        tx.execute(_settling(tx.dialect.name), {"ended": ended})
 
 
-_SETTLE = (
-    update(signals)
-    .where(text(UNCONSUMED), signals.c.execution_id == bindparam("execution"))
-    .values(consumed_at=bindparam("now"))
-)
+@cache
+def _settling(name: str) -> Update:
+    of = signals.c.execution_id
+    ended = select(_e.completed_at).where(_e.id == of).scalar_subquery()
+    waiting = update(signals).where(text(UNCONSUMED), among(name, of, "ended"))
+    return waiting.values(consumed_at=ended)
 
 
 def checkpoints(tx: Transaction, execution_id: str, after_seq: int = -1) -> list[CheckpointRecord]:
