@@ -252,10 +252,10 @@ def _arrange(engine: Engine, pragmas: str, begin: Callable[[Any], object]) -> No
 
     @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:
-        _by_driver(connection, begin)
+        by_driver(connection, begin)
 
 
-def _by_driver(tx: Connection, work: Callable[[Any], T]) -> T:
+def by_driver(tx: Connection, work: Callable[[Any], T]) -> T:
     """Do with SQLite's own connection what every commit does; its errors become SQLAlchemy's.
 
     What SQLAlchemy does around a statement takes longer than to insert a row.
@@ -286,9 +286,7 @@ def use_write_ahead_log(engine: Engine) -> None:
 def cut_back(engine: Engine) -> bool:
     """Move SQLite's log into the file and empty it; False: somebody reads what is still in it."""
     with engine.connect() as connection:
-        return _by_driver(
-            connection, lambda driver: not _pragma(driver, "wal_checkpoint(TRUNCATE)")
-        )
+        return by_driver(connection, lambda driver: not _pragma(driver, "wal_checkpoint(TRUNCATE)"))
 
 
 def _pragma(driver: Any, pragma: str) -> object:  # ruff: ignore[any-type]  # a DBAPI connection
@@ -375,7 +373,7 @@ def among(name: str, column: Column[str], keys: str) -> ColumnElement[bool]:
 def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> int:
     """Execute what the driver takes as it is, see `bulk.py`; how many rows it changed."""
     if is_sqlite(tx):
-        changed: int = _by_driver(tx, lambda driver: driver.execute(statement, values).rowcount)
+        changed: int = by_driver(tx, lambda driver: driver.execute(statement, values).rowcount)
         return changed
     kept = {"preserve_rowcount": True}  # psycopg forgets it otherwise
     return tx.exec_driver_sql(statement, values, kept).rowcount  # which sees a lost connection
@@ -390,34 +388,6 @@ def commit_alone(tx: Connection, *, alone: bool) -> None:
         driver: Any = tx.connection.driver_connection
         if driver.autocommit is not alone:
             driver.autocommit = alone
-
-
-def all_rows(
-    tx: Connection, statement: Select[Any], given: dict[str, Any]
-) -> Sequence[Sequence[Any]]:
-    """The rows of a select that is built once, of texts and numbers.
-
-    SQLite's driver gives up Python's lock for each row, so they come packed into one.
-    """
-    packed = _unpacked(lambda: tx.scalar(_packed(statement), given)) if is_sqlite(tx) else None
-    return tx.execute(statement, given).all() if packed is None else packed
-
-
-def _unpacked(read: Callable[[], str | None]) -> list[list[Any]] | None:
-    """Rows that come as one; None: together they are longer than SQLite lets a row be."""
-    try:
-        rows: list[list[Any]] = decode(read() or "[]")
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) != _TOO_BIG:
-            raise
-        return None
-    return rows
-
-
-@cache
-def _packed(statement: Select[Any]) -> Select[Any]:
-    rows = statement.subquery("packed")
-    return select(func.json_group_array(func.json_array(*rows.c)))
 
 
 def serialise(tx: Connection, number: int) -> None:
@@ -505,6 +475,11 @@ def is_collision(error: DBAPIError) -> bool:
     if code is not None:
         return code in _SQLITE_DUPLICATE or code == _SQLITE_ORPHAN
     return getattr(error.orig, "sqlstate", None) in {"23505", "23503"}
+
+
+def is_too_big(error: DBAPIError) -> bool:
+    """Whether a value would be longer than SQLite lets one be."""
+    return getattr(error.orig, "sqlite_errorcode", None) == _TOO_BIG
 
 
 def failure(error: DBAPIError, where: str) -> Unavailable | Refused | None:

@@ -47,7 +47,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from controller.core.execution import EventType
-from controller.store.dialect import all_rows, among, insert_selected, is_sqlite, serialise
+from controller.store.dialect import among, insert_selected, is_sqlite, serialise
+from controller.store.kept import all_rows, find_value
 from controller.store.ledger_executions import created, insert_records
 from controller.store.records import NEVER, Claimant, ExecutionRecord, NewExecution
 from controller.store.rows import columns, every, pick_stored, restored
@@ -180,9 +181,10 @@ def _ways(*, rooted: bool, take: bool = True) -> tuple[Select[Any], ...]:
 @cache
 def _candidates(*, rooted: bool, take: bool = True) -> Select[Any]:
     other = workflow_executions.alias("other")
+    started = or_(*(other.c.status == each for each in _STARTED))
     taken = (
         select(func.count())
-        .where(other.c.concurrency_key == _e.concurrency_key, other.c.status.in_(_STARTED))
+        .where(other.c.concurrency_key == _e.concurrency_key, started)
         .scalar_subquery()
     )
     left = _e.concurrency_max - taken
@@ -281,7 +283,7 @@ def next_wake(tx: Transaction) -> int | None:
 def claimable(tx: Transaction, owner: str, now: int, root: str | None = None) -> bool:
     """Whether `claim` might find something; a read, so that an idle controller writes nothing."""
     given = {"by": owner, "now": now, "limit": 1, "root": root}
-    return bool(tx.scalar(_any(rooted=root is not None), given))
+    return bool(find_value(tx, _any(rooted=root is not None), given))
 
 
 @cache

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Text,
     Update,
     bindparam,
     func,
@@ -16,11 +17,13 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    type_coerce,
     update,
 )
 
 from controller.store.bulk import Change, change_rows, insert_new
-from controller.store.dialect import all_rows, among, begins, decode, encode
+from controller.store.dialect import among, begins, decode, encode
+from controller.store.kept import all_rows, change
 from controller.store.records import (
     FINAL,
     CheckpointRecord,
@@ -153,10 +156,10 @@ def unfinished_of_schedules(
     """
     found: dict[str, list[tuple[str, str]]] = {}
     given = {"schedules": schedule_ids}
-    for schedule_id, execution_id, status, trigger in tx.execute(
-        _unfinished(tx.dialect.name), given
+    for schedule_id, execution_id, status, trigger in all_rows(
+        tx, _unfinished(tx.dialect.name), given
     ):
-        if not trigger.get("backfill"):
+        if not decode(trigger).get("backfill"):
             found.setdefault(schedule_id, []).append((execution_id, status))
     return found
 
@@ -164,7 +167,7 @@ def unfinished_of_schedules(
 @cache
 def _unfinished(name: str) -> Select[Any]:
     return (
-        select(_e.schedule_id, _e.id, _e.status, _e.trigger)
+        select(_e.schedule_id, _e.id, _e.status, type_coerce(_e.trigger, Text).label("trigger"))
         .where(among(name, _e.schedule_id, "schedules"), text(GOING_FIRE))
         .order_by(_e.due_at)
     )
@@ -299,7 +302,7 @@ def _outcome(final: bool, release: bool, owned: bool) -> Change:  # ruff: ignore
 def _settle_signals(tx: Transaction, ended: Sequence[str]) -> None:
     """What was sent to executions that have ended waits for nothing any more."""
     if ended:
-        tx.execute(_settling(tx.dialect.name), {"ended": ended})
+        change(tx, _settling(tx.dialect.name), {"ended": ended})
 
 
 @cache

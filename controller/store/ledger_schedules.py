@@ -24,7 +24,8 @@ from sqlalchemy import (
 )
 
 from controller.store.bulk import upsert
-from controller.store.dialect import all_rows, among, insert_or_ignore
+from controller.store.dialect import among, insert_or_ignore
+from controller.store.kept import all_rows, change
 from controller.store.records import ScheduleRecord
 from controller.store.rows import (
     Row,
@@ -262,7 +263,7 @@ def advance(tx: Transaction, steps: Sequence[Step]) -> int:
             "going": not ended,
             "why": reason or (ENDED if ended else None),
         }
-        advanced += tx.execute(_advance(tx.dialect.name), step | {"schedules": ids}).rowcount
+        advanced += change(tx, _advance(tx.dialect.name), step | {"schedules": ids})
     return advanced
 
 

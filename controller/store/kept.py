@@ -1,0 +1,93 @@
+"""Statements whose text is kept, for those that a commit or a look executes again and again.
+
+SQLAlchemy looks for the text of a statement among those it has made, goes through its parameters
+and wraps what comes back: ten times what SQLite needs for it. A statement that is built once, and
+has as many parameters each time, is made text once here. PostgreSQL's go through SQLAlchemy, which
+sees that a connection was lost.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Dialect, Select, Update, func, select
+from sqlalchemy.exc import DBAPIError
+
+from controller.store.dialect import by_driver, decode, is_sqlite, is_too_big
+
+
+class _Text(NamedTuple):
+    """A statement as SQLite's driver takes it.
+
+    Attributes:
+        names: Of its parameters, in order.
+        ready: What those are that the statement itself has.
+        made: What makes of a given one what the driver takes, where it is not taken as it is.
+    """
+
+    text: str
+    names: Sequence[str]
+    ready: Mapping[str, Any]
+    made: Mapping[str, Callable[[Any], Any]]
+
+    def values(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The parameters."""
+        all_of_them = {**self.ready, **given}
+        for name, make in self.made.items():
+            all_of_them[name] = make(all_of_them[name])
+        return tuple([all_of_them[name] for name in self.names])
+
+
+@cache
+def _text(statement: Select[Any] | Update, dialect: Dialect) -> _Text:
+    compiled: Any = statement.compile(dialect=dialect)  # as SQLAlchemy's own are not typed
+    types = {name: bind.type.dialect_impl(dialect) for name, bind in compiled.binds.items()}
+    made = {name: of.bind_processor(dialect) for name, of in types.items()}
+    ready = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+    needed = {name: make for name, make in made.items() if make is not None}
+    return _Text(str(compiled), compiled.positiontup, ready, needed)
+
+
+def find_value(tx: Connection, statement: Select[Any], given: Mapping[str, Any]) -> Any:  # ruff: ignore[any-type]  # a column's
+    """The first column of the first row, a text or a number; None: there is no row."""
+    if not is_sqlite(tx):
+        return tx.scalar(statement, given)
+    kept = _text(statement, tx.dialect)
+    values = kept.values(given)
+    row = by_driver(tx, lambda driver: driver.execute(kept.text, values).fetchone())
+    return None if row is None else row[0]
+
+
+def change(tx: Connection, statement: Update, given: Mapping[str, Any]) -> int:
+    """Update; how many rows."""
+    if not is_sqlite(tx):
+        return tx.execute(statement, given).rowcount
+    kept = _text(statement, tx.dialect)
+    values = kept.values(given)
+    changed: int = by_driver(tx, lambda driver: driver.execute(kept.text, values).rowcount)
+    return changed
+
+
+def all_rows(
+    tx: Connection, statement: Select[Any], given: Mapping[str, Any]
+) -> Sequence[Sequence[Any]]:
+    """The rows of a select, of texts and numbers.
+
+    SQLite's driver gives up Python's lock for each row, so they come packed into one, unless that
+    would be longer than SQLite lets a row be.
+    """
+    if is_sqlite(tx):
+        try:
+            rows: list[list[Any]] = decode(find_value(tx, _packed(statement), given))
+        except DBAPIError as error:
+            if not is_too_big(error):
+                raise
+        else:
+            return rows
+    return tx.execute(statement, given).all()
+
+
+@cache
+def _packed(statement: Select[Any]) -> Select[Any]:
+    rows = statement.subquery("packed")
+    return select(func.json_group_array(func.json_array(*rows.c)))
