@@ -283,10 +283,13 @@ def next_wake(tx: Transaction) -> int | None:
 def claimable(tx: Transaction, owner: str, now: int, root: str | None = None) -> bool:
     """Whether `claim` might find something; a read, so that an idle controller writes nothing."""
     given = {"by": owner, "now": now, "limit": 1, "root": root}
-    return bool(find_value(tx, _any(rooted=root is not None), given))
+    return find_value(tx, _any(rooted=root is not None), given) is not None
 
 
 @cache
 def _any(*, rooted: bool) -> Select[Any]:
+    """The first of the first way that has one, in the order which says what index is meant."""
     ways = (*_ways(rooted=rooted, take=False), _candidates(rooted=rooted, take=False))
-    return select(or_(*(each.exists() for each in ways)))
+    return select(
+        func.coalesce(*(each.with_only_columns(_e.id).scalar_subquery() for each in ways))
+    )
