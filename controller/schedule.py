@@ -20,6 +20,7 @@ from controller.core.timetable import CatchUp, Timetable, catch_up
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Fired, Fires, fire_wish, record_fires, timetable_of
 from controller.logs import get_log
+from controller.memory import uncollected
 from controller.store import Store, ledger
 from controller.store.records import Claimant, ExecutionRecord, Keep, ScheduleRecord
 from controller.store.tables import Transaction
@@ -189,10 +190,11 @@ class Scheduler:
         Where there is little room, what has begun may have made some by ending at once.
         """
         rest = list(looked)
-        while rest:
-            most = self._executor.room or len(rest)
-            await self._fire_some(rest[:most], now)
-            rest = rest[most:]
+        with uncollected():  # nothing of it goes until all are there
+            while rest:
+                most = self._executor.room or len(rest)
+                await self._fire_some(rest[:most], now)
+                rest = rest[most:]
 
     async def _fire_some(self, looked: Sequence[Fires], now: int) -> None:
         """All of it is queued at once, so what the first ones record is behind all the others."""
