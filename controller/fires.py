@@ -19,6 +19,7 @@ from controller.core.overlap import Verdict, overlap
 from controller.core.problem import Refused
 from controller.core.timetable import Timetable, compile_timetable
 from controller.store import ledger
+from controller.store.ledger_executions import Prepared
 from controller.store.ledger_schedules import Mark, Standing
 from controller.store.records import Claimant, ExecutionRecord, ScheduleRecord
 from controller.store.tables import Transaction
@@ -108,6 +109,7 @@ class Fires:
         last: Up to when its due times are dealt with.
         next: When to look again; None: never.
         missed: Fires that are too old to be made up.
+        prepared: The admissions, made ready.
         refused: Why no execution can be created, if none can.
     """
 
@@ -116,6 +118,7 @@ class Fires:
     last: int
     next: int | None
     missed: int
+    prepared: tuple[Prepared, ...] = ()
     refused: str | None = None
 
     def answered(self, answers: Sequence[Admission | Refused]) -> "Fires":
@@ -124,7 +127,8 @@ class Fires:
         admissions = tuple(in_line(self.schedule, each) for each in fit)
         refusals = [f"{each.reason}: {each}" for each in answers if isinstance(each, Refused)]
         refused = refusals[-1] if refusals else self.refused
-        return replace(self, admissions=admissions, refused=refused)
+        prepared = tuple(ledger.prepared(each.execution) for each in admissions)
+        return replace(self, admissions=admissions, refused=refused, prepared=prepared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,7 @@ def record_fires(
     current = [each for each in looked if _is_current(each, standing.get(each.schedule.id))]
     going = ledger.unfinished_of_schedules(tx, [fires.schedule.id for fires in current])
     clear = {
-        fires.schedule.id: fires.admissions[0]
+        fires.schedule.id: fires
         for fires in current
         if _is_clear(fires) and fires.schedule.id not in going
     }
@@ -172,7 +176,8 @@ def record_fires(
         if alone is None:
             found = [_admit_fire(tx, fires.schedule, each, now) for each in fires.admissions]
         else:
-            found = [Admitted.CREATED if alone.execution.id in created else Admitted.EXISTS]
+            new = alone.admissions[0].execution
+            found = [Admitted.CREATED if new.id in created else Admitted.EXISTS]
         verdicts[fires.schedule.id] = found
     ledger.advance(
         tx,
@@ -189,18 +194,18 @@ def record_fires(
 
 
 def _create(
-    tx: Transaction, clear: Sequence[Admission], by: Claimant | None, now: int
+    tx: Transaction, clear: Sequence[Fires], by: Claimant | None, now: int
 ) -> tuple[set[str], list[ExecutionRecord]]:
     """Create them all, as many as there is room for as the claimant's own: (new ids, those)."""
-    begun: list[ExecutionRecord] = []
-    if by is not None:
+    own: list[Prepared] = []
+    others: list[Prepared] = []
+    room = by.room if by is not None else 0
+    for each in clear:
         # who counts the places of a workflow's own key is `claim`
-        free = [each.execution for each in clear if each.concurrency is None]
-        begun = ledger.create_claimed(tx, free[: by.room], by, now)
-        tried = {new.id for new in free[: by.room]}
-        clear = [each for each in clear if each.execution.id not in tried]
-    created = ledger.create_all(tx, [each.execution for each in clear])
-    return created | {each.id for each in begun}, begun
+        free = len(own) < room and each.admissions[0].concurrency is None
+        (own if free else others).append(each.prepared[0])
+    begun = ledger.create_claimed(tx, own, by, now) if by is not None else []
+    return ledger.create_all(tx, others) | {each.id for each in begun}, begun
 
 
 def _is_current(fires: Fires, standing: Standing | None) -> bool:

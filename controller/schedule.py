@@ -247,7 +247,8 @@ class Scheduler:
         """A look at one schedule, and the due times it owes an execution now."""
         timetable = self._timetable(record, now)
         if timetable is None:
-            return Fires(record, (), now, None, 0, "its timing is not valid any more"), []
+            why = "its timing is not valid any more"
+            return Fires(record, (), now, None, 0, refused=why), []
         last = record.last_run_at if record.last_run_at is not None else record.created_at
         passed = catch_up(
             timetable,

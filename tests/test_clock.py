@@ -52,7 +52,11 @@ async def test_a_sooner_one_is_not_kept_waiting(clock: FakeClock) -> None:
     """Whether it comes later than the one that is waited for, or is arranged by another."""
     alarms, heard = Alarms(clock), list[str]()
     alarms.add(START + 100, lambda: heard.append("late"))
-    alarms.add(START + 10, lambda: alarms.add(START + 20, lambda: heard.append("next")))
+
+    def arrange() -> None:
+        alarms.add(START + 20, lambda: heard.append("next"))
+
+    alarms.add(START + 10, arrange)
     await clock.advance(30)
     assert heard == ["next"]
 
@@ -91,7 +95,11 @@ async def test_one_is_called_off_by_another_of_the_same_instant(clock: FakeClock
     """It was on its way already, and never rings; to call off what has rung does nothing."""
     alarms, heard = Alarms(clock), list[str]()
     others = list[Alarm]()
-    first = alarms.add(START + 1, lambda: others[0].cancel())
+
+    def call_off() -> None:
+        others[0].cancel()
+
+    first = alarms.add(START + 1, call_off)
     others.append(alarms.add(START + 1, lambda: heard.append("second")))
     await clock.advance(1)
     first.cancel()

@@ -49,8 +49,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from controller.core.execution import EventType
 from controller.store.dialect import among, insert_selected, is_sqlite, serialise
 from controller.store.kept import all_rows, find_value
-from controller.store.ledger_executions import created, insert_records
-from controller.store.records import NEVER, Claimant, ExecutionRecord, NewExecution
+from controller.store.records import NEVER, ExecutionRecord
 from controller.store.rows import columns, every, pick_stored, restored
 from controller.store.tables import (
     PENDING,
@@ -229,18 +228,6 @@ def _taking() -> Update:
 @cache
 def _returning() -> ReturningUpdate[Any]:
     return _taking().returning(*columns(ExecutionRecord, workflow_executions))
-
-
-def create_claimed(
-    tx: Transaction, new: Sequence[NewExecution], by: Claimant, now: int
-) -> list[ExecutionRecord]:
-    """Create and claim at once: what `create_all` and then `claim` would; those not there before.
-
-    The caller knows that nobody waits for longer, and that their keys have places.
-    """
-    records = [created(each, by, now) for each in new]
-    inserted = insert_records(tx, records)
-    return [each for each in records if each.id in inserted]
 
 
 def give_back(tx: Transaction, owner: str, ids: Sequence[str]) -> None:

@@ -32,7 +32,16 @@ from controller.store.records import (
     NewExecution,
     Outcome,
 )
-from controller.store.rows import every, names, pick, pick_stored, row_of, stored
+from controller.store.rows import (
+    Row,
+    every,
+    names,
+    pick,
+    pick_stored,
+    row_of,
+    stored,
+    values_of,
+)
 from controller.store.tables import (
     GOING_FIRE,
     UNCONSUMED,
@@ -56,44 +65,79 @@ class Place(NamedTuple):
     id: str
 
 
+class Prepared(NamedTuple):
+    """An execution that is to be created: what is read of it as pending, and its row then."""
+
+    read: tuple[Any, ...]
+    row: Row
+
+
 def create(tx: Transaction, new: NewExecution) -> bool:
     """Create it as `pending`; False when its id, or its (schedule_id, due_at), is there already."""
-    return bool(insert_records(tx, [created(new)]))
+    return bool(create_all(tx, [prepared(new)]))
 
 
-def create_all(tx: Transaction, new: Sequence[NewExecution]) -> set[str]:
+def create_all(tx: Transaction, new: Sequence[Prepared]) -> set[str]:
     """`create` for many at once; the ids of those that were not there already."""
-    return insert_records(tx, [created(each) for each in new])
+    return _insert(tx, [each.row for each in new])
 
 
-def insert_records(tx: Transaction, records: Sequence[ExecutionRecord]) -> set[str]:
-    """Insert whole rows; the ids of those that were not there already."""
-    rows = [stored(workflow_executions, each) for each in records]
+def create_claimed(
+    tx: Transaction, new: Sequence[Prepared], by: Claimant, now: int
+) -> list[ExecutionRecord]:
+    """Create and claim at once: what `create_all` and then `claim` would; those not there before.
+
+    The caller knows that nobody waits for longer, and that their keys have places.
+    """
+    claimed = [_claimed(each, by, now) for each in new]
+    inserted = _insert(tx, [row for _, row in claimed])
+    return [record for record, _ in claimed if record.id in inserted]
+
+
+def _insert(tx: Transaction, rows: Sequence[Row]) -> set[str]:
     return insert_new(tx, workflow_executions, names(ExecutionRecord), rows)
 
 
-def created(
-    new: NewExecution, by: Claimant | None = None, now: int | None = None
-) -> ExecutionRecord:
-    """What is read of it once it is created: pending, or claimed as it was created."""
+def prepared(new: NewExecution) -> Prepared:
+    """All of it that can be done before it is known when it is created, and by whom."""
+    record = created(new)
+    return Prepared(values_of(record), stored(workflow_executions, record))
+
+
+def _claimed(new: Prepared, by: Claimant, now: int) -> tuple[ExecutionRecord, Row]:
+    read, row = list(new.read), list(new.row)
+    for place, value in zip(_CLAIMED, ("running", now, by.owner, by.lease_until, 1), strict=True):
+        read[place] = row[place] = value
+    return ExecutionRecord(*read), tuple(row)
+
+
+_CLAIMED = [
+    names(ExecutionRecord).index(each)
+    for each in ("status", "started_at", "owner", "lease_until", "claims")
+]
+"""Places of what a claim changes."""
+
+
+def created(new: NewExecution) -> ExecutionRecord:
+    """What is read of it once it is created."""
     return ExecutionRecord(
         id=new.id,
         workflow_id=new.workflow_id,
         workflow_version=new.workflow_version,
         digest=new.digest,
-        status="pending" if by is None else "running",
+        status="pending",
         inputs=decode(to_json(new.inputs)),
         outputs=None,
         error=None,
-        started_at=now,
+        started_at=None,
         completed_at=None,
         duration=None,
         current_step=None,
         context=new.context,
         created_at=new.created_at,
         trigger=new.trigger,
-        owner=by.owner if by is not None else None,
-        lease_until=by.lease_until if by is not None else None,
+        owner=None,
+        lease_until=None,
         wake_at=None,
         parent_id=new.parent_id,
         parent_step=new.parent_step,
@@ -105,7 +149,7 @@ def created(
         concurrency_max=new.concurrency_max,
         policy=new.policy,
         attempt_of=new.attempt_of,
-        claims=0 if by is None else 1,
+        claims=0,
     )
 
 

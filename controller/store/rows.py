@@ -70,6 +70,12 @@ def row_of(record: object) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names(kind)}
 
 
+def values_of(record: object) -> tuple[Any, ...]:
+    """What makes the record again."""
+    kind: type = type(record)
+    return _values(kind)(record)
+
+
 def stored(table: Table, record: object) -> Row:
     """The record as a driver takes it."""
     kind: type = type(record)
@@ -97,7 +103,12 @@ def _stored(
     """What gets a record's values, and the types that make something else of theirs, by place."""
     types = [table.c[name].type for name in names(kind)]
     decorated = [(place, of) for place, of in enumerate(types) if isinstance(of, TypeDecorator)]
-    return attrgetter(*names(kind)), tuple(decorated)
+    return _values(kind), tuple(decorated)
+
+
+@cache
+def _values(kind: type) -> "attrgetter[Row]":
+    return attrgetter(*names(kind))
 
 
 _ANY = DefaultDialect()

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, create_engine, event, func, insert, se
 from controller.app import run_main
 from controller.store import doctor, ledger
 from controller.store.dialect import is_sqlite, parse_url
-from controller.store.ledger_executions import Place
+from controller.store.ledger_executions import Place, Prepared
 from controller.store.records import AuditRecord, Claimant, Keep, LogRecord, Outcome
 from controller.store.tables import (
     Transaction,
@@ -50,6 +50,11 @@ class Known:
     workflow: str = "w0"
 
 
+def ready(name: str) -> Prepared:
+    """An execution that is to be created."""
+    return ledger.prepared(new(name))
+
+
 def _known(tx: Connection) -> Known:
     def first(asked: str) -> str:
         found: str = tx.exec_driver_sql(asked).scalar_one()
@@ -75,7 +80,7 @@ def _executions(k: Known) -> dict[str, list[Ask]]:
     ended = Outcome("completed", completed_at=NOW)
     return {
         "create": [lambda tx: ledger.create(tx, new("e1"))],
-        "create_all": [lambda tx: ledger.create_all(tx, [new("e2"), new("e3")])],
+        "create_all": [lambda tx: ledger.create_all(tx, [ready("e2"), ready("e3")])],
         "execution": [lambda tx: ledger.execution(tx, k.finished)],
         "executions": [
             *(lambda tx, given=given: ledger.executions(tx, **given) for given in lists),
@@ -129,7 +134,7 @@ def _claims(k: Known) -> dict[str, list[Ask]]:
             lambda tx: ledger.claimable(tx, "me", NOW),
             lambda tx: ledger.claimable(tx, "me", NOW, k.waiting),
         ],
-        "create_claimed": [lambda tx: ledger.create_claimed(tx, [new("e4")], ME, NOW)],
+        "create_claimed": [lambda tx: ledger.create_claimed(tx, [ready("e4")], ME, NOW)],
         "give_back": [lambda tx: ledger.give_back(tx, "me", ["e4"])],
         "heartbeat": [lambda tx: ledger.heartbeat(tx, "me", NOW)],
         "release": [
@@ -234,7 +239,7 @@ def test_every_verb_is_asked() -> None:
     """A new verb is asked here, or its module cannot reach a table that grows."""
     asked = set(_asked(Known("", "", "", "")))
     rest = set(ledger.__all__) - asked
-    named = {"STOPPED", "announce", "created"}  # a constant, and what reads no table
+    named = {"STOPPED", "announce", "created", "prepared"}  # a constant, and what reads no table
     assert {verb for verb in rest - named if not _of_definitions(verb)} == set()
     assert asked <= set(ledger.__all__) | {each for each in vars(doctor) if each in asked}
 

@@ -23,6 +23,7 @@ from controller.store.ledger_executions import (
     executions,
     executions_like,
     fired,
+    prepared,
     put_checkpoints,
     record_outcome,
     status_counts,
@@ -185,7 +186,7 @@ def test_many_are_created_at_once(tx: Transaction) -> None:
         new("c", schedule_id="s", due_at=2),
         new("d"),
     ]
-    assert create_all(tx, many) == {"c", "d"}
+    assert create_all(tx, [prepared(each) for each in many]) == {"c", "d"}
     assert fired(tx, "s", 0, 9) == {1: "a", 2: "c"}
     assert create_all(tx, []) == set()
 

@@ -33,7 +33,8 @@ def fires(
     key = {} if concurrency is None else {"concurrency_key": "w", "concurrency_max": 1}
     execution = new(f"e-{name}", DUE, schedule_id=name, due_at=DUE, **key)
     admission = in_line(record, Admission(execution, concurrency))
-    return Fires(record, (admission,), DUE, DUE + 1000, 0)
+    ready = (ledger.prepared(admission.execution),)
+    return Fires(record, (admission,), DUE, DUE + 1000, 0, ready)
 
 
 def found(tx: Transaction, execution_id: str) -> ExecutionRecord:
@@ -48,15 +49,15 @@ def test_what_is_claimed_as_it_is_created_is_as_if_it_was_claimed(tx: Transactio
     given = {"inputs": {"x": 1}, "trigger": {"type": "manual"}, "context": {"a": [1]}}
     ledger.create(tx, new("a", NOW, **given))
     [one] = ledger.claim(tx, "me", lease_until=LEASE, now=DUE, limit=1)
-    [two] = ledger.create_claimed(tx, [new("b", NOW, **given)], me(), DUE)
+    [two] = ledger.create_claimed(tx, [ledger.prepared(new("b", NOW, **given))], me(), DUE)
     assert two == found(tx, "b") == replace(one, id="b", root_id="b")
-    assert ledger.create_claimed(tx, [new("b", NOW, **given)], me(), DUE) == []
+    assert ledger.create_claimed(tx, [ledger.prepared(new("b", NOW, **given))], me(), DUE) == []
     assert ledger.claim(tx, "you", lease_until=LEASE, now=DUE, limit=9) == []
 
 
 def test_what_never_began_is_given_back_as_if_it_was_never_claimed(tx: Transaction) -> None:
     """Pending, and its next claim is its first: no step of it can have been interrupted."""
-    ledger.create_claimed(tx, [new("a"), new("b")], me(), DUE)
+    ledger.create_claimed(tx, [ledger.prepared(new(each)) for each in "ab"], me(), DUE)
     ledger.give_back(tx, "you", ["a"])
     assert found(tx, "a").owner == "me"
     ledger.give_back(tx, "me", ["a"])
@@ -112,7 +113,8 @@ def test_the_places_of_a_workflow_are_counted_by_who_claims(tx: Transaction) -> 
 def test_a_workflow_that_is_full_does_what_it_says(tx: Transaction, on_full: Any) -> None:
     """It is asked of each fire, though the fire could begin at once."""
     looked = [fires(tx, "a", Concurrency(max=1, on_full=on_full))]
-    ledger.create_claimed(tx, [new("going", concurrency_key="w", concurrency_max=1)], me(), NOW)
+    going = ledger.prepared(new("going", concurrency_key="w", concurrency_max=1))
+    ledger.create_claimed(tx, [going], me(), NOW)
     fired = record_fires(tx, looked, DUE, me())
     asked = [each.type for each in ledger.signals(tx, ["going"])]
     if on_full == "skip":
