@@ -20,7 +20,7 @@ from controller.core.problem import Refused
 from controller.core.timetable import Timetable, compile_timetable
 from controller.store import ledger
 from controller.store.ledger_executions import Prepared
-from controller.store.ledger_schedules import Mark, Standing
+from controller.store.ledger_schedules import Standing
 from controller.store.records import Claimant, ExecutionRecord, ScheduleRecord
 from controller.store.tables import Transaction
 
@@ -105,21 +105,23 @@ class Fires:
     """What one look at a schedule found.
 
     Attributes:
-        admissions: Executions to create, oldest due time first.
         last: Up to when its due times are dealt with.
         next: When to look again; None: never.
         missed: Fires that are too old to be made up.
-        prepared: The admissions, made ready.
         refused: Why no execution can be created, if none can.
+        admissions: Executions to create, oldest due time first.
+        prepared: The same, made ready.
+        expected: What schedule and workflow must still be for them to be created.
     """
 
     schedule: ScheduleRecord
-    admissions: tuple[Admission, ...]
     last: int
     next: int | None
     missed: int
-    prepared: tuple[Prepared, ...] = ()
     refused: str | None = None
+    admissions: tuple[Admission, ...] = ()
+    prepared: tuple[Prepared, ...] = ()
+    expected: Standing | None = None
 
     def answered(self, answers: Sequence[Admission | Refused]) -> "Fires":
         """With what the gate said about its due times."""
@@ -128,7 +130,14 @@ class Fires:
         refusals = [f"{each.reason}: {each}" for each in answers if isinstance(each, Refused)]
         refused = refusals[-1] if refusals else self.refused
         prepared = tuple(ledger.prepared(each.execution) for each in admissions)
-        return replace(self, admissions=admissions, refused=refused, prepared=prepared)
+        was = self.schedule
+        digest = admissions[-1].execution.digest if admissions else None
+        expected = Standing(
+            was.id, was.next_run_at, was.last_run_at, was.updated_at, "active", digest
+        )
+        return replace(
+            self, refused=refused, admissions=admissions, prepared=prepared, expected=expected
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +219,15 @@ def _create(
 
 def _is_current(fires: Fires, standing: Standing | None) -> bool:
     """Whether schedule and workflow still are what was looked at."""
-    if standing is None or standing.mark != Mark.of(fires.schedule):
+    if standing is None or fires.expected is None:
         return False
-    if not fires.admissions:
-        return True
-    digests = {each.execution.digest for each in fires.admissions}
-    return standing.status == "active" and digests == {standing.digest}
+    return standing == fires.expected or (
+        not fires.admissions and standing[:_OF_WORKFLOW] == fires.expected[:_OF_WORKFLOW]
+    )
+
+
+_OF_WORKFLOW = Standing._fields.index("status")
+"""Where what says something of the workflow begins."""
 
 
 def _is_clear(fires: Fires) -> bool:

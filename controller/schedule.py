@@ -248,7 +248,7 @@ class Scheduler:
         timetable = self._timetable(record, now)
         if timetable is None:
             why = "its timing is not valid any more"
-            return Fires(record, (), now, None, 0, refused=why), []
+            return Fires(record, now, None, 0, why), []
         last = record.last_run_at if record.last_run_at is not None else record.created_at
         passed = catch_up(
             timetable,
@@ -260,7 +260,7 @@ class Scheduler:
         )
         ready, following = _ready(timetable, passed, now)
         dealt = max([last, *ready]) if len(ready) < len(passed.fires) else now
-        return Fires(record, (), dealt, following, passed.missed), ready
+        return Fires(record, dealt, following, passed.missed), ready
 
     def _timetable(self, record: ScheduleRecord, now: int) -> Timetable | None:
         known = self._timetables.get(record.id)

@@ -104,7 +104,8 @@ _TYPES = ("counter", "gauge", "histogram", "summary")
 KINDS = {
     **{kind.capitalize(): kind for kind in _TYPES},
     **{f"{kind.capitalize()}MetricFamily": kind for kind in _TYPES},
-    "Count": "counter",  # these two: `observe/tally.py`
+    "Count": "counter",  # these three: `observe/tally.py`
+    "Latest": "gauge",
     "Durations": "histogram",
 }
 

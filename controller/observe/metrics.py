@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from controller.facts import Fact, FactType
-from controller.observe.tally import Count, Durations
+from controller.observe.tally import Count, Durations, Latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -61,10 +61,10 @@ class Metrics:
             ["workflow", "status"],
             registry=registry,
         )
-        self._success = Gauge(
+        self._success = Latest(
             "windlass_last_success_timestamp_seconds",
             "When an execution last completed",
-            ["workflow"],
+            "workflow",
             registry=registry,
         )
         self._started = Count(
@@ -93,7 +93,7 @@ class Metrics:
 
     def _of_definitions(self, registry: CollectorRegistry) -> None:
         """What is counted of schedules and sources."""
-        self._fires = Counter(
+        self._fires = Count(
             "windlass_schedule_fires", "Fires of schedules", ["result"], registry=registry
         )
         self._reconciles = Counter(
@@ -141,11 +141,11 @@ class Metrics:
             self._executions.add(fact.workflow or "", str(fact.type))
             self._duration.add(fact.data.get("duration", 0))
             if fact.type is FactType.COMPLETED:
-                self._success.labels(fact.workflow).set(fact.at / 1000)
+                self._success.set(fact.workflow or "", fact.at / 1000)
         elif fact.type is FactType.EXECUTED:
             self._started.add()
         elif fact.type in {FactType.FIRED, FactType.MISFIRED}:
-            self._fires.labels(str(fact.data.get("reason"))).inc(fact.data.get("count", 1))
+            self._fires.add(str(fact.data.get("reason")), count=fact.data.get("count", 1))
         elif fact.type is FactType.RECONCILED:
             self._reconciled(fact)
         elif fact.type is FactType.DRIFTED:

@@ -1,4 +1,4 @@
-"""Counters of what happens thousands of times a second: plain numbers, made metrics when scraped.
+"""Numbers of what happens thousands of times a second: plain numbers, made metrics when scraped.
 
 They are counted on one thread, the loop's, so they need none of the locks, look-ups and checks that
 the client's own counters have; whoever scrapes takes a copy.
@@ -8,7 +8,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.registry import Collector, CollectorRegistry
 
 
@@ -22,15 +26,35 @@ class Count(Collector):
         self._found: dict[tuple[str, ...], int] = {} if labels else {(): 0}
         registry.register(self)
 
-    def add(self, *values: str) -> None:
-        """One more of these."""
-        self._found[values] = self._found.get(values, 0) + 1
+    def add(self, *values: str, count: int = 1) -> None:
+        """So many more of these."""
+        self._found[values] = self._found.get(values, 0) + count
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         """All of them now."""
         family = CounterMetricFamily(self._name, self._what, labels=self._labels)
         for values, count in self._found.copy().items():
             family.add_metric(values, count)
+        yield family
+
+
+class Latest(Collector):
+    """A gauge for each value of a label: the number that was last set."""
+
+    def __init__(self, name: str, what: str, label: str, *, registry: CollectorRegistry) -> None:
+        self._name, self._what, self._label = name, what, label
+        self._found: dict[str, float] = {}
+        registry.register(self)
+
+    def set(self, value: str, number: float) -> None:
+        """It is this now."""
+        self._found[value] = number
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """All of them now."""
+        family = GaugeMetricFamily(self._name, self._what, labels=[self._label])
+        for value, number in self._found.copy().items():
+            family.add_metric([value], number)
         yield family
 
 

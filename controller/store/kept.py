@@ -39,7 +39,17 @@ class _Text(NamedTuple):
 
 
 @cache
-def _text(statement: Select[Any] | Update, dialect: Dialect) -> _Text:
+def _sqlite() -> Dialect:
+    """One for all connections, so that a statement is made text once."""
+    from sqlalchemy.dialects.sqlite.pysqlite import dialect  # ruff: ignore[import-outside-top-level]  # one of two
+
+    made: Dialect = dialect()
+    return made
+
+
+@cache
+def _text(statement: Select[Any] | Update) -> _Text:
+    dialect = _sqlite()
     compiled: Any = statement.compile(dialect=dialect)  # as SQLAlchemy's own are not typed
     types = {name: bind.type.dialect_impl(dialect) for name, bind in compiled.binds.items()}
     made = {name: of.bind_processor(dialect) for name, of in types.items()}
@@ -52,7 +62,7 @@ def find_value(tx: Connection, statement: Select[Any], given: Mapping[str, Any])
     """The first column of the first row, a text or a number; None: there is no row."""
     if not is_sqlite(tx):
         return tx.scalar(statement, given)
-    kept = _text(statement, tx.dialect)
+    kept = _text(statement)
     values = kept.values(given)
     row = by_driver(tx, lambda driver: driver.execute(kept.text, values).fetchone())
     return None if row is None else row[0]
@@ -62,7 +72,7 @@ def change(tx: Connection, statement: Update, given: Mapping[str, Any]) -> int:
     """Update; how many rows."""
     if not is_sqlite(tx):
         return tx.execute(statement, given).rowcount
-    kept = _text(statement, tx.dialect)
+    kept = _text(statement)
     values = kept.values(given)
     changed: int = by_driver(tx, lambda driver: driver.execute(kept.text, values).rowcount)
     return changed

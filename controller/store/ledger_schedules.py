@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -56,24 +56,17 @@ ENDED = "ended"
 _TIMING = ("schedule_type", "cron_expression", "at", "timezone", "policy")
 
 
-class Mark(NamedTuple):
-    """What tells a schedule from what it was: every change moves one of these."""
+class Standing(NamedTuple):
+    """A schedule as it is now, and its workflow: every change moves one of these.
+
+    Attributes:
+        status: Of the workflow, as `digest`; None: there is no such workflow.
+    """
 
     id: str
     next_run_at: int | None
     last_run_at: int | None
     updated_at: int
-
-    @classmethod
-    def of(cls, record: ScheduleRecord) -> Self:
-        """A schedule's."""
-        return cls(record.id, record.next_run_at, record.last_run_at, record.updated_at)
-
-
-class Standing(NamedTuple):
-    """A schedule as it is now, and its workflow: None, where there is no such workflow."""
-
-    mark: Mark
     status: str | None
     digest: str | None
 
@@ -218,13 +211,13 @@ def due(tx: Transaction, now: int, limit: int) -> list[ScheduleRecord]:
 def standing(tx: Transaction, ids: Sequence[str]) -> dict[str, Standing]:
     """These schedules as they are now; nobody else changes them before the transaction ends."""
     rows = all_rows(tx, _standing(tx.dialect.name), {"ids": sorted(ids)})
-    return {mark[0]: Standing(Mark(*mark), status, digest) for *mark, status, digest in rows}
+    return {row[0]: Standing._make(row) for row in rows}
 
 
 @cache
 def _standing(name: str) -> Select[Any]:
     return (
-        select(*(workflow_schedules.c[each] for each in Mark._fields), _w.status, _w.digest)
+        select(_s.id, _s.next_run_at, _s.last_run_at, _s.updated_at, _w.status, _w.digest)
         .select_from(workflow_schedules.outerjoin(workflows, _w.id == _s.workflow_id))
         .where(among(name, _s.id, "ids"))
         .order_by(_s.id)

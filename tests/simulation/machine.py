@@ -30,6 +30,7 @@ class MachineClock(SystemClock):
     """The product's clock on a machine that is simulated: `skew` is what it is ahead, seconds."""
 
     def __init__(self, loop: Loop) -> None:
+        super().__init__()
         self.skew = 0.0
         self._time = loop.time
 

@@ -7,7 +7,7 @@ import pytest
 
 from controller.admission import Admission
 from controller.core.definition import Concurrency
-from controller.fires import Fires, in_line, record_fires
+from controller.fires import Fires, record_fires
 from controller.store import ledger
 from controller.store.ledger_definitions import set_status
 from controller.store.records import Claimant, ExecutionRecord
@@ -32,9 +32,7 @@ def fires(
     ledger.add_schedule(tx, record)
     key = {} if concurrency is None else {"concurrency_key": "w", "concurrency_max": 1}
     execution = new(f"e-{name}", DUE, schedule_id=name, due_at=DUE, **key)
-    admission = in_line(record, Admission(execution, concurrency))
-    ready = (ledger.prepared(admission.execution),)
-    return Fires(record, (admission,), DUE, DUE + 1000, 0, ready)
+    return Fires(record, DUE, DUE + 1000, 0).answered([Admission(execution, concurrency)])
 
 
 def found(tx: Transaction, execution_id: str) -> ExecutionRecord:
