@@ -300,7 +300,10 @@ class App:
     @asynccontextmanager
     async def _working(self, root: str, lock: ControllerLock) -> AsyncGenerator[None]:
         """A worker for one tree, for as long as the block lasts."""
+        from controller.execute.taking import take_over  # ruff: ignore[import-outside-top-level]  # start-up time
+
         await self.prepare(lock)
+        await take_over(self.store, self.owner)
         worker = self.worker(root)
         self._ringers.append(worker.wake)
         try:
@@ -321,17 +324,16 @@ class App:
         return view
 
     async def prepare(self, lock: ControllerLock) -> int:
-        """Before executing: what was left running ends; how many executions are free to go on."""
+        """Before executing: what was left running ends; how many executions go on, at first."""
         from controller.execute.scratch import end_orphans  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.execute.taking import take_over  # ruff: ignore[import-outside-top-level]  # start-up time
+        from controller.execute.worker import FIRST  # ruff: ignore[import-outside-top-level]  # start-up time
 
-        orphans = await asyncio.to_thread(end_orphans, self.scratch)
-        if orphans:
+        if orphans := await asyncio.to_thread(end_orphans, self.scratch):
             log.warning("ended processes of an earlier controller", count=orphans)
-        if self.store.path is not None:
-            return await self.store.write(ledger.adopt, self.owner)
-        if lock.predecessor is not None:
+        if self.store.path is None and lock.predecessor is not None:
             return await self.store.write(ledger.release, lock.predecessor.owner)
-        return 0
+        return await take_over(self.store, self.owner, FIRST)
 
 
 @asynccontextmanager

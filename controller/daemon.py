@@ -10,11 +10,14 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from controller import __version__
 from controller.app import App
 from controller.core.problem import NotFound
+from controller.execute.patience import patiently
+from controller.execute.taking import take_over
 from controller.logs import get_log
 from controller.memory import loading
 from controller.reconcile import Wishes, mark_removed
@@ -127,11 +130,11 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(self._supervise("worker", self.worker.run))
                 await self.worker.first.wait()
-                loops = self._loops(tasks, working)
+                loops = self._loops(tasks, working, freed)
                 web = await asyncio.to_thread(self._web)  # the sources are looked at meanwhile
                 http = tasks.create_task(web.serve(sockets=[listening]))
                 if await self._first_look():
-                    self._say_ready(on_ready, freed)
+                    self._say_ready(on_ready)
                     await self._stop.wait()
                 await self._wind_down(loops)
                 web.leave()
@@ -194,10 +197,16 @@ class Daemon:
         for each in self.reconcilers.values():
             await each.first.wait()
 
-    def _say_ready(self, on_ready: Callable[[str], None] | None, freed: int) -> None:
-        self.health.started()
-        if freed:  # not said before they go on: to import the log takes longer than to claim some
+    async def _take_over(self, freed: int) -> None:
+        """The first go on; make the others free, however long the database does not answer."""
+        app = self.app
+        freed += await patiently(app.clock, lambda: take_over(app.store, app.owner))
+        self.worker.wake()
+        if freed:
             log.info("executions of an earlier controller go on", count=freed)
+
+    def _say_ready(self, on_ready: Callable[[str], None] | None) -> None:
+        self.health.started()
         log.info(
             "ready",
             version=__version__,
@@ -208,7 +217,7 @@ class Daemon:
         if on_ready is not None:
             on_ready(self.settings.http_address)
 
-    def _loops(self, tasks: asyncio.TaskGroup, working: asyncio.Task[None]) -> Loops:
+    def _loops(self, tasks: asyncio.TaskGroup, working: asyncio.Task[None], freed: int) -> Loops:
         """Begin all but the worker's, which works."""
         parts: dict[str, Loop] = {
             "scheduler": self.scheduler.run,
@@ -218,6 +227,7 @@ class Daemon:
         parts |= {f"source {name}": each.run for name, each in self.reconcilers.items()}
         endless = {f"report {name}": each.run for name, each in self.reporters.items()}
         endless["heart"] = self._beat
+        endless["inheritance"] = partial(self._take_over, freed)
         listener = self.app.store.listener(self.app.clock.sleep, self._rang)
         if listener is not None:
             endless["listener"] = listener.run

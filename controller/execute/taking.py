@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controller.admission import to_parent
-from controller.store import ledger
+from controller.store import Store, ledger
 from controller.store.records import (
     Batch,
     CheckpointRecord,
@@ -40,6 +40,13 @@ def take(tx: Transaction, by: Claimant, now: int, root: str | None = None) -> li
     for signal in ledger.signals(tx, ids):
         signals.setdefault(signal.execution_id, []).append(signal)
     return [Taken(each, events[each.id], signals.get(each.id, ())) for each in claimed]
+
+
+async def take_over(store: Store, owner: str, limit: int | None = None) -> int:
+    """Whoever holds a database's lock makes free what others had; how many, up to `limit`."""
+    if store.path is None:
+        return 0
+    return await store.write(ledger.adopt, owner, limit)
 
 
 def impossible(record: ExecutionRecord, message: str, owner: str, now: int) -> Batch:

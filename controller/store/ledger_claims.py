@@ -251,10 +251,14 @@ def release(tx: Transaction, owner: str, ids: Sequence[str] | None = None) -> in
     return tx.execute(freed).rowcount
 
 
-def adopt(tx: Transaction, owner: str) -> int:
-    """Take from every other owner: for the one that holds the controller's lock, at its start."""
-    others = _freed().where(_e.owner.is_not(None), _e.owner != owner)
-    return tx.execute(others).rowcount
+def adopt(tx: Transaction, owner: str, limit: int | None = None) -> int:
+    """Take from other owners: for the one that holds the controller's lock, at its start.
+
+    How many that was; all, or the first ones up to `limit`.
+    """
+    owned = _e.owner.is_not(None), _e.owner != owner
+    some = owned if limit is None else (_e.id.in_(select(_e.id).where(*owned).limit(limit)),)
+    return tx.execute(_freed().where(*some)).rowcount
 
 
 def _freed() -> Update:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from controller.app import App
 from controller.clock import SystemClock
 from controller.core.problem import NotFound, Refused, Unavailable
+from controller.execute.patience import patiently
+from controller.execute.taking import take_over
 from controller.facts import Fact
 from controller.schedule import Leftovers, Scheduler
 from controller.settings import Settings
@@ -111,6 +113,9 @@ class Machine:
                 break
         self._working = self.loop.create_task(self.worker.run())
         self._begin(self.scheduler.run())
+        await self.worker.first.wait()
+        await patiently(self.clock, lambda: take_over(self.app.store, self.app.owner))
+        self.worker.wake()
 
     def stop(self, grace: float, gone: Callable[[], None]) -> None:
         """End, as the daemon does when it is asked to; `grace`: seconds."""
