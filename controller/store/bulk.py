@@ -70,7 +70,7 @@ def insert_new(
     if len(rows) > 1:
         dialect.execute_text(tx, "SAVEPOINT new", ())
         try:
-            insert_rows(tx, Insertion(_into(table, columns), len(columns)), rows)
+            insert_rows(tx, into(table, columns), rows)
         except IntegrityError as error:
             if not dialect.is_collision(error):
                 raise
@@ -112,6 +112,12 @@ def change_rows(tx: Connection, change: Change, rows: Sequence[tuple[Any, ...]])
             changed += dialect.execute_text(tx, _changing(dialect.mark(tx), change, size), values)
             at += size
     return changed
+
+
+@cache
+def into(table: Table, columns: tuple[str, ...]) -> Insertion:
+    """An insertion of these columns, in which none collides."""
+    return Insertion(_into(table, columns), len(columns))
 
 
 @cache

@@ -25,6 +25,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -48,7 +49,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from controller.core.execution import EventType
 from controller.store.dialect import among, insert_selected, is_sqlite, serialise
-from controller.store.kept import all_rows, find_value
+from controller.store.kept import all_rows, change, find_value
 from controller.store.records import NEVER, ExecutionRecord
 from controller.store.rows import columns, every, pick_stored, restored
 from controller.store.tables import (
@@ -86,7 +87,7 @@ def _started(tx: Transaction, given: dict[str, Any]) -> dict[str, str | None]:
     """Started executions that are free, with their old owner if they had one: a select a way."""
     found: dict[str, tuple[int, str | None]] = {}
     for way in _ways(rooted=given["root"] is not None):
-        found = {row[0]: (row[1], row[2]) for row in tx.execute(way, given)} | found
+        found = {row[0]: (row[1], row[2]) for row in all_rows(tx, way, given)} | found
     chosen = sorted(found, key=lambda each: (found[each][0], each))[: given["limit"]]
     return {each: found[each][1] for each in chosen}
 
@@ -124,16 +125,17 @@ def _takeover(dialect: str) -> ReturningInsert[Any]:
 
 
 def _pending(tx: Transaction, given: dict[str, Any]) -> list[Any]:
-    """The oldest pending executions whose key has a place: rows (id, key, places left)."""
+    """The oldest pending executions whose key has a place: rows (id, key, places left, since)."""
     serialise(tx, _CLAIM_LOCK)
-    return list(tx.execute(_candidates(rooted=given["root"] is not None), given))
+    found = all_rows(tx, _candidates(rooted=given["root"] is not None), given)
+    return sorted(found, key=itemgetter(3, 0))
 
 
 def _admitted(candidates: Iterable[Any]) -> list[str]:
     """Those that still have a place when the ones before them have taken theirs."""
     taken: Counter[str] = Counter()
     admitted = []
-    for execution_id, key, places in candidates:
+    for execution_id, key, places, _ in candidates:
         if places is not None:
             if taken[key] >= places:
                 continue
@@ -147,11 +149,12 @@ def _take(tx: Transaction, ids: Sequence[str], given: dict[str, Any]) -> list[Ex
     if not ids:
         return []
     if is_sqlite(tx):  # which would return them row by row, see `all_rows`
-        tx.execute(_taking(), given | {"ids": ids})
+        change(tx, _taking(tx.dialect.name), given | {"ids": ids})
         rows = all_rows(tx, _taken(tx.dialect.name), {"ids": ids})
         taken = [restored(ExecutionRecord, workflow_executions, row) for row in rows]
     else:
-        taken = every(tx, ExecutionRecord, _returning(), given | {"ids": ids})
+        returning = _returning(tx.dialect.name)
+        taken = every(tx, ExecutionRecord, returning, given | {"ids": ids})
     place = {execution_id: number for number, execution_id in enumerate(ids)}
     return sorted(taken, key=lambda each: place[each.id])
 
@@ -188,7 +191,8 @@ def _candidates(*, rooted: bool, take: bool = True) -> Select[Any]:
     )
     left = _e.concurrency_max - taken
     unbounded = or_(_e.concurrency_key.is_(None), _e.concurrency_max.is_(None))
-    chosen = select(_e.id, _e.concurrency_key, left).where(text(PENDING), or_(unbounded, left > 0))
+    columns_of_one = _e.id, _e.concurrency_key, left, _e.created_at
+    chosen = select(*columns_of_one).where(text(PENDING), or_(unbounded, left > 0))
     return _first(chosen, _e.created_at, rooted=rooted, take=take)
 
 
@@ -210,10 +214,10 @@ def _taken(name: str) -> Select[Any]:
 
 
 @cache
-def _taking() -> Update:
+def _taking(name: str) -> Update:
     return (
         update(workflow_executions)
-        .where(_e.id.in_(bindparam("ids", expanding=True)))
+        .where(among(name, _e.id, "ids"))
         .values(
             owner=bindparam("by"),
             lease_until=bindparam("until"),
@@ -226,8 +230,8 @@ def _taking() -> Update:
 
 
 @cache
-def _returning() -> ReturningUpdate[Any]:
-    return _taking().returning(*columns(ExecutionRecord, workflow_executions))
+def _returning(name: str) -> ReturningUpdate[Any]:
+    return _taking(name).returning(*columns(ExecutionRecord, workflow_executions))
 
 
 def give_back(tx: Transaction, owner: str, ids: Sequence[str]) -> None:

@@ -1,12 +1,14 @@
 """What was said and done: the steps' log lines, and the audit log."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from sqlalchemy import insert
+from sqlalchemy import Table
 
+from controller.store.bulk import insert_rows, into
 from controller.store.dialect import storable
 from controller.store.records import AuditRecord, LogRecord
-from controller.store.rows import every, pick, row_of
+from controller.store.rows import every, names, pick, stored
 from controller.store.tables import Transaction, audit_log, workflow_logs
 
 _l = workflow_logs.c
@@ -17,10 +19,8 @@ def add_logs(tx: Transaction, lines: Sequence[LogRecord]) -> None:
     """Add lines in this order; their ids are given here."""
     if not lines:
         return
-    rows = [row_of(line) | {"message": storable(line.message)} for line in lines]
-    for row in rows:
-        del row["id"]
-    tx.execute(insert(workflow_logs), rows)
+    written = [replace(line, message=storable(line.message)) for line in lines]
+    _add(tx, workflow_logs, written)
 
 
 def logs(
@@ -40,12 +40,17 @@ def logs(
 
 def audit(tx: Transaction, record: AuditRecord) -> None:
     """Add to the audit log."""
-    row = row_of(record)
-    del row["id"]
-    tx.execute(_AUDIT, row)
+    _add(tx, audit_log, [record])
 
 
-_AUDIT = insert(audit_log)
+def _add(tx: Transaction, table: Table, records: Sequence[LogRecord | AuditRecord]) -> None:
+    """Insert these, to be numbered by the database."""
+    kind: type = type(records[0])
+    named = names(kind)
+    place = named.index("id")
+    rows = [stored(table, each) for each in records]
+    insertion = into(table, named[:place] + named[place + 1 :])
+    insert_rows(tx, insertion, [row[:place] + row[place + 1 :] for row in rows])
 
 
 def audits(tx: Transaction, limit: int = 100, *, before: int | None = None) -> list[AuditRecord]:

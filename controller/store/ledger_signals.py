@@ -1,12 +1,15 @@
 """Signals: wishes and messages for an execution, until they become one of its events."""
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
-from sqlalchemy import bindparam, select, text, update
+from sqlalchemy import Select, bindparam, select, text, update
 
-from controller.store.dialect import insert_or_ignore
+from controller.store.dialect import among, insert_or_ignore
+from controller.store.kept import all_rows
 from controller.store.records import SignalRecord
-from controller.store.rows import chunks, every, pick, row_of
+from controller.store.rows import chunks, pick_stored, restored, row_of
 from controller.store.tables import UNCONSUMED, Transaction, workflow_executions
 from controller.store.tables import signals as _signals
 
@@ -30,11 +33,12 @@ _AWAITS = (
 
 def signals_for(tx: Transaction, owner: str) -> list[SignalRecord]:
     """What waits for the executions that `owner` holds, in the order it was sent."""
-    return every(tx, SignalRecord, _OF_OWNER, {"by": owner})
+    rows = all_rows(tx, _OF_OWNER, {"by": owner})
+    return [restored(SignalRecord, _signals, row) for row in rows]
 
 
 _OF_OWNER = (
-    pick(SignalRecord, _signals)
+    pick_stored(SignalRecord, _signals)
     .join(workflow_executions, _e.id == _s.execution_id)
     .where(text(f"signals.{UNCONSUMED}"), _e.owner == bindparam("by"))
     .order_by(_s.number)
@@ -43,11 +47,14 @@ _OF_OWNER = (
 
 def signals(tx: Transaction, execution_ids: Sequence[str]) -> list[SignalRecord]:
     """What waits for these executions, in the order it was sent to each."""
-    found: list[SignalRecord] = []
-    for some in chunks(execution_ids):
-        chosen = pick(SignalRecord, _signals).where(text(UNCONSUMED), _s.execution_id.in_(some))
-        found += every(tx, SignalRecord, chosen.order_by(_s.number))
-    return found
+    rows = all_rows(tx, _of_executions(tx.dialect.name), {"executions": execution_ids})
+    return [restored(SignalRecord, _signals, row) for row in rows]
+
+
+@cache
+def _of_executions(name: str) -> Select[Any]:
+    waiting = text(UNCONSUMED), among(name, _s.execution_id, "executions")
+    return pick_stored(SignalRecord, _signals).where(*waiting).order_by(_s.number)
 
 
 def consume(tx: Transaction, signal_ids: Sequence[str], now: int) -> int:

@@ -3,13 +3,13 @@
 import importlib
 import json
 import re
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Table, create_engine, event, func, insert, select
+from sqlalchemy import Connection, Table, create_engine, func, insert, select
 
 from controller.app import run_main
 from controller.store import doctor, ledger
@@ -26,6 +26,7 @@ from controller.store.tables import (
 )
 from tests.growth.grown import SMALL, grow, settings_for
 from tests.store.sample import NOW, new, populate, signal
+from tests.store.statements import watched
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -277,32 +278,6 @@ def _others(tx: Connection) -> None:
     tx.commit()
 
 
-@contextmanager
-def _watched(tx: Connection) -> Generator[list[tuple[str, Any]]]:
-    """Every statement executed inside the block, with its parameters.
-
-    Of SQLite by its driver, which some are given directly: with the parameters in them.
-    """
-    seen: list[tuple[str, Any]] = []
-    if is_sqlite(tx):
-        driver: Any = tx.connection.driver_connection
-        driver.set_trace_callback(lambda statement: seen.append((statement, ())))
-        try:
-            yield seen
-        finally:
-            driver.set_trace_callback(None)
-        return
-
-    def executed(_1: object, _2: object, statement: str, given: Any, *_: object) -> None:
-        seen.append((statement, given[0] if isinstance(given, list) else given))
-
-    event.listen(tx, "before_cursor_execute", executed)
-    try:
-        yield seen
-    finally:
-        event.remove(tx, "before_cursor_execute", executed)
-
-
 READS = re.compile(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)\b", re.IGNORECASE)
 
 
@@ -387,7 +362,7 @@ def test_every_statement_uses_an_index(grown: Connection) -> None:
     known = _known(grown)
     populate(grown)
     for verb, ways in _asked(known).items():
-        with _watched(grown) as seen:
+        with watched(grown) as seen:
             for ask in ways:
                 ask(grown)
         asked += len(seen)
@@ -407,7 +382,7 @@ def test_a_statement_without_an_index_is_found(grown: Connection) -> None:
         select(func.count()).select_from(workflow_executions).group_by(e.current_step),
         select(workflow_logs.c.id).where(workflow_logs.c.level == "error"),
     ):
-        with _watched(grown) as seen:
+        with watched(grown) as seen:
             grown.execute(lacking)
         assert faults(grown, "another", seen), lacking
     grown.rollback()

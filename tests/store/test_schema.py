@@ -1,8 +1,7 @@
 """The schema: migrations and tables agree, records and columns agree, questions use indexes."""
 
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from inspect import get_annotations
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Table, create_engine, event
+from sqlalchemy import Connection, Table, create_engine
 
 from controller.store import opening, records, tables
 from controller.store.ledger_claims import adopt, claim, heartbeat, next_wake
@@ -30,6 +29,7 @@ from controller.store.records import Keep
 from controller.store.retention import expired, remove
 from controller.store.tables import Transaction
 from tests.store.sample import NOW, new
+from tests.store.statements import watched
 
 
 def _schema(connection: Connection) -> dict[str, object]:
@@ -110,21 +110,6 @@ def test_a_new_execution_is_a_row() -> None:
 # ------------------------------------------------------------------------------------- indexes
 
 
-@contextmanager
-def _watched(tx: Transaction) -> Generator[list[tuple[str, Any]]]:
-    """Every statement executed inside the block, with its parameters."""
-    seen: list[tuple[str, Any]] = []
-
-    def executed(_1: object, _2: object, statement: str, parameters: object, *_: object) -> None:
-        seen.append((statement, parameters))
-
-    event.listen(tx, "before_cursor_execute", executed)
-    try:
-        yield seen
-    finally:
-        event.remove(tx, "before_cursor_execute", executed)
-
-
 QUESTIONS: dict[str, tuple[Callable[[Transaction], object], set[str]]] = {
     "claim": (
         lambda tx: claim(tx, "me", lease_until=NOW + 1, now=NOW, limit=5),
@@ -174,7 +159,7 @@ def test_what_is_asked_often_uses_an_index(database: Path, question: str) -> Non
     with engine.connect() as tx:
         tx.exec_driver_sql("PRAGMA foreign_keys=OFF")
         create(tx, new("e"))
-        with _watched(tx) as seen:
+        with watched(tx) as seen:
             ask(tx)
         plans = [
             row[3]
@@ -183,6 +168,8 @@ def test_what_is_asked_often_uses_an_index(database: Path, question: str) -> Non
         ]
         tx.rollback()
     engine.dispose()
-    through = [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan]
+    few = {"SCAN packed", "SCAN CONSTANT ROW"}  # what they have is in lines of its own
+    scans = [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan]
+    through = [plan for plan in scans if plan not in few and "json_each" not in plan]
     assert through == [], plans
     assert {index for index in indexes if not any(index in plan for plan in plans)} == set(), plans
