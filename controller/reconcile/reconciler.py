@@ -148,14 +148,14 @@ class Reconciler:
     async def _turn(self) -> int:
         """Look; milliseconds until the next look without a hint."""
         self._origin.attend(self._woken.set)
-        now = self._clock.monotonic()
-        due = now >= self._whole_at
+        due = (now := self._clock.monotonic()) >= self._whole_at
         if due:
             self._whole_at = now + self._origin.interval(self._interval) / 1000
         try:
             outcome = await self.reconcile(whole=due)
         except (Unavailable, Fenced) as error:
-            log.warning("nothing is written; trying again", source=self.id, error=str(error))
+            if not self._stopping:
+                log.warning("nothing is written; trying again", source=self.id, error=str(error))
             return LOOK_AGAIN
         return self._wait(outcome.source)
 

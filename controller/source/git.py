@@ -153,13 +153,16 @@ class Git:
         finally:
             with self._lock:
                 self._running.discard(process)
+                closed = self._closed
+        if closed and process.returncode == -signal.SIGKILL:
+            raise _stopping()
         return process.returncode, out, err
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock:
             if self._closed:
-                raise GitError("the controller is stopping", reason="stopping")
+                raise _stopping()
             try:
                 process = subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true]  # as above
                     command,
@@ -190,6 +193,10 @@ class Git:
             self._closed = True
             for process in self._running:
                 _kill(process)
+
+
+def _stopping() -> GitError:
+    return GitError("the controller is stopping", reason="stopping")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
