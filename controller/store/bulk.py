@@ -8,7 +8,7 @@ itself needs for them. Of sizes there are few, so that both drivers find each st
 Many are read as one row, by keys that are one parameter: `all_rows` and `among` of `dialect.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -54,13 +54,8 @@ class Change(NamedTuple):
 
 def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert; a row that collides, and may not, fails all of them."""
-    at = 0
-    for size in SIZES:
-        while len(rows) - at >= size:
-            values = tuple(chain.from_iterable(rows[at : at + size]))
-            statement = _statement(dialect.mark(tx), insertion, size)
-            dialect.execute_text(tx, statement, values)
-            at += size
+    for size, values in _shares(rows):
+        dialect.execute_text(tx, _statement(dialect.mark(tx), insertion, size), values)
 
 
 def insert_new(
@@ -105,13 +100,19 @@ def upsert(
 
 def change_rows(tx: Connection, change: Change, rows: Sequence[tuple[Any, ...]]) -> int:
     """Change; how many were."""
-    at = changed = 0
+    return sum(
+        dialect.execute_text(tx, _changing(dialect.mark(tx), change, size), values)
+        for size, values in _shares(rows)
+    )
+
+
+def _shares(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The rows of each statement, in order: how many, and all their values."""
+    at = 0
     for size in SIZES:
         while len(rows) - at >= size:
-            values = tuple(chain.from_iterable(rows[at : at + size]))
-            changed += dialect.execute_text(tx, _changing(dialect.mark(tx), change, size), values)
+            yield size, tuple(chain.from_iterable(rows[at : at + size]))
             at += size
-    return changed
 
 
 @cache

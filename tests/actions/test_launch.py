@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from controller.clock import SystemClock
 from controller.execute import process
 from controller.execute.launch import Begin, Command, Launcher, Native, NotNow, best, by_popen
-from controller.execute.process import run_process
+from controller.execute.process import Ended, Spawn, run_process
 from tests.actions import stage
 from tests.actions.stage import ENVIRONMENT, has_children
 from tests.eventually import wait_until
@@ -156,16 +156,25 @@ def held() -> Generator[tuple[Launcher, threading.Event, Callable[[], None]]]:
         free.set()
 
 
+@asynccontextmanager
+async def beginning(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[tuple[asyncio.Task[Ended], Callable[[], None]]]:
+    """A process that is about to begin, and let it go on."""
+    with held() as (launcher, reached, go_on):
+        monkeypatch.setattr(process, "LAUNCHER", launcher)
+        running = asyncio.create_task(run_process(spawn, REAL))
+        await asyncio.to_thread(reached.wait)
+        yield running, go_on
+
+
 async def test_what_is_cancelled_while_it_begins_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process begins all the same, gets its SIGTERM, and is waited for."""
     command = stage.Command(tmp_path)
-    with held() as (launcher, reached, go_on):
-        monkeypatch.setattr(process, "LAUNCHER", launcher)
-        text = f"echo $$ > {tmp_path}/pid; exec sleep 100"
-        running = asyncio.create_task(run_process(command.shell(text), REAL))
-        await asyncio.to_thread(reached.wait)
+    text = f"echo $$ > {tmp_path}/pid; exec sleep 100"
+    async with beginning(command.shell(text), monkeypatch) as (running, go_on):
         running.cancel()
         await asyncio.sleep(0)
         assert not running.done()
@@ -179,10 +188,8 @@ async def test_what_is_cancelled_and_cannot_begin_is_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody asks any more why."""
-    with held() as (launcher, reached, go_on):
-        monkeypatch.setattr(process, "LAUNCHER", launcher)
-        running = asyncio.create_task(run_process(stage.Command(tmp_path).spawn("no-such"), REAL))
-        await asyncio.to_thread(reached.wait)
+    spawn = stage.Command(tmp_path).spawn("no-such")
+    async with beginning(spawn, monkeypatch) as (running, go_on):
         running.cancel()
         await asyncio.sleep(0)
         go_on()
@@ -195,10 +202,7 @@ async def test_a_process_whose_lease_ran_out_on_the_way_begins_when_it_is_renewe
 ) -> None:
     """The controller slept after it had looked: whoever took the execution had begun the step."""
     command = stage.Command(tmp_path)
-    with held() as (launcher, reached, go_on):
-        monkeypatch.setattr(process, "LAUNCHER", launcher)
-        running = asyncio.create_task(run_process(command.shell("echo begun"), REAL))
-        await asyncio.to_thread(reached.wait)
+    async with beginning(command.shell("echo begun"), monkeypatch) as (running, go_on):
         command.lease.holds = False
         go_on()
         await command.lease.asked.wait()
@@ -215,10 +219,7 @@ async def test_what_was_taken_while_it_began_never_begins(
     """Cancelled before the launcher asks, or while the lease is waited for."""
     for first in (True, False):
         command = stage.Command(tmp_path)
-        with held() as (launcher, reached, go_on):
-            monkeypatch.setattr(process, "LAUNCHER", launcher)
-            running = asyncio.create_task(run_process(command.shell("echo begun"), REAL))
-            await asyncio.to_thread(reached.wait)
+        async with beginning(command.shell("echo begun"), monkeypatch) as (running, go_on):
             command.lease.holds = False
             if first:
                 running.cancel()
