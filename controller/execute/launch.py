@@ -1,4 +1,4 @@
-"""Processes begun on threads of their own, while the loop goes on.
+"""Processes begun on threads, while the loop goes on.
 
 Until a new process has become its program, whoever began it is suspended: a third of a millisecond
 on an idle machine, several on a busy one. The C library's `posix_spawn` is called here with
@@ -13,16 +13,12 @@ import os
 import signal
 import subprocess  # ruff: ignore[suspicious-subprocess-import]  # processes are what this is about
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from queue import SimpleQueue
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
-THREADS = 8
-"""How many processes may be on their way to their programs at once."""
+from controller.execute.pool import POOL
 
 _SET_SIGNALS, _SET_SESSION = 0x04, 0x80
 """POSIX_SPAWN_SETSIGDEF and POSIX_SPAWN_SETSID of glibc's <spawn.h>."""
@@ -44,6 +40,8 @@ class Command(NamedTuple):
         may: Asked by the thread that begins it, at the last moment: the whole machine may have been
             asleep, or this process stopped, since it was asked for.
         stdin: What it reads; None: nothing.
+        sandboxed: Its leader is a sandbox.
+        warnings: What there is to say of how it begins.
     """
 
     argv: Sequence[str]
@@ -51,6 +49,8 @@ class Command(NamedTuple):
     cwd: Path
     may: Callable[[], bool]
     stdin: bytes | None = None
+    sandboxed: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class NotNow(Exception):
@@ -58,11 +58,18 @@ class NotNow(Exception):
 
 
 class Launched(NamedTuple):
-    """A process that has begun, and descriptors to read what it writes; close and reap them."""
+    """A process that has begun: close the descriptors, and reap it.
+
+    Attributes:
+        stdout: To read what it writes, without waiting; `stderr` likewise.
+        pidfd: Can be read when it has ended; -1 where the system has none.
+    """
 
     pid: int
     stdout: int
     stderr: int
+    pidfd: int
+    command: Command
 
 
 Begin = Callable[[Command, int, int, int], int]
@@ -72,74 +79,89 @@ Begin = Callable[[Command, int, int, int], int]
 class Launcher:
     """Begins processes for whoever asks on a loop.
 
-    Its threads are made when first needed and never end: who asked to die with its parent, as
-    bubblewrap does, dies with the thread that began it.
-
     Args:
         begin: The way to do it; None: the best there is.
     """
 
     def __init__(self, begin: Begin | None = None) -> None:
         self._begin = begin
-        self._queue: SimpleQueue[tuple[Command, asyncio.Future[Launched]]] = SimpleQueue()
-        self._threads = 0
 
-    def launch(self, command: Command) -> asyncio.Future[Launched]:
-        """Begin a process; what is returned fails with `NotNow`, `OSError` or `ValueError`.
+    def launch(self, make: Callable[[], Command]) -> asyncio.Future[Launched]:
+        """Make a command and begin it, both on a thread; see `Pool.do`.
 
-        Whoever stops waiting must still wait: the process begins all the same. Do not cancel it.
+        Raises:
+            NotNow: As the command says.
+            OSError: It cannot be begun; its `filename` says what, `strerror` why.
         """
-        if self._threads < THREADS:
-            self._threads += 1
-            threading.Thread(target=self._serve, name="launcher", daemon=True).start()
-        future: asyncio.Future[Launched] = asyncio.get_running_loop().create_future()
-        self._queue.put((command, future))
-        return future
-
-    def _serve(self) -> None:
-        begin = self._begin or best()
-        while True:
-            command, future = self._queue.get()
-            launched = None
-            try:
-                launched = _launch(begin, command)
-                tell = partial(future.set_result, launched)
-            except Exception as error:  # ruff: ignore[blind-except]  # it belongs to whoever asked
-                tell = partial(future.set_exception, error)
-            try:
-                future.get_loop().call_soon_threadsafe(tell)
-            except RuntimeError:  # the loop is closed: nobody will ever wait for it
-                if launched is not None:
-                    _abandon(launched)
+        work = partial(_launch, self._begin or best(), make)
+        return POOL.do(work, lost=_abandon)
 
 
 LAUNCHER = Launcher()
-"""Of this process; where it does nothing it has no threads."""
+"""Of this process."""
 
 
-def _launch(begin: Begin, command: Command) -> Launched:
-    """Begin a process with pipes; nothing is left open when that fails."""
-    with ExitStack() as childs, ExitStack() as ours:
-        pipes = []
-        for _ in ("stdout", "stderr"):
-            reading, writing = os.pipe()
-            ours.callback(os.close, reading)
-            childs.callback(os.close, writing)
-            pipes.append((reading, writing))
-        (out, child_out), (error, child_error) = pipes
-        stdin = _null() if command.stdin is None else childs.enter_context(_file(command.stdin))
-        number = stdin if isinstance(stdin, int) else stdin.fileno()
-        pid = begin(command, number, child_out, child_error)
-        ours.pop_all()
-        return Launched(pid, out, error)
+def _launch(begin: Begin, make: Callable[[], Command]) -> Launched:
+    """Nothing is left open, or running, when that fails."""
+    command = make()
+    ours: list[int] = []
+    childs: list[int] = []
+    try:
+        pid = _begun(begin, command, ours, childs)
+    except BaseException as error:
+        _close(ours)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = command.argv[0]
+        raise
+    finally:
+        _close(childs)
+    stdout, stderr, pidfd = ours
+    return Launched(pid, stdout, stderr, pidfd, command)
+
+
+def _begun(begin: Begin, command: Command, ours: list[int], childs: list[int]) -> int:
+    """Its id; descriptors are added as they are opened."""
+    for _ in ("stdout", "stderr"):
+        reading, writing = os.pipe()
+        ours.append(reading)
+        childs.append(writing)
+        os.set_blocking(reading, False)
+    stdout, stderr = childs
+    stdin = _null() if command.stdin is None else _file(command.stdin, childs)
+    try:
+        pid = begin(command, stdin, stdout, stderr)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
+    ours.append(_pidfd(pid))
+    return pid
+
+
+def _pidfd(pid: int) -> int:
+    """What tells of its end; ends it where there is no descriptor left for that."""
+    if not hasattr(os, "pidfd_open"):  # macOS
+        return -1
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        _end(pid)
+        raise
 
 
 def _abandon(launched: Launched) -> None:
     """End a process that nobody knows of."""
-    os.killpg(launched.pid, signal.SIGKILL)
-    os.waitpid(launched.pid, 0)
-    os.close(launched.stdout)
-    os.close(launched.stderr)
+    _end(launched.pid)
+    _close((launched.stdout, launched.stderr, launched.pidfd))
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for each in descriptors:
+        if each >= 0:
+            os.close(each)
+
+
+def _end(pid: int) -> None:
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 @cache
@@ -147,15 +169,19 @@ def _null() -> int:
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _file(content: bytes) -> IO[bytes]:
+def _file(content: bytes, opened: list[int]) -> int:
     """What a process reads: a file, so that nobody has to wait while it does."""
     if hasattr(os, "memfd_create"):
-        file = os.fdopen(os.memfd_create("stdin"), "w+b")
+        number = os.memfd_create("stdin")
+        opened.append(number)
     else:  # macOS
-        file = tempfile.TemporaryFile()  # ruff: ignore[open-file-with-context-handler]  # given to the caller
-    file.write(content)
-    file.seek(0)
-    return file
+        number, name = tempfile.mkstemp()
+        opened.append(number)
+        Path(name).unlink()
+    with open(number, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(number, 0, os.SEEK_SET)
+    return number
 
 
 @cache
@@ -189,8 +215,11 @@ class Native:
 
     def __init__(self) -> None:
         quick = ctypes.PyDLL(None)  # keeps Python's lock, for what only fills in a structure
-        self._spawn = ctypes.CDLL(None).posix_spawn  # releases it
+        library = ctypes.CDLL(None)  # releases it
+        self._spawn, self._spawn_found = library.posix_spawn, library.posix_spawnp
         self._actions = quick.posix_spawn_file_actions_init
+        self._getenv = quick.getenv
+        self._getenv.restype = ctypes.c_char_p
         self._destroy = quick.posix_spawn_file_actions_destroy
         self._duplicate = quick.posix_spawn_file_actions_adddup2
         self._enter = quick.posix_spawn_file_actions_addchdir_np
@@ -236,14 +265,25 @@ class Native:
         """Begin the first of these that can be; that one of them is there and cannot says more."""
         pid = ctypes.c_int()
         why = errno.ENOENT
-        for program in _programs(command):
+        for spawn, program in self._ways(command):
             if not command.may():
                 raise NotNow
-            failed = self._spawn(ctypes.byref(pid), program, actions, self._attributes, argv, env)
+            failed = spawn(ctypes.byref(pid), program, actions, self._attributes, argv, env)
             if failed == 0:
                 return pid.value
             why = failed if why in _MISSING else why
         raise OSError(why, os.strerror(why))
+
+    def _ways(self, command: Command) -> Iterator[tuple[Any, bytes]]:
+        """What to call with which program: where it is, or may be.
+
+        The library looks for it with the PATH that we have; with another one, we do.
+        """
+        name, path = command.argv[0], command.env.get("PATH")
+        if os.sep in name or path is None or os.fsencode(path) != self._getenv(b"PATH"):
+            yield from ((self._spawn, each) for each in _programs(command))
+        else:
+            yield self._spawn_found, os.fsencode(name)
 
 
 def _texts(texts: Sequence[str]) -> "ctypes.Array[ctypes.c_char_p]":

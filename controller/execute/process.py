@@ -12,11 +12,10 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from controller.clock import Clock
 from controller.execute.action import ActionFailed, Lease
@@ -36,22 +35,18 @@ class Spawn:
     """What to start.
 
     Attributes:
+        make: Says what to begin; called on a thread, which may wait for the disk.
         on_line: Called for each line, with the stream's name and the text; must not raise.
         grace: Milliseconds between SIGTERM and SIGKILL.
         forced: Whether to skip the grace.
         lease: It starts only while this holds.
-        wrapped: The leader is a sandbox: SIGTERM is for what is in it, or there is no grace.
     """
 
-    argv: Sequence[str]
-    env: Mapping[str, str]
-    cwd: Path
+    make: Callable[[], Command]
     on_line: Callable[[str, str], None]
     grace: int
     forced: Callable[[], bool]
     lease: Lease
-    stdin: bytes | None = None
-    wrapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +63,13 @@ async def run_process(spawn: Spawn, clock: Clock) -> Ended:
     """Start a process and wait for its end; cancelled, end it first.
 
     Raises:
-        ActionFailed: It cannot be started: `not_found`, `permission` or `spawn`.
+        ActionFailed: It cannot be started: `not_found`, `permission` or `spawn`; or what
+            `Spawn.make` raises.
     """
     launched, wanted = await _launched(spawn)
     running = _Running(launched, spawn, clock)
+    for warning in launched.command.warnings:
+        spawn.on_line("stderr", warning)
     try:
         running.watch()
         await running.wait(wanted=wanted)
@@ -80,7 +78,7 @@ async def run_process(spawn: Spawn, clock: Clock) -> Ended:
         raise
     except OSError as error:
         running.give_up()
-        raise ActionFailed("spawn", f"cannot watch {spawn.argv[0]}: {error}") from None
+        raise ActionFailed("spawn", f"cannot watch a process: {error}") from None
     finally:
         running.close()
     return running.result()
@@ -88,9 +86,7 @@ async def run_process(spawn: Spawn, clock: Clock) -> Ended:
 
 async def _launched(spawn: Spawn) -> tuple[Launched, bool]:
     """The process, and whether it is still wanted: cancelled, it begins all the same."""
-    lease = spawn.lease
-    command = Command(spawn.argv, spawn.env, spawn.cwd, lambda: lease.holds, spawn.stdin)
-    launching = LAUNCHER.launch(command)
+    launching = LAUNCHER.launch(spawn.make)
     wanted = True
     while True:
         try:
@@ -100,28 +96,25 @@ async def _launched(spawn: Spawn) -> tuple[Launched, bool]:
         except NotNow:
             if not wanted:
                 raise asyncio.CancelledError from None
-            await lease.held()
-            launching = LAUNCHER.launch(command)
-        except (OSError, ValueError) as error:
+            await spawn.lease.held()
+            launching = LAUNCHER.launch(spawn.make)
+        except (OSError, ActionFailed) as error:
             if wanted:
-                raise _refusal(spawn.argv[0], error) from None
+                raise _refusal(error) from None
             raise asyncio.CancelledError from None
 
 
-def _refusal(program: str, error: OSError | ValueError) -> ActionFailed:
+def _refusal(error: OSError | ActionFailed) -> ActionFailed:
+    if isinstance(error, ActionFailed):
+        return error
     if isinstance(error, FileNotFoundError):
         return ActionFailed("not_found", f"{error.filename}: not found")
     if isinstance(error, PermissionError):
         return ActionFailed("permission", f"{error.filename}: {error.strerror}")
-    return ActionFailed("spawn", f"cannot start {program}: {_why(error)}")
-
-
-def _why(error: OSError | ValueError) -> str:
-    if not isinstance(error, OSError):
-        return str(error)
+    why = error.strerror
     if error.errno == errno.E2BIG:
-        return "a value is too large for the environment or a command line (128 KiB each)"
-    return error.strerror or str(error)
+        why = "a value is too large for the environment or a command line (128 KiB each)"
+    return ActionFailed("spawn", f"cannot start {error.filename}: {why}")
 
 
 class _Running:
@@ -129,6 +122,7 @@ class _Running:
 
     def __init__(self, launched: Launched, spawn: Spawn, clock: Clock) -> None:
         self._pid = launched.pid
+        self._sandboxed = launched.command.sandboxed
         self._spawn = spawn
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -137,18 +131,16 @@ class _Running:
         self._out = Lines(partial(spawn.on_line, "stdout"))
         self._error = Lines(partial(spawn.on_line, "stderr"))
         self._streams = (Stream(launched.stdout, self._out), Stream(launched.stderr, self._error))
-        self._watch = -1
+        self._watch = launched.pidfd
         self._linger: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
         """Have the loop tell what it says and when it ends; raises `OSError`."""
-        if hasattr(os, "pidfd_open"):
-            self._watch = os.pidfd_open(self._pid)
+        if self._watch >= 0:
             self._loop.add_reader(self._watch, self._exited)
         else:  # macOS
             threading.Thread(target=self._wait, daemon=True).start()
         for stream in self._streams:
-            os.set_blocking(stream.fd, False)
             self._loop.add_reader(stream.fd, self._read, stream)
 
     async def wait(self, *, wanted: bool) -> None:
@@ -204,7 +196,7 @@ class _Running:
     def _ask(self) -> None:
         """SIGTERM; a sandbox would die of it at once and take down what is in it."""
         leader = self._pid
-        if not self._spawn.wrapped:
+        if not self._sandboxed:
             self._signal(signal.SIGTERM)
             return
         for pid, (session, _) in processes().items():

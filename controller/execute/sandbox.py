@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from controller.core.definition import Sandbox
-from controller.execute.action import ActionFailed, Call
+from controller.execute.action import ActionFailed
 from controller.logs import get_log
 
 SECONDS = 10
@@ -67,10 +67,16 @@ def probe() -> Support:
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A command line; `inside`: bubblewrap is in front of it."""
+    """A command line.
+
+    Attributes:
+        inside: Bubblewrap is in front of it.
+        missing: What it is not kept from, and why.
+    """
 
     argv: Sequence[str]
     inside: bool
+    missing: tuple[str, ...] = ()
 
 
 class Sandboxer:
@@ -90,24 +96,30 @@ class Sandboxer:
         self._support = support
         self._missed: set[str] = set()
 
-    def wrap(
-        self, argv: Sequence[str], sandbox: Sandbox | None, directory: Path, call: Call
-    ) -> Wrapped:
+    def wrap(self, argv: Sequence[str], sandbox: Sandbox | None, directory: Path) -> Wrapped:
         """The command line that runs `argv` in a sandbox; raises `ActionFailed`.
 
-        `directory` is the attempt's own; its parent holds those of others.
+        `directory` is the attempt's own; its parent holds those of others. The first time it may
+        take as long as `probe` does.
         """
         if sandbox is None or self._policy == "off":
             return Wrapped(argv, inside=False)
         support = self._support or probe()
+        missing: list[str] = []
         if sandbox.memory is not None:
-            argv = self._limited(argv, sandbox.memory, support, call)
+            if support.prlimit is None:
+                missing.append("prlimit is not installed, so memory is not bounded")
+            else:
+                argv = [support.prlimit, f"--as={sandbox.memory}", "--", *argv]
         if support.bwrap is None:
-            self._missing(f"{support.reason}", call)
-            return Wrapped(argv, inside=False)
-        firm = _FIRM if sandbox.network else (*_FIRM, *_OFFLINE)
-        front = (support.bwrap, *firm, *self._places(directory), *_APART, "--")
-        return Wrapped([*front, *argv], inside=True)
+            missing.append(f"{support.reason}")
+        else:
+            firm = _FIRM if sandbox.network else (*_FIRM, *_OFFLINE)
+            argv = [support.bwrap, *firm, *self._places(directory), *_APART, "--", *argv]
+        for why in missing:
+            self._complain(why)
+        said = tuple(f"not sandboxed: {why}" for why in missing)
+        return Wrapped(argv, support.bwrap is not None, said)
 
     def _places(self, directory: Path) -> Iterator[str]:
         for path in (sys.prefix, sys.base_prefix, str(Path(__file__).parent)):
@@ -119,18 +131,10 @@ class Sandboxer:
         own = str(directory)
         yield from ("--bind", own, own, "--chdir", own, "--setenv", "TMPDIR", PRIVATE)
 
-    def _limited(
-        self, argv: Sequence[str], memory: int, support: Support, call: Call
-    ) -> Sequence[str]:
-        if support.prlimit is None:
-            self._missing("prlimit is not installed, so memory is not bounded", call)
-            return argv
-        return [support.prlimit, f"--as={memory}", "--", *argv]
-
-    def _missing(self, why: str, call: Call) -> None:
+    def _complain(self, why: str) -> None:
+        """Raises `ActionFailed` where the sandbox is required."""
         if why not in self._missed:  # the step's log says it each time, the controller's once
             self._missed.add(why)
             log.warning("steps ask for a sandbox; there is none", policy=self._policy, reason=why)
         if self._policy == "required":
             raise ActionFailed("sandbox", f"the sandbox is required: {why}")
-        call.log("warn", f"not sandboxed: {why}", None)

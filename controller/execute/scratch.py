@@ -19,9 +19,11 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import deque
+import threading
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
 
 MARK = "WINDLASS_SCRATCH"
 """The variable that holds an attempt's directory."""
@@ -39,31 +41,41 @@ _GUARD = 'cd /; read -r _ || exec "$@"'
 
 
 class Home:
-    """A controller's own place below the scratch directory `root`; made when first needed."""
+    """A controller's own place below the scratch directory `root`; made when first needed.
+
+    Attempts' directories are made and discarded on any thread.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._path: Path | None = None
+        self._changing = threading.Lock()  # of what is below
         self._lock = -1
         self._guard: tuple[int, int] | None = None
-        self._discarded: deque[str] = deque()
-        self._number = 0
+        self._removals: SimpleQueue[str | None] | None = None
+        self._numbers = count(1)
 
     def open(self) -> Path:
         """Where attempts have their directories; raises `OSError`."""
-        if self._path is None:
-            self._root.mkdir(parents=True, exist_ok=True)
-            new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
-            try:
-                self._lock = os.open(new / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-                self._path = new.rename(self._root / f"home-{new.name.removeprefix('.new-')}")
-            except OSError:
-                shutil.rmtree(new, ignore_errors=True)
-                raise
-            with suppress(OSError, NotImplementedError):  # then the next controller does it
-                self._guard = _start_guard(self._root)
-        return self._path
+        with self._changing:
+            if self._path is None:
+                self._path = self._begin()
+            return self._path
+
+    def _begin(self) -> Path:
+        self._root.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
+        try:
+            self._lock = os.open(new / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            path = new.rename(self._root / f"home-{new.name.removeprefix('.new-')}")
+        except OSError:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        self._removals = _start_remover()
+        with suppress(OSError, NotImplementedError):  # then the next controller does it
+            self._guard = _start_guard(self._root)
+        return path
 
     def make(self, name: str) -> Path:
         """An attempt's directory, which is empty; raises `OSError`."""
@@ -74,7 +86,7 @@ class Home:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(0o700, exist_ok=True)
         except FileNotFoundError:  # somebody has tidied up: begin again
-            self.close()
+            self._close(directory.parent)
             directory = self.open() / name
             directory.mkdir(0o700)
         return directory
@@ -82,43 +94,56 @@ class Home:
     def discard(self, directory: Path) -> None:
         """Have an attempt's directory gone at once, whoever still has it open.
 
-        `remove_discarded` removes it: to remove a directory may take as long as the system's next
-        tick, and the loop has better to do. What a crash leaves is removed with the home.
+        It is removed a moment later: that may take as long as the system's next tick. What a crash
+        leaves is removed with the home.
         """
-        self._number += 1
-        gone = f"{self._path}/{GONE}{self._number}"
+        gone = f"{directory.parent}/{GONE}{next(self._numbers)}"
         with suppress(OSError):  # it is gone already
             os.rename(directory, gone)  # ruff: ignore[os-rename]  # half the cost, once an attempt
-            self._discarded.append(gone)
-
-    @property
-    def has_discarded(self) -> bool:
-        """Whether there is something for `remove_discarded` to do."""
-        return bool(self._discarded)
-
-    def remove_discarded(self) -> None:
-        """Blocks, and may be called on a thread; what is discarded meanwhile is removed too."""
-        while self._discarded:
-            directory = self._discarded.popleft()
-            try:
-                os.rmdir(directory)  # ruff: ignore[os-rmdir]  # likewise
-            except OSError:  # who had it open has written to it
-                shutil.rmtree(directory, ignore_errors=True)
+            if self._removals is not None:
+                self._removals.put(gone)
 
     def close(self) -> None:
         """Give it back; nothing must be running in it."""
-        if self._guard is not None:
-            pid, pipe = self._guard
-            self._guard = None
-            with suppress(OSError):
-                os.write(pipe, b"\n")
-            os.close(pipe)
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        if self._path is not None:
+        self._close(self._path)
+
+    def _close(self, path: Path | None) -> None:
+        """Give it back if it is still this one."""
+        with self._changing:
+            if self._path is None or self._path != path:
+                return
+            if self._guard is not None:
+                pid, pipe = self._guard
+                self._guard = None
+                with suppress(OSError):
+                    os.write(pipe, b"\n")
+                os.close(pipe)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+            if self._removals is not None:
+                self._removals.put(None)
             shutil.rmtree(self._path, ignore_errors=True)
             os.close(self._lock)
             self._path = None
+
+
+def _start_remover() -> "SimpleQueue[str | None]":
+    """A thread that removes what it is given, until it is given nothing."""
+    removals: SimpleQueue[str | None] = SimpleQueue()
+
+    def serve() -> None:
+        while (directory := removals.get()) is not None:
+            _remove(directory)
+
+    threading.Thread(target=serve, name="remover", daemon=True).start()
+    return removals
+
+
+def _remove(directory: str) -> None:
+    try:
+        os.rmdir(directory)  # ruff: ignore[os-rmdir]  # half the cost, once an attempt
+    except OSError:  # there is something in it
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def end_orphans(root: Path) -> int:

@@ -6,17 +6,14 @@ file `$WINDLASS_OUTPUTS`; stdout and stderr are its log, line by line. Of the da
 it sees what `base_env` has, and never more: that is where credentials are.
 """
 
-import asyncio
 import hashlib
-import os
-import shutil
 import signal
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic_core import to_json
 
@@ -24,6 +21,8 @@ from controller.core.definition import Sandbox
 from controller.core.expression import to_text
 from controller.execute.action import ActionFailed, Call
 from controller.execute.handover import read_object
+from controller.execute.launch import Command
+from controller.execute.pool import POOL, settled
 from controller.execute.process import Ended, Spawn, run_process
 from controller.execute.sandbox import Sandboxer
 from controller.execute.scratch import MARK, Home
@@ -32,8 +31,6 @@ RUNNER = Path(__file__).with_name("python_runner.py")
 
 INPUTS, OUTPUTS, FAILURE, SCRIPT = "inputs.json", "outputs.json", "failure.json", "script.py"
 """Files of an attempt's directory."""
-
-OURS = frozenset({INPUTS, OUTPUTS, FAILURE, SCRIPT})
 
 SHELL = ("/bin/sh", "-e")
 
@@ -60,6 +57,16 @@ class Script:
     sandbox: Sandbox | None = None
 
 
+class Program(Protocol):
+    """What to run in an attempt's directory, and what comes of it."""
+
+    def argv(self, directory: Path) -> Sequence[str]:
+        """The command line, what it needs written; raises `OSError`."""
+
+    def outputs(self, ended: Ended, directory: Path) -> dict[str, Any]:
+        """What it gave; raises `ActionFailed`."""
+
+
 class Scripts:
     """Runs scripts.
 
@@ -73,10 +80,9 @@ class Scripts:
         self, scratch: Path, base_env: Mapping[str, str], sandboxer: Sandboxer, kill_grace: int
     ) -> None:
         self.scratch = scratch
-        self._home = Home(scratch)
-        self._removal: asyncio.Future[None] | None = None
-        self._base_env = dict(base_env)
-        self._sandboxer = sandboxer
+        self.home = Home(scratch)
+        self.base_env = dict(base_env)
+        self.sandboxer = sandboxer
         self._kill_grace = kill_grace
 
     async def shell(
@@ -85,18 +91,7 @@ class Scripts:
         """Shell text, or a command and its arguments: `stdout`, `exit_code`, and its outputs."""
         if not command:
             raise ActionFailed("invalid_inputs", "`command` is empty")
-        async with self._directory(call) as directory:
-            if isinstance(command, str):
-                argv = _shell(command, directory)
-            else:
-                argv = [to_text(each) for each in command]
-            ended = await self._run(call, argv, script, directory)
-            outputs = {"stdout": ended.stdout, "exit_code": ended.exit_code}
-            if ended.truncated:
-                call.log("warn", "stdout is longer than what is kept as an output", None)
-            if ended.exit_code != 0:
-                raise ActionFailed("exit", _how(ended), outputs)
-            return outputs | (read_object(directory / OUTPUTS) or {})
+        return await self._run(call, _Shell(command), script)
 
     async def python(self, call: Call, text: str, script: Script) -> dict[str, Any]:
         """A script with `main(**inputs)`: what it returns.
@@ -104,27 +99,80 @@ class Scripts:
         It runs isolated (`-I`: no `PYTHON*` variables, nothing of the working directory), with the
         packages that the controller has, too.
         """
-        async with self._directory(call) as directory:
-            source = directory / SCRIPT
-            source.write_text(text, encoding="utf-8")
-            files = (source, *(directory / name for name in (INPUTS, OUTPUTS, FAILURE)))
-            argv = (sys.executable, "-I", "-u", "-X", "utf8", str(RUNNER), *map(str, files))
-            ended = await self._run(call, argv, script, directory)
-            failure = read_object(directory / FAILURE)
-            if failure is not None:
-                raise ActionFailed(str(failure.get("type")), str(failure.get("message")))
-            if ended.exit_code != 0:
-                raise ActionFailed("exit", _how(ended), {"exit_code": ended.exit_code})
-            return read_object(directory / OUTPUTS) or {}
+        return await self._run(call, _Python(text), script)
 
     def close(self) -> None:
         """Give back the scratch directory; no script may be running."""
-        self._home.close()
+        self.home.close()
 
-    async def _run(self, call: Call, argv: Sequence[str], script: Script, directory: Path) -> Ended:
+    async def _run(self, call: Call, program: Program, script: Script) -> dict[str, Any]:
+        def on_line(stream: str, text: str) -> None:
+            call.log("info" if stream == "stdout" else "warn", text, None)
+
+        attempt = _Attempt(self, call, program, script)
+        spawn = Spawn(
+            make=attempt.begin,
+            on_line=on_line,
+            grace=self._kill_grace,
+            forced=lambda: call.force,
+            lease=call.lease,
+        )
+        ended: Ended | None = None
+        try:
+            ended = await run_process(spawn, call.clock)
+            if ended.truncated:
+                call.log("warn", "stdout is longer than what is kept as an output", None)
+        finally:
+            outputs = await settled(POOL.do(partial(attempt.end, ended)))
+        return outputs
+
+
+class _Attempt:
+    """One run of a program in a directory of its own; all of it is done on threads."""
+
+    def __init__(self, scripts: Scripts, call: Call, program: Program, script: Script) -> None:
+        self._scripts = scripts
+        self._call = call
+        self._program = program
+        self._script = script
+        self._directory: Path | None = None
+
+    def begin(self) -> Command:
+        """Make its directory; raises `ActionFailed`."""
+        call, script, scripts = self._call, self._script, self._scripts
+        try:
+            directory = self._directory = scripts.home.make(_name(call.key))
+            argv = self._program.argv(directory)
+            if script.inputs is not None:
+                (directory / INPUTS).write_bytes(to_json(script.inputs))
+        except OSError as error:
+            where = error.filename or scripts.scratch
+            raise ActionFailed("spawn", f"cannot write {where}: {error.strerror}") from None
+        wrapped = scripts.sandboxer.wrap(argv, script.sandbox, directory)
+        return Command(
+            argv=wrapped.argv,
+            env=self._env(directory),
+            cwd=Path(script.cwd) if script.cwd is not None else directory,
+            may=lambda: call.lease.holds,
+            stdin=script.stdin.encode(errors="replace") if script.stdin is not None else None,
+            sandboxed=wrapped.inside,
+            warnings=wrapped.missing,
+        )
+
+    def end(self, ended: Ended | None) -> dict[str, Any]:
+        """Its outputs, if it has ended by itself; its directory is nobody's then."""
+        if self._directory is None:
+            return {}
+        try:
+            return {} if ended is None else self._program.outputs(ended, self._directory)
+        finally:
+            self._scripts.home.discard(self._directory)
+
+    def _env(self, directory: Path) -> dict[str, str]:
+        call = self._call
         env = {
-            **self._base_env,
-            **script.env,
+            **self._scripts.base_env,
+            **self._script.env,
             "WINDLASS_EXECUTION": call.execution,
             "WINDLASS_WORKFLOW": call.workflow,
             "WINDLASS_STEP": call.step,
@@ -133,92 +181,75 @@ class Scripts:
             "WINDLASS_OUTPUTS": f"{directory}/{OUTPUTS}",
             MARK: str(directory),
         }
-        if script.inputs is not None:
-            (directory / INPUTS).write_bytes(to_json(script.inputs))
+        if self._script.inputs is not None:
             env["WINDLASS_INPUTS"] = f"{directory}/{INPUTS}"
-
-        def on_line(stream: str, text: str) -> None:
-            call.log("info" if stream == "stdout" else "warn", text, None)
-
-        wrapped = self._sandboxer.wrap(argv, script.sandbox, directory, call)
-        spawn = Spawn(
-            argv=wrapped.argv,
-            env=env,
-            lease=call.lease,
-            cwd=Path(script.cwd) if script.cwd is not None else directory,
-            on_line=on_line,
-            grace=self._kill_grace,
-            forced=lambda: call.force,
-            stdin=script.stdin.encode(errors="replace") if script.stdin is not None else None,
-            wrapped=wrapped.inside,
-        )
-        return await run_process(spawn, call.clock)
-
-    @asynccontextmanager
-    async def _directory(self, call: Call) -> AsyncGenerator[Path]:
-        """The attempt's own directory; too long a name is hashed."""
-        name = call.key.replace("/", ":")
-        if len(name) > LONGEST_NAME:
-            name = hashlib.sha256(name.encode()).hexdigest()
-        directory = self._home.make(name)
-        try:
-            yield directory
-        finally:
-            try:
-                await _empty(directory, _names(directory))
-            finally:
-                self._home.discard(directory)
-                self._tidy()
-
-    def _tidy(self) -> None:
-        """Have what is discarded removed by somebody who has the time."""
-        if self._removal is None and self._home.has_discarded:
-            loop = asyncio.get_running_loop()
-            self._removal = loop.run_in_executor(None, self._home.remove_discarded)
-            self._removal.add_done_callback(self._tidied)
-
-    def _tidied(self, _: "asyncio.Future[None]") -> None:
-        self._removal = None
-        self._tidy()
+        return env
 
 
-def _names(directory: Path) -> list[str]:
-    """What is in it; nothing where there is none any more."""
-    try:
-        return os.listdir(directory)  # ruff: ignore[os-listdir]  # half the cost, once an attempt
-    except OSError:
-        return []
+class _Shell:
+    """Shell text, or a command and its arguments."""
+
+    def __init__(self, command: str | Sequence[Any]) -> None:
+        self._command = command
+
+    def argv(self, directory: Path) -> Sequence[str]:
+        """See `Program`."""
+        if not isinstance(self._command, str):
+            return [to_text(each) for each in self._command]
+        content = self._command.encode(errors="replace")
+        if len(content) <= LONGEST:
+            return (*SHELL, "-c", self._command)
+        file = directory / "script.sh"
+        file.write_bytes(content)
+        return (*SHELL, str(file))
+
+    def outputs(self, ended: Ended, directory: Path) -> dict[str, Any]:
+        """See `Program`."""
+        outputs = {"stdout": ended.stdout, "exit_code": ended.exit_code}
+        if ended.exit_code != 0:
+            raise ActionFailed("exit", _how(ended), outputs)
+        return outputs | (read_object(directory / OUTPUTS) or {})
 
 
-def _shell(text: str, directory: Path) -> Sequence[str]:
-    content = text.encode(errors="replace")
-    if len(content) <= LONGEST:
-        return (*SHELL, "-c", text)
-    file = directory / "script.sh"
-    file.write_bytes(content)
-    return (*SHELL, str(file))
+class _Python:
+    """Text that defines `main`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def argv(self, directory: Path) -> Sequence[str]:
+        """See `Program`."""
+        source = directory / SCRIPT
+        source.write_text(self._text, encoding="utf-8")
+        files = (source, *(directory / name for name in (INPUTS, OUTPUTS, FAILURE)))
+        return (sys.executable, "-I", "-u", "-X", "utf8", str(RUNNER), *map(str, files))
+
+    def outputs(self, ended: Ended, directory: Path) -> dict[str, Any]:
+        """See `Program`."""
+        failure = read_object(directory / FAILURE)
+        if failure is not None:
+            raise ActionFailed(str(failure.get("type")), str(failure.get("message")))
+        if ended.exit_code != 0:
+            raise ActionFailed("exit", _how(ended), {"exit_code": ended.exit_code})
+        return read_object(directory / OUTPUTS) or {}
 
 
-async def _empty(directory: Path, names: Sequence[str]) -> None:
-    """Remove what a directory holds: off the loop where a script left more than what we know of."""
-    if OURS.issuperset(names):
-        for name in names:
-            with suppress(OSError):
-                os.unlink(f"{directory}/{name}")  # ruff: ignore[os-unlink]  # half the cost, once an attempt
-    else:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
+def _name(key: str) -> str:
+    """Of an attempt's directory; too long a name is hashed."""
+    name = key.replace("/", ":")
+    return name if len(name) <= LONGEST_NAME else hashlib.sha256(name.encode()).hexdigest()
 
 
 def _how(ended: Ended) -> str:
     """How a process failed, with the last thing it said."""
     if ended.exit_code < 0:
-        how = f"ended by {_name(-ended.exit_code)}"
+        how = f"ended by {_signal_name(-ended.exit_code)}"
     else:
         how = f"exit status {ended.exit_code}"
     return f"{how}: {ended.last_error}" if ended.last_error else how
 
 
-def _name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -11,6 +11,7 @@ from controller.clock import Clock, SystemClock
 from controller.core.definition import Action, Sandbox
 from controller.core.document import load_document
 from controller.core.plan import StepPlan
+from controller.execute import launch
 from controller.execute.action import ActionFailed, Call, Registry, Result
 from controller.execute.actions.loading import build
 from controller.execute.perform import Performer
@@ -127,15 +128,15 @@ class Command:
 
     def spawn(self, *argv: str, stdin: bytes | None = None, **env: str) -> Spawn:
         """What to give to `run_process`."""
+        command = launch.Command(
+            argv, {**ENVIRONMENT, **env}, self.cwd, lambda: self.lease.holds, stdin
+        )
         return Spawn(
-            argv=argv,
-            env={**ENVIRONMENT, **env},
-            cwd=self.cwd,
+            make=lambda: command,
             on_line=lambda stream, text: self.lines.append((stream, text)),
             grace=self.grace,
             forced=lambda: self.force,
             lease=self.lease,
-            stdin=stdin,
         )
 
     def shell(self, text: str, stdin: bytes | None = None, **env: str) -> Spawn:

@@ -34,8 +34,10 @@ def begin(request: pytest.FixtureRequest) -> Begin:
 async def said(begin: Begin, cwd: Path, *argv: str, **env: str) -> str:
     """What a process wrote until its end."""
     command = Command(argv, {**ENVIRONMENT, **env}, cwd, lambda: True)
-    launched = await Launcher(begin).launch(command)
+    launched = await Launcher(begin).launch(lambda: command)
     os.close(launched.stderr)
+    os.close(launched.pidfd)
+    os.set_blocking(launched.stdout, True)
     with os.fdopen(launched.stdout, "rb") as file:
         text = (await asyncio.to_thread(file.read)).decode()
     await asyncio.to_thread(os.waitpid, launched.pid, 0)
@@ -134,8 +136,10 @@ async def test_whether_a_process_may_begin_is_asked_last(begin: Begin, tmp_path:
 
     launcher, before = Launcher(begin), len(os.listdir("/dev/fd"))  # ruff: ignore[os-listdir]  # as names
     with pytest.raises(NotNow):
-        await launcher.launch(Command(("sleep", "100"), ENVIRONMENT, tmp_path, may, b"text"))
-    assert asked == [("launcher", before + 5)]  # two pipes, and what it would read
+        await launcher.launch(
+            lambda: Command(("sleep", "100"), ENVIRONMENT, tmp_path, may, b"text")
+        )
+    assert asked == [("pool", before + 5)]  # two pipes, and what it would read
     assert len(os.listdir("/dev/fd")) == before  # ruff: ignore[os-listdir]  # as names
     assert not has_children()
 
@@ -241,7 +245,7 @@ def test_a_process_that_nobody_can_be_told_of_is_ended(tmp_path: Path) -> None:
         command = Command(("sleep", "100"), ENVIRONMENT, tmp_path, lambda: True)
 
         async def ask() -> None:  # ruff: ignore[unused-async]  # on a loop
-            _ = launcher.launch(command)
+            _ = launcher.launch(lambda: command)
 
         asyncio.run(ask())
         assert reached.wait(10)

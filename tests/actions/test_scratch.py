@@ -1,6 +1,5 @@
 """What a controller leaves running when it is killed, and who ends it."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -8,11 +7,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from controller.execute import scratch
 from controller.execute.scratch import GONE, MARK, Home, end_orphans
@@ -27,7 +25,7 @@ from tests.actions.stage import Stage
 
 async def main(scratch, command):
     stage = Stage(Path(scratch))
-    home = stage.scripts._home
+    home = stage.scripts.home
     home.open()
     print(home._guard[0], flush=True)
     await stage.perform("shell", command=command)
@@ -186,7 +184,7 @@ async def test_an_attempt_leaves_nothing(stage: Stage) -> None:
 
 def test_a_discarded_directory_is_nobodys(stage: Stage) -> None:
     """A process that its step detached is not ended for a directory that waits to be removed."""
-    home = stage.scripts._home
+    home = stage.scripts.home
     directory = home.make("x1:a:1")
     marked = {**os.environ, MARK: str(directory)}
     living = [
@@ -195,11 +193,9 @@ def test_a_discarded_directory_is_nobodys(stage: Stage) -> None:
     try:
         pids = {each.pid for each in living}
         assert pids <= scratch._inhabitants(f"{home.open()}/").keys()
-        home.discard(directory)
-        assert [path.name for path in home.open().glob(f"{GONE}*")] == [f"{GONE}1"]
+        gone = directory.rename(home.open() / f"{GONE}0")
         assert not pids & scratch._inhabitants(f"{home.open()}/").keys()
-        home.remove_discarded()
-        assert [path.name for path in home.open().iterdir()] == ["lock"]
+        scratch._remove(str(gone))
         assert not pids & scratch._inhabitants(f"{home.open()}/").keys()
     finally:
         for each in living:
@@ -207,37 +203,41 @@ def test_a_discarded_directory_is_nobodys(stage: Stage) -> None:
             each.wait()
 
 
-def test_what_is_written_to_a_discarded_directory_is_removed_too(stage: Stage) -> None:
-    """Who has it open may go on writing until it is removed."""
-    home = stage.scripts._home
+async def test_a_discarded_directory_is_gone_at_once_and_removed_soon(stage: Stage) -> None:
+    """Who has it open may go on writing until it is removed; that is removed too."""
+    home = stage.scripts.home
     directory = home.make("x1:a:1")
     there = os.open(directory, os.O_RDONLY)
     try:
         home.discard(directory)
-        os.close(os.open("late", os.O_CREAT | os.O_WRONLY, dir_fd=there))
+        assert not directory.exists()
+        with suppress(FileNotFoundError):  # it is removed already
+            os.close(os.open("late", os.O_CREAT | os.O_WRONLY, dir_fd=there))
     finally:
         os.close(there)
-    home.remove_discarded()
-    assert [path.name for path in home.open().iterdir()] == ["lock"]
+    await eventually(lambda: [path.name for path in home.open().iterdir()] == ["lock"], "removed")
 
 
-async def test_what_is_discarded_while_others_are_removed_is_removed_too(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever removes has looked for the last time, and is not back yet: it looks again."""
-    remove = stage.scripts._home.remove_discarded
-    looked, free = threading.Event(), threading.Event()
+def test_what_is_not_empty_is_removed_too(tmp_path: Path) -> None:
+    """Whatever a script left."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_text("x")
+    scratch._remove(str(tmp_path / "a"))
+    assert not (tmp_path / "a").exists()
 
-    def slowly() -> None:
-        remove()
-        looked.set()
-        assert free.wait(10)
 
-    monkeypatch.setattr(stage.scripts._home, "remove_discarded", slowly)
-    await stage.outputs("shell", command="true")
-    assert await asyncio.to_thread(looked.wait, 10)
-    await stage.outputs("shell", command="true")
-    [home] = stage.scratch.iterdir()
-    assert len(list(home.glob(f"{GONE}*"))) == 1
-    free.set()
-    await eventually(lambda: not list(home.glob(f"{GONE}*")), "that one is removed")
+def test_threads_that_find_their_home_gone_begin_again_together(stage: Stage) -> None:
+    """Nobody removes the home that another thread has begun meanwhile."""
+    home = stage.scripts.home
+    shutil.rmtree(home.open())
+    count = 8
+    together = threading.Barrier(count)
+
+    def make(number: int) -> Path:
+        together.wait(10)
+        return home.make(f"x1:a:{number}")
+
+    with ThreadPoolExecutor(count) as threads:
+        made = list(threads.map(make, range(count)))
+    assert all(each.is_dir() for each in made)
+    assert len({each.parent for each in made}) == 1

@@ -282,9 +282,9 @@ async def test_the_same_attempt_begins_afresh(stage: Stage) -> None:
     assert "old" not in await stage.outputs("shell", command="true")
 
 
-async def test_a_full_disk_is_a_failure_of_the_step(stage: Stage) -> None:
-    """An operating system error becomes the step's failure, by its class."""
+async def test_a_directory_that_cannot_be_made_is_a_failure_of_the_step(stage: Stage) -> None:
+    """It says what cannot be written, and why."""
     stage.scratch.write_text("a file where the directory should be")
-    with pytest.raises(ActionFailed, match="FileExistsError"):
+    with pytest.raises(ActionFailed, match=f"spawn: cannot write {stage.scratch}: File exists"):
         await stage.perform("shell", command="true")
     stage.scratch.unlink()

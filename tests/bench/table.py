@@ -53,7 +53,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     sign = "≤" if row.better == "less" else "≥"
     low, high = row.spread or (None, None)
     return (
-        f"{row.what}, {row.unit}",
+        f"{row.what}, {row.unit}" if row.unit else row.what,
         number(row.measured),
         "" if low is None or high is None else f"{number(low)}..{number(high)}",
         "" if row.target is None else f"{sign} {number(row.target)}",
