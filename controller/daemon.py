@@ -18,8 +18,8 @@ from controller.app import App
 from controller.core.problem import NotFound
 from controller.execute.patience import patiently
 from controller.execute.taking import take_over
+from controller.interpreter import loading
 from controller.logs import get_log
-from controller.memory import loading
 from controller.reconcile import Wishes, mark_removed
 from controller.schedule import Leftovers, Scheduler
 from controller.source.origin import remove_homes, unused_homes

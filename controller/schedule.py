@@ -19,8 +19,8 @@ from controller.core.problem import Unavailable
 from controller.core.timetable import CatchUp, Timetable, catch_up
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Fired, Fires, fire_wish, record_fires, timetable_of
+from controller.interpreter import rush
 from controller.logs import get_log
-from controller.memory import uncollected
 from controller.store import Store, ledger
 from controller.store.records import Claimant, ExecutionRecord, Keep, ScheduleRecord
 from controller.store.tables import Transaction
@@ -34,11 +34,8 @@ LOOK_AGAIN = 60_000
 AT_ONCE = 1_000
 """Schedules looked at together, and dealt with in one transaction if nothing begins at once."""
 
-FIRST_BEGUN = 50
-"""Executions begun at once, at first: they do not wait until the last ones are recorded."""
-
-GROWTH = 4
-"""How many times more are begun next."""
+FIRST_BEGUN, MOST_BEGUN = 50, 200
+"""Executions begun at once, at first and then: they do not wait until the last are recorded."""
 
 MOST_FIRES = 1_000
 """Fires one schedule makes up at once; older ones count as missed."""
@@ -190,7 +187,7 @@ class Scheduler:
         Where there is little room, what has begun may have made some by ending at once.
         """
         rest = list(looked)
-        with uncollected():  # nothing of it goes until all are there
+        with rush():
             while rest:
                 most = self._executor.room or len(rest)
                 await self._fire_some(rest[:most], now)
@@ -336,7 +333,7 @@ def _sizes(count: int, room: int) -> Iterator[int]:
     while count > 0:
         some = min(count, size, room) or min(count, AT_ONCE)
         yield some
-        count, room, size = count - some, max(room - some, 0), size * GROWTH
+        count, room, size = count - some, max(room - some, 0), MOST_BEGUN
 
 
 def _ready(timetable: Timetable, passed: CatchUp, now: int) -> tuple[list[int], int | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from controller.cli.session import base_options, note, settings_of
-from controller.memory import loading
+from controller.interpreter import loading
 
 if TYPE_CHECKING:
     from controller.reconcile import Crew

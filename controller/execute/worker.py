@@ -34,8 +34,8 @@ from controller.execute.running import SLICE, Running
 from controller.execute.secrets import Secrets
 from controller.execute.taking import Taken, impossible, take
 from controller.facts import Bus
+from controller.interpreter import rush
 from controller.logs import get_log
-from controller.memory import uncollected
 from controller.store import Store, ledger
 from controller.store.records import Claimant, ExecutionRecord, Fenced
 from controller.store.tables import Transaction
@@ -325,9 +325,9 @@ class Worker:
         self._full = not asks or await self.store.read(ledger.claimable, *asked)
         room = self._asked = min(self._places, FIRST) if self._full else 0
         claim = self._claimed(room)
-        with ExitStack() as rush:
-            rush.callback(self.first.set)  # whatever comes of it
-            rush.callback(lambda: claim and claim.cancel())
+        with ExitStack() as done:
+            done.callback(self.first.set)  # whatever comes of it
+            done.callback(lambda: claim and claim.cancel())
             while claim is not None:
                 taken = await claim
                 self._full = len(taken) == room
@@ -335,7 +335,7 @@ class Worker:
                 claim, self._asked = self._claimed(more), room + more
                 if len(taken) > SLICE:
                     self.rushed = True
-                    rush.enter_context(uncollected())  # nothing of it goes until all are there
+                    done.enter_context(rush())
                 await self._begin_all(taken)
                 room = self._asked = more
 

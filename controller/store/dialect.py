@@ -8,6 +8,7 @@ the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEA
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -73,6 +74,13 @@ many pages that are not finished yet. What this takes is given back at the end o
 
 WAL_BYTES = 64 * 1024 * 1024
 """The write-ahead log is cut back to this size after a checkpoint."""
+
+WAL_PAGES = WAL_BYTES // 4096
+"""Pages in the log with which SQLite moves it by itself; the journal does before: `move_log`."""
+
+CACHED_KILOBYTES = 16_384
+"""Pages that the writer keeps in memory, at most: rows that come at once belong to places all over
+the indexes, and each page that is not there is read, and written to the log, once more."""
 
 
 def decode(encoded: str | bytes) -> Any:  # ruff: ignore[any-type]  # JSON is any JSON value
@@ -220,8 +228,9 @@ def _connect_sqlite(url: URL, readers: int) -> Engines:
     reader = create_engine(url, pool_size=readers, max_overflow=0, connect_args=arguments)
     pragmas = "PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"
     turn = f"PRAGMA journal_size_limit={WAL_BYTES}; PRAGMA busy_timeout={TURN_MILLISECONDS};"
-    spill = f"PRAGMA cache_spill={DIRTY_PAGES};"
-    _arrange(writer, pragmas + turn + spill, _begin_to_write)
+    cache = f"PRAGMA cache_size=-{CACHED_KILOBYTES}; PRAGMA cache_spill={DIRTY_PAGES};"
+    log = f"PRAGMA wal_autocheckpoint={WAL_PAGES};"
+    _arrange(writer, pragmas + turn + cache + log, _begin_to_write)
     _arrange(reader, f"{pragmas}PRAGMA query_only=ON;", lambda driver: driver.execute("BEGIN"))
     return Engines(writer, reader)
 
@@ -287,6 +296,27 @@ def cut_back(engine: Engine) -> bool:
     """Move SQLite's log into the file and empty it; False: somebody reads what is still in it."""
     with engine.connect() as connection:
         return by_driver(connection, lambda driver: not _pragma(driver, "wal_checkpoint(TRUNCATE)"))
+
+
+def changed_rows(connection: Connection) -> int:
+    """Rows that SQLite has changed on this connection; PostgreSQL takes care of its log by itself.
+
+    A page more or less in the log for each: SQLite tells nobody how long it is.
+    """
+    if not is_sqlite(connection):
+        return 0
+    driver: Any = connection.connection.driver_connection
+    count: int = driver.total_changes
+    return count
+
+
+def move_log(connection: Connection) -> None:
+    """Move SQLite's log into the file, as far as nobody reads what is in it; nobody waits for that.
+
+    What goes wrong is for the next commit to say.
+    """
+    with suppress(DBAPIError):
+        by_driver(connection, lambda driver: _pragma(driver, "wal_checkpoint(PASSIVE)"))
 
 
 def _pragma(driver: Any, pragma: str) -> object:  # ruff: ignore[any-type]  # a DBAPI connection

@@ -53,6 +53,12 @@ GROUP_ITEMS = 1_000
 GROUP_ROWS = 20_000
 """A group is full when it has this many checkpoints: a bound on how long a commit takes."""
 
+SOME_ROWS, MOST_ROWS = 200, 5_000
+"""Rows changed after which SQLite's log is moved into the file: when there is time, and at last."""
+
+CALM = 0.2
+"""Seconds without anything to write: there is time."""
+
 
 CHECKPOINTS = Insertion(
     "execution_checkpoints (execution_id, seq, type, step_id, attempt, context, created_at)", 7
@@ -102,6 +108,7 @@ class Journal:
         self._connection: Connection | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._moved = 0  # rows changed when the log was moved
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -148,25 +155,47 @@ class Journal:
     # ------------------------------------------------------------------------ the writer's thread
 
     def _write_all(self) -> None:
-        while self.serve():
+        while self._serve(self._next()):
             pass
         if self._connection is not None:
             self._connection.close()
 
+    def _next(self) -> _Item[Any] | None:
+        """Wait for an item; what commits have put off is done while none comes."""
+        grown = self._changed() - self._moved
+        if grown >= MOST_ROWS and self._queue.qsize():
+            self._move_log()
+        elif grown >= SOME_ROWS:
+            try:
+                return self._queue.get(timeout=CALM)
+            except Empty:
+                self._move_log()
+        return self._queue.get()
+
+    def _changed(self) -> int:
+        return dialect.changed_rows(self._connection) if self._connection is not None else 0
+
+    def _move_log(self) -> None:
+        if self._connection is not None:
+            dialect.move_log(self._connection)
+        self._moved = self._changed()
+
     def serve(self) -> bool:
         """Wait for a group, write it, and tell who waits for it; False: nothing comes any more."""
-        items, going = self._take()
+        return self._serve(self._queue.get())
+
+    def _serve(self, first: _Item[Any] | None) -> bool:
+        items, going = self._take(first)
         if items:
             self._write(items)
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(_resolve, items)
         return going
 
-    def _take(self) -> tuple[list[_Item[Any]], bool]:
-        """Wait for an item, then take what else is there; False: nothing comes after these."""
+    def _take(self, item: _Item[Any] | None) -> tuple[list[_Item[Any]], bool]:
+        """This one and what else is there; False: nothing comes after these."""
         items: list[_Item[Any]] = []
         rows = 0
-        item = self._queue.get()
         with suppress(Empty):
             while item is not None:
                 items.append(item)

@@ -13,8 +13,8 @@ from typing import Any
 
 from controller.app import crew_of_this_machine, open_app, run_main
 from controller.cli.ending import COLLECT
+from controller.interpreter import loading
 from controller.logs import get_log, load_log
-from controller.memory import loading
 from controller.reconcile import Crew, Reconciler
 from controller.reconcile.ahead import get_ready
 from controller.settings import Settings

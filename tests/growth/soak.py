@@ -131,9 +131,9 @@ class _Feeder:
                 await self._create(app)
                 await eventually(lambda: _pending(database) < BACKLOG, "it takes them", within=60)
                 if created % (count // samples) < AT_ONCE:
-                    found.append(self._sample())
+                    found.append(self._sample(database))
             await eventually(lambda: self._done() == count, "all have ended", within=120)
-        return [*found, self._sample()]
+            return [*found, self._sample(database)]
 
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[sqlite3.Connection]:
@@ -161,15 +161,23 @@ class _Feeder:
         ended = [line for line in lines if line.startswith("windlass_executions_total{")]
         return sum(int(float(line.rpartition(" ")[2])) for line in ended)
 
-    def _sample(self) -> Sample:
+    def _sample(self, database: sqlite3.Connection) -> Sample:
         process = Path("/proc") / str(self._daemon.process.pid)
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
         return Sample(
             self._done(),
             int(status["VmRSS"].split()[0]) * 1024,
             len(list((process / "fd").iterdir())),
-            self._database.stat().st_size,  # the log beside it is cut back by itself
+            _size(database),
         )
+
+
+def _size(database: sqlite3.Connection) -> int:
+    """Bytes of the file with what is in the log beside it, which is cut back by itself."""
+    [pages], [bytes_each] = (
+        database.execute(f"PRAGMA {of}").fetchone() for of in ("page_count", "page_size")
+    )
+    return int(pages) * int(bytes_each)
 
 
 def _pending(database: sqlite3.Connection) -> int:

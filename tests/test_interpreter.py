@@ -1,8 +1,9 @@
-"""When the garbage collector does not look."""
+"""What the interpreter does otherwise for a while, and as before afterwards."""
 
 import gc
+import sys
 
-from controller.memory import loading, uncollected
+from controller.interpreter import TURN, loading, rush, uncollected
 
 
 def test_blocks_may_overlap() -> None:
@@ -27,4 +28,18 @@ def test_what_was_loaded_stays() -> None:
             assert not gc.isenabled()
     finally:
         gc.unfreeze()
+    assert gc.isenabled()
+
+
+def test_threads_change_over_sooner_while_many_begin() -> None:
+    """And nothing is collected; as before when the last of the blocks has ended."""
+    usual = sys.getswitchinterval()
+    first, second = rush(), rush()
+    with first:
+        second.__enter__()  # ruff: ignore[unnecessary-dunder-call]  # they do not nest
+        assert abs(sys.getswitchinterval() - TURN) < TURN / 2
+        assert not gc.isenabled()
+    assert sys.getswitchinterval() < usual
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == usual
     assert gc.isenabled()

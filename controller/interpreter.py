@@ -1,0 +1,66 @@
+"""What Python itself does otherwise for a while: when it collects, and when threads change over.
+
+The collector looks at all that is new for every few thousand objects more, and finds nothing there
+where what is being made stays.
+"""
+
+import gc
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+TURN = 0.0001
+"""Seconds after which a thread lets another one go on while many executions begin."""
+
+_blocks = 0
+_rushes = 0
+_turn = 0.0
+
+
+@contextmanager
+def uncollected() -> Generator[None]:
+    """The collector looks at nothing while the block lasts; blocks may overlap."""
+    global _blocks  # ruff: ignore[global-statement]  # a process has one collector
+    _blocks += 1
+    gc.disable()
+    try:
+        yield
+    finally:
+        _blocks -= 1
+        if not _blocks:
+            gc.enable()
+
+
+@contextmanager
+def rush() -> Generator[None]:
+    """Many executions begin: none of them goes yet, and who records them waits for no long turn.
+
+    SQLite's driver gives Python's lock up for each statement, and by default waits five
+    milliseconds for it while the loop begins what is recorded. Blocks may overlap.
+    """
+    global _rushes, _turn  # ruff: ignore[global-statement]  # a process has one interpreter
+    if not _rushes:
+        _turn = sys.getswitchinterval()
+        sys.setswitchinterval(TURN)
+    _rushes += 1
+    try:
+        with uncollected():
+            yield
+    finally:
+        _rushes -= 1
+        if not _rushes:
+            sys.setswitchinterval(_turn)
+
+
+@contextmanager
+def loading() -> Generator[None]:
+    """What is made in the block stays for good: it is not looked at then or later.
+
+    Thousands of definitions are millions of objects; looking at all of them again and again for
+    every few that are new took a sixth of a cold start.
+    """
+    with uncollected():
+        try:
+            yield
+        finally:
+            gc.freeze()
