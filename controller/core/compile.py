@@ -5,11 +5,13 @@ exist, inputs that an action does not take, schedules that never fire. Reports a
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from controller.core.definition import (
     Action,
     EventTrigger,
+    ManualTrigger,
     Output,
     Parameter,
     ScheduledTrigger,
@@ -401,17 +403,25 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
         return OutputPlan(output.name, output.type, self.template(text, where, after), head)
 
     def check_workflow_expressions(self) -> None:
-        """The concurrency key and what triggers give must stand on the inputs alone."""
+        """The concurrency key stands on the inputs alone; triggers give what the inputs are."""
         workflow = self.workflow
         if workflow.concurrency is not None and workflow.concurrency.key is not None:
             visible = Visible(self.inputs, None)
             self.template(workflow.concurrency.key, ("concurrency", "key"), visible)
         for index, trigger in enumerate(workflow.triggers):
-            if isinstance(trigger, ScheduledTrigger):
-                path: Path = ("triggers", index, "config", "inputs")
-                _, problems = check_inputs(workflow.inputs, trigger.config.inputs)
-                for problem in problems:
-                    self.report(problem.code, problem.message, path, problem.hint)
+            if not isinstance(trigger, ManualTrigger):
+                self.check_given(trigger.config.inputs, ("triggers", index, "config", "inputs"))
+
+    def check_given(self, given: Mapping[str, Any], path: Path) -> None:
+        """What a trigger gives: names known, required ones given, constants of the right type."""
+        computed = {name for name, value in given.items() if _is_computed(value)}
+        computed &= self.inputs.keys()
+        parameters = tuple(each for each in self.workflow.inputs if each.name not in computed)
+        plain = {name: value for name, value in given.items() if name not in computed}
+        _, problems = check_inputs(parameters, plain)
+        for each in problems:
+            where = path if given else path[:-1]
+            self.problems.append(replace(each, path=(*where, *each.path)))
 
 
 def check_triggers(workflow: Workflow, now: int) -> list[Problem]:
@@ -454,6 +464,14 @@ def _may_fit(value: Any, parameter: Parameter) -> bool:  # ruff: ignore[any-type
     if value is None or (isinstance(value, str) and "${" in value):
         return True
     return fits(value, parameter.type)
+
+
+def _is_computed(value: Any) -> bool:  # ruff: ignore[any-type]  # a JSON value
+    """Whether there is an expression in it."""
+    if isinstance(value, str):
+        return "${" in value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_is_computed, parts))
 
 
 _BY_TYPE: Mapping[str, Any] = {

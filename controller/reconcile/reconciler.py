@@ -196,6 +196,8 @@ class Reconciler:
         try:
             look = await asyncio.to_thread(self._look, standing, now, whole=whole)
         except (Refused, Unavailable) as error:
+            if self._stopping and isinstance(error, Unavailable):
+                raise  # ended by that: no failure of the source
             return await self._without_change(standing, now, Judgement.of(error))
         self._unsettled = look.snapshot.unsettled
         return await self._carry_out(look, standing, now)
@@ -247,12 +249,9 @@ class Reconciler:
         return await self._apply(look, revision, difference, standing, now, repaired)
 
     def _pruned_lately(self, standing: Standing, now: int) -> int:
-        """Workflows that went within `TOGETHER`: files may go one by one, and be one deletion.
-
-        Commits are whole by themselves; and what is held stays counted until somebody decides.
-        """
+        """Workflows that went within `TOGETHER`; what is held stays counted until it is decided."""
         held = standing.record is not None and standing.record.reason == "prune-limit"
-        if self.spec.type == "git":
+        if self.spec.type == "git":  # a commit is whole by itself
             self._pruned = []
         elif not held:
             self._pruned = [each for each in self._pruned if each > now - TOGETHER]

@@ -1,14 +1,19 @@
 """Git that is in the middle of something when the controller stops."""
 
 import asyncio
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from controller.settings import git_environment
+from controller.app import open_app
+from controller.settings import Settings, git_environment
 from controller.source.git import Git, GitError
 from controller.source.spec import SourceSpec
+from controller.store import ledger
 from tests.eventually import eventually
+from tests.gitops.repository import Repository
 
 
 async def test_what_a_stop_ends_says_so(tmp_path: Path) -> None:
@@ -22,3 +27,29 @@ async def test_what_a_stop_ends_says_so(tmp_path: Path) -> None:
     with pytest.raises(GitError, match="the controller is stopping") as caught:
         await asked
     assert caught.value.reason == "stopping"
+
+
+async def test_a_look_that_a_stop_ends_is_no_failure_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for the status while the controller is away is not told of one."""
+    hanging = tmp_path / "bin" / "git"
+    hanging.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
+    repository = Repository(tmp_path)
+    repository.put("w.yaml", "name: w\nsteps: [{id: a, type: action, action: log}]\n")
+    given: dict[str, Any] = {"sources": [{"name": "s", "url": repository.url}]}
+    async with open_app(Settings(state_dir=tmp_path / "state", **given)) as app:
+        reconciler = app.reconciler(app.specs["s"], lambda: None)
+        loop = asyncio.ensure_future(reconciler.run())
+        await reconciler.first.wait()
+        before = await app.store.read(ledger.source, "s")
+        assert before is not None
+        assert before.revision is not None
+        hanging.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
+        hanging.chmod(0o755)
+        reconciler.look_at_everything()
+        await eventually((tmp_path / "begun").exists, "git is at it")
+        reconciler.stop()
+        await loop
+        assert await app.store.read(ledger.source, "s") == before

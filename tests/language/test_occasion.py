@@ -21,11 +21,16 @@ triggers:
   - type: webhook
     config:
       inputs: {{size: "{asked}"}}
-inputs: [{{name: size}}]
+inputs: [{{name: {kind}}}]
 steps: [{{id: a, type: action, action: log, inputs: {{message: x}}}}]
 """
 
-RIGHT = {"when": "event.data.size > 3", "size": "${event.data.size}", "asked": "${event.data.size}"}
+RIGHT = {
+    "when": "event.data.size > 3",
+    "size": "${event.data.size}",
+    "asked": "${event.data.size}",
+    "kind": "size",
+}
 
 
 def _found(folder: Path, **said: str) -> list[tuple[str, int, int]]:
@@ -50,6 +55,35 @@ def test_a_mistake_is_found_in_the_file(
 ) -> None:
     """With its place; `event` is all there is."""
     assert _found(tmp_path, **said) == [(code, line, column)]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "line", "column"),
+    [
+        ({"size": '3", sise: "${event.data.size}'}, "unknown-input", 7, 27),
+        ({"asked": '3", sise: "${event.data.size}'}, "unknown-input", 10, 27),
+        ({"size": "", "kind": "size, type: integer"}, "wrong-type", 7, 22),
+        ({"kind": "size}, {name: weight, required: true"}, "missing-input", 7, 15),
+        ({"size": "${event.data.size}", "kind": "size, type: integer"}, None, 0, 0),
+        ({"size": "${event.data.size}", "kind": "size, required: true"}, None, 0, 0),
+    ],
+)
+def test_what_a_trigger_gives_is_what_the_workflow_takes(
+    tmp_path: Path, said: dict[str, str], code: str | None, line: int, column: int
+) -> None:
+    """A wrong name is found in the file; a computed value when it is known."""
+    found = _found(tmp_path, **said)
+    assert found[:1] == ([(code, line, column)] if code else [])
+
+
+def test_a_trigger_that_gives_nothing_may_give_too_little(tmp_path: Path) -> None:
+    """The problem stands where `inputs:` is missing."""
+    text = FILE.format(**RIGHT | {"kind": "size, required: true"}).replace(
+        '      inputs: {size: "${event.data.size}"}\n  - ', "  - ", 1
+    )
+    (tmp_path / "w.yaml").write_text(text)
+    [found] = lint_directory(tmp_path, Settings())
+    assert (found.code, found.line, found.hint) == ("missing-input", 5, "give `size`")
 
 
 def test_what_is_right_is_no_problem(tmp_path: Path) -> None:
