@@ -58,5 +58,8 @@ class Host(Protocol):
     def wake(self) -> None:
         """There may be executions to claim or signals to take."""
 
+    def waits(self) -> None:
+        """An execution only waits, and stays in memory."""
+
     def left(self, execution_id: str) -> None:
         """The execution has left memory."""

@@ -160,8 +160,7 @@ class Running:
         if signal.id in self._signals or (self._flight and signal.id in self._flight.signals):
             return
         self._signals.append(signal.id)
-        event = event_of_signal(signal, self._host.clock.now())
-        if event is not None:
+        if (event := event_of_signal(signal, self._host.clock.now())) is not None:
             self.report(event)
         self._flush()
 
@@ -360,13 +359,14 @@ class Running:
         """Leave memory when nothing is to be done for a while, or (`idle`) has been for a while."""
         if self._gone or self.unsettled or self._children or self._host.stopping:
             return
-        idle = idle or self._host.crowded
-        now = self._host.clock.now()
-        due = min(dues_of(self.state), default=NEVER if idle else 0)
-        if self.state.paused_at is not None or due > now + (AGAIN_AFTER if idle else PARK_AFTER):
+        soon = idle or self._host.crowded
+        due = min(dues_of(self.state), default=NEVER if soon else 0) - self._host.clock.now()
+        if self.state.paused_at is not None or due > (AGAIN_AFTER if soon else PARK_AFTER):
             self._park()
-        elif self._idle is None and not idle:
-            self._idle = self._host.clock.call_later(PARK_AFTER, self._long_idle)
+        elif not idle:
+            self._host.waits()
+            if self._idle is None and not soon:
+                self._idle = self._host.clock.call_later(PARK_AFTER, self._long_idle)
 
     def _long_idle(self) -> None:
         self._idle = None

@@ -48,11 +48,8 @@ POLL = 2_000
 CLAIM = 1000
 """Executions claimed in one transaction, at most."""
 
-FIRST = 50
-"""Executions claimed in the first of several transactions."""
-
-GROWTH = 4
-"""How many times more are claimed in the next one."""
+FIRST, GROWTH = 50, 4
+"""Executions claimed in the first of several transactions; how many times more in the next one."""
 
 IN_MEMORY = 1000
 """Executions in memory with which no more are taken on; what waits leaves early at half of it."""
@@ -171,6 +168,11 @@ class Worker:
     def wake(self) -> None:
         """There may be executions to claim or signals to take: look now."""
         self._woken.set()
+
+    def waits(self) -> None:
+        """An execution has left its place, and stays in memory: the next one may have it."""
+        if self._full:
+            self.wake()
 
     def left(self, execution_id: str) -> None:
         """An execution has left memory; who may go on now is looked for."""

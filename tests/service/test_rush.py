@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from controller.app import App, open_app
 from controller.clock import SystemClock
 from controller.execute.running import SLICE
@@ -11,6 +13,7 @@ from controller.facts import Fact, FactType
 from controller.settings import Settings
 from controller.store import Store
 from tests.eventually import eventually
+from tests.fake_clock import FakeClock
 from tests.service.test_executions import step
 
 
@@ -78,3 +81,30 @@ async def test_a_rush_with_a_small_rest_goes_on_at_once(tmp_path: Path) -> None:
             tasks.create_task(worker.run())
             await eventually(lambda: done == len(ids), "all have ended")
             await worker.stop(1_000)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a process", "a failure"])
+async def test_what_only_waits_keeps_no_other_from_being_taken_on(
+    tmp_path: Path, clock: FakeClock, kind: str
+) -> None:
+    """Whatever it did before it waits: nobody looks for the next one only at the next poll."""
+    nap = step("nap", "sleep", inputs={"duration": "30s"})
+    retry = {"attempts": 3, "delay": "30s"}
+    steps = {
+        "nothing": [nap],
+        "a process": [step("a", "shell", inputs={"command": "true"}), nap],
+        "a failure": [step("a", "fail", inputs={"message": "x"}, retry=retry)],
+    }
+    settings = Settings(state_dir=tmp_path, max_concurrent_workflows=2)
+    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
+        app = App(settings, store, clock)
+        await app.service.create_workflow({"name": "w", "steps": steps[kind]})
+        for _ in range(9):
+            await app.service.execute_workflow("w")
+        worker = app.worker()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run())
+            await eventually(
+                lambda: worker.in_memory == 9 and not worker.busy, "all wait, time stands still"
+            )
+            await worker.stop(0)
