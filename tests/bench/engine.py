@@ -116,6 +116,13 @@ def row(
     return Row(what, unit, statistics.median(figures), better, target, limit, spread)  # type: ignore[arg-type]  # one of two words
 
 
+def part(what: str, figures: list[float], limit: float, *, better: str, target: float) -> Row:
+    """The same figures as parts, or multiples, of what the machine itself can do."""
+    parts = [each / limit for each in figures]
+    spread = (min(parts), max(parts))
+    return Row(what, "", statistics.median(parts), better, target, spread=spread)  # type: ignore[arg-type]  # one of two words
+
+
 def steps(count: int, **more: Any) -> list[dict[str, Any]]:  # fields of a step
     """`count` no-op steps, each with one value made by an expression."""
     return [

@@ -1,7 +1,6 @@
 """T4: a hundred executions of five processes, `true`: as they are, and each in a sandbox."""
 
 import os
-import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from controller.core.definition import Sandbox
 from controller.execute.sandbox import Sandboxer, probe
 from controller.execute.scripts import SHELL
-from tests.bench.engine import Bench, measure, row
+from tests.bench.engine import Bench, measure, part, row
 from tests.bench.limits import Limits, PostgresLimits, rate
 from tests.bench.table import Row
 
@@ -56,10 +55,7 @@ def _boxed_spawns(directory: Path) -> float:
 def _compared(what: str, steps: list[float], spawns: float) -> Iterable[Row]:
     """Steps a second, and what part that is of the processes that the machine begins."""
     yield row(what, "steps/s", steps, target=900, limit=spawns)
-    parts = [each / spawns for each in steps]
-    spread = (min(parts), max(parts))
-    part = statistics.median(parts)
-    yield Row(f"{what} ÷ posix_spawn", "", part, "more", target=0.6, spread=spread)
+    yield part(f"{what} ÷ posix_spawn", steps, spawns, better="more", target=0.6)
 
 
 def rows(limits: Limits, folder: Path) -> Iterable[Row]:
