@@ -146,7 +146,7 @@ def test_what_cannot_be_repaired_is_left_and_fails(here: Place) -> None:
     database = _worked(here)
     _sql(
         database,
-        "UPDATE workflow_executions SET duration = 7 WHERE status = 'failed'",
+        "UPDATE workflow_executions SET duration = duration + 7 WHERE status = 'failed'",
         "DELETE FROM execution_checkpoints WHERE execution_id ="
         " (SELECT id FROM workflow_executions WHERE status = 'completed')",
     )
