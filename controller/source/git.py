@@ -30,7 +30,7 @@ class GitError(Unavailable):
 
     Attributes:
         reason: `auth`, `host-key`, `tls`, `not-found`, `ref-gone`, `unreachable`, `timeout`,
-            `no-git` or `git`.
+            `no-git`, `stopping` or `git`.
         hint: What to do about it, or None.
     """
 
