@@ -410,11 +410,14 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
             self.template(workflow.concurrency.key, ("concurrency", "key"), visible)
         for index, trigger in enumerate(workflow.triggers):
             if not isinstance(trigger, ManualTrigger):
-                self.check_given(trigger.config.inputs, ("triggers", index, "config", "inputs"))
+                given = trigger.config.inputs
+                computed = {name for name, value in given.items() if _is_computed(value)}
+                if isinstance(trigger, ScheduledTrigger):
+                    computed.clear()  # what it says is what it gives
+                self.check_given(given, computed, ("triggers", index, "config", "inputs"))
 
-    def check_given(self, given: Mapping[str, Any], path: Path) -> None:
+    def check_given(self, given: Mapping[str, Any], computed: set[str], path: Path) -> None:
         """What a trigger gives: names known, required ones given, constants of the right type."""
-        computed = {name for name, value in given.items() if _is_computed(value)}
         computed &= self.inputs.keys()
         parameters = tuple(each for each in self.workflow.inputs if each.name not in computed)
         plain = {name: value for name, value in given.items() if name not in computed}

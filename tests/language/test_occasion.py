@@ -86,6 +86,16 @@ def test_a_trigger_that_gives_nothing_may_give_too_little(tmp_path: Path) -> Non
     assert (found.code, found.line, found.hint) == ("missing-input", 5, "give `size`")
 
 
+def test_what_a_schedule_gives_is_never_computed(tmp_path: Path) -> None:
+    """Its inputs are given as they stand: there is no event yet."""
+    text = FILE.format(**RIGHT | {"kind": "size, type: integer"}).replace(
+        "type: webhook\n    config:\n", "type: scheduled\n    config:\n      cron: 0 3 * * *\n"
+    )
+    (tmp_path / "w.yaml").write_text(text)
+    [found] = lint_directory(tmp_path, Settings())
+    assert (found.code, found.line) == ("wrong-type", 11)
+
+
 def test_what_is_right_is_no_problem(tmp_path: Path) -> None:
     """What is in an event is not known before it comes."""
     assert _found(tmp_path) == []
