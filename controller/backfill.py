@@ -172,7 +172,7 @@ def fired_of(tx: Transaction, all_owed: Sequence[Owed]) -> list[MadeUp]:
     """A verb for the store: which of the due times fired already; it creates nothing."""
     found = []
     for each in all_owed:
-        there = _there(tx, each)
+        there = ledger.fired(tx, each.schedule.id, each.dues)
         for due in each.dues:
             known = there.get(due)
             result: Literal["exists", "missing"] = "missing" if known is None else "exists"
@@ -193,9 +193,3 @@ def make_up(tx: Transaction, all_owed: Sequence[Owed], audit: AuditRecord) -> li
         replace(each, result="created") if each.execution_id in created else each
         for each in fired_of(tx, all_owed)
     ]
-
-
-def _there(tx: Transaction, each: Owed) -> dict[int, str]:
-    if not each.dues:
-        return {}
-    return ledger.fired(tx, each.schedule.id, each.dues[0], each.dues[-1])

@@ -251,7 +251,7 @@ def _admit_fire(tx: Transaction, schedule: ScheduleRecord, admission: Admission,
     A fire made up before, by hand or by another controller, must not get in its own way.
     """
     due = admission.execution.due_at
-    if due is not None and ledger.fired(tx, schedule.id, due, due):
+    if due is not None and ledger.fired(tx, schedule.id, [due]):
         return Admitted.EXISTS
     going = ledger.unfinished_of_schedules(tx, [schedule.id]).get(schedule.id, [])
     queued = sum(status == "pending" for _, status in going)

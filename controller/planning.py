@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.core.difference import difference
@@ -95,8 +95,14 @@ class Planner:
         self, drifted: Drift, revision: Revision, heads: Mapping[str, WorkflowHead], now: int
     ) -> list[PlannedChange]:
         shown = CHANGING | {Fate.REFUSED, Fate.KEPT}
+        going = await self.store.read(ledger.going)
         return [
-            await self._change(name, fate, drifted.owner.get(name), revision, heads.get(name), now)
+            replace(
+                await self._change(
+                    name, fate, drifted.owner.get(name), revision, heads.get(name), now
+                ),
+                running=going.get(name, 0),
+            )
             for name, fate in sorted(drifted.fates.items())
             if fate in shown
         ]
@@ -112,7 +118,6 @@ class Planner:
     ) -> PlannedChange:
         compiled = revision.workflows.get(name)
         standing = head is not None and head.status != "archived"
-        going = await self.store.read(ledger.count_active, workflow=name) if standing else 0
         before = None
         if head is not None and standing and fate is Fate.UPDATED:
             version = await self.store.read(ledger.version, head.digest)
@@ -124,5 +129,4 @@ class Planner:
             owner=owner,
             differences=difference(before, compiled.content) if compiled and before else (),
             next_fires=tuple(next_fires(compiled.definition, now)) if compiled else (),
-            running=going,
         )

@@ -389,7 +389,7 @@ def mark(tx: Connection) -> str:
     return "?" if is_sqlite(tx) else "%s"
 
 
-def among(name: str, column: Column[str], keys: str) -> ColumnElement[bool]:
+def among(name: str, column: Column[Any], keys: str) -> ColumnElement[bool]:
     """Whether a column is one of any number of keys, which are one parameter of that name.
 
     Of an expanding IN, SQLAlchemy would write the text anew each time.
@@ -397,7 +397,7 @@ def among(name: str, column: Column[str], keys: str) -> ColumnElement[bool]:
     if name == "sqlite":
         given = func.json_each(bindparam(keys, type_=Json)).table_valued("value", name="names")
         return column.in_(select(given.c.value))
-    return column == any_(bindparam(keys, type_=ARRAY(Text)))
+    return column == any_(bindparam(keys, type_=ARRAY(column.type)))
 
 
 def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> int:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, Table, Text, func, select, text, type_coerce
 
-from controller.store.ledger_executions import ACTIVE, checkpoints_of
+from controller.store.ledger_checkpoints import checkpoints_of
+from controller.store.ledger_executions import ACTIVE
 from controller.store.ledger_signals import signals as signals_of
 from controller.store.records import CheckpointRecord, ExecutionRecord, ScheduleRecord
 from controller.store.rows import every, pick

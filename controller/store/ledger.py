@@ -5,6 +5,7 @@ holds those of one subject.
 """
 
 from controller.store.dialect import announce
+from controller.store.ledger_checkpoints import checkpoints, checkpoints_of, put_checkpoints
 from controller.store.ledger_claims import (
     adopt,
     claim,
@@ -36,10 +37,7 @@ from controller.store.ledger_definitions import (
 from controller.store.ledger_executions import (
     active,
     cancel_pending,
-    checkpoints,
-    checkpoints_of,
     children,
-    count_active,
     create,
     create_all,
     create_claimed,
@@ -48,8 +46,8 @@ from controller.store.ledger_executions import (
     executions,
     executions_like,
     fired,
+    going,
     prepared,
-    put_checkpoints,
     record_outcome,
     status_counts,
     unfinished_of_schedules,
@@ -133,7 +131,6 @@ __all__ = [
     "claim",
     "claimable",
     "consume",
-    "count_active",
     "count_owned",
     "create",
     "create_all",
@@ -151,6 +148,7 @@ __all__ = [
     "forget_leases",
     "give_back",
     "give_up_lease",
+    "going",
     "head",
     "heads",
     "heartbeat",

@@ -50,6 +50,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from controller.core.execution import EventType
 from controller.store.dialect import among, insert_selected, is_sqlite, serialise
 from controller.store.kept import all_rows, change, find_value
+from controller.store.ledger_executions import in_tree
 from controller.store.records import NEVER, ExecutionRecord
 from controller.store.rows import columns, every, pick_stored, restored
 from controller.store.tables import (
@@ -186,7 +187,8 @@ def _candidates(*, rooted: bool, take: bool = True) -> Select[Any]:
     started = or_(*(other.c.status == each for each in _STARTED))
     taken = (
         select(func.count())
-        .where(other.c.concurrency_key == _e.concurrency_key, started)
+        .where(other.c.concurrency_key == _e.concurrency_key, other.c.completed_at.is_(None))
+        .where(started)
         .scalar_subquery()
     )
     left = _e.concurrency_max - taken
@@ -201,7 +203,7 @@ def _first(
 ) -> Select[Any]:
     """The first so many by `since`; to `take` them leaves out what others are claiming now."""
     if rooted:
-        chosen = chosen.where(_e.root_id == bindparam("root"))
+        chosen = chosen.where(in_tree(bindparam("root")))
     ordered = chosen.order_by(since, _e.id).limit(bindparam("limit", type_=Integer))
     if take:
         return ordered.with_for_update(skip_locked=True, of=workflow_executions)

@@ -1,5 +1,6 @@
 """Executions: created, looked up, ended. Who executes them is in `ledger_claims`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from itertools import groupby, starmap
@@ -7,13 +8,15 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Select,
     Text,
     Update,
+    and_,
     bindparam,
     func,
-    insert,
+    or_,
     select,
     text,
     tuple_,
@@ -26,7 +29,6 @@ from controller.store.dialect import among, begins, decode, encode
 from controller.store.kept import all_rows, change
 from controller.store.records import (
     FINAL,
-    CheckpointRecord,
     Claimant,
     ExecutionRecord,
     NewExecution,
@@ -37,22 +39,20 @@ from controller.store.rows import (
     every,
     names,
     pick,
-    pick_stored,
-    row_of,
     stored,
     values_of,
 )
 from controller.store.tables import (
+    ENDED,
     GOING_FIRE,
+    GOING_KEY,
     UNCONSUMED,
     Transaction,
-    execution_checkpoints,
     signals,
     workflow_executions,
 )
 
 _e = workflow_executions.c
-_c = execution_checkpoints.c
 
 ACTIVE = ("pending", "running", "paused")
 """The statuses of an execution that has not ended."""
@@ -173,16 +173,28 @@ def executions(
 ) -> list[ExecutionRecord]:
     """Newest first; `before` is the place of the last one of the page before."""
     chosen = pick(ExecutionRecord, workflow_executions)
-    if workflow is not None:
-        chosen = chosen.where(_e.workflow_id == workflow)
     if status is not None:
         chosen = chosen.where(_e.status == status)
+    if workflow is not None and status in FINAL:
+        chosen = chosen.where(_e.workflow_id == workflow, text(ENDED))
+    elif workflow is not None:  # those of a status that passes are few, those of a workflow not
+        chosen = chosen.where((unindexed(_e.workflow_id) if status else _e.workflow_id) == workflow)
     if root is not None:
-        chosen = chosen.where(_e.root_id == root)
+        chosen = chosen.where(in_tree(root))
     if before is not None:
         chosen = chosen.where(tuple_(_e.created_at, _e.id) < tuple_(*before))
     chosen = chosen.order_by(_e.created_at.desc(), _e.id.desc()).limit(limit)
     return every(tx, ExecutionRecord, chosen)
+
+
+def in_tree(root: Any) -> ColumnElement[bool]:  # ruff: ignore[any-type]  # an id, or a parameter
+    """Whether an execution is this root, or anywhere below it."""
+    return or_(_e.id == root, and_(_e.root_id == root, _e.parent_id.is_not(None)))
+
+
+def unindexed(column: Column[str]) -> ColumnElement[str]:
+    """The column where another one is to say which index finds the rows."""
+    return func.coalesce(column, "")
 
 
 def executions_like(tx: Transaction, prefix: str, *, limit: int) -> list[ExecutionRecord]:
@@ -217,12 +229,16 @@ def _unfinished(name: str) -> Select[Any]:
     )
 
 
-def fired(tx: Transaction, schedule_id: str, first: int, last: int) -> dict[int, str]:
-    """The executions of a schedule's due times from `first` to `last`: due time → id."""
-    chosen = select(_e.due_at, _e.id).where(
-        _e.schedule_id == schedule_id, _e.due_at.between(first, last)
-    )
-    return {row[0]: row[1] for row in tx.execute(chosen.order_by(_e.due_at))}
+def fired(tx: Transaction, schedule_id: str, dues: Sequence[int]) -> dict[int, str]:
+    """The executions of these due times of a schedule: due time → id."""
+    given = {"schedule": schedule_id, "dues": dues}
+    return {row[0]: row[1] for row in all_rows(tx, _fired(tx.dialect.name), given)}
+
+
+@cache
+def _fired(name: str) -> Select[Any]:
+    of_it = _e.schedule_id == bindparam("schedule", type_=Text)
+    return select(_e.due_at, _e.id).where(of_it, among(name, _e.due_at, "dues"))
 
 
 def children(tx: Transaction, execution_id: str) -> list[ExecutionRecord]:
@@ -234,27 +250,23 @@ def children(tx: Transaction, execution_id: str) -> list[ExecutionRecord]:
 def status_counts(tx: Transaction, workflow: str | None = None) -> dict[str, int]:
     """How many executions there are of each status that occurs."""
     counted = select(_e.status, func.count()).group_by(_e.status)
-    if workflow is not None:
-        counted = counted.where(_e.workflow_id == workflow)
-    return {row[0]: row[1] for row in tx.execute(counted)}
+    if workflow is None:
+        return dict(map(tuple, tx.execute(counted)))
+    ended = counted.where(_e.workflow_id == workflow, text(ENDED))
+    going = counted.where(unindexed(_e.workflow_id) == workflow, _e.status.in_(ACTIVE))
+    return dict(map(tuple, tx.execute(ended.union_all(going))))
 
 
-def count_active(
-    tx: Transaction, *, workflow: str | None = None, concurrency_key: str | None = None
-) -> int:
-    """How many have not ended, of one workflow or of one concurrency key."""
-    conditions: list[ColumnElement[bool]] = [_e.status.in_(ACTIVE)]
-    if workflow is not None:
-        conditions.append(_e.workflow_id == workflow)
-    if concurrency_key is not None:
-        conditions.append(_e.concurrency_key == concurrency_key)
-    return tx.scalar(select(func.count()).select_from(workflow_executions).where(*conditions)) or 0
+def going(tx: Transaction) -> dict[str, int]:
+    """How many executions have not ended, of each workflow that has any."""
+    chosen = select(_e.workflow_id).where(_e.status.in_(ACTIVE))
+    return Counter(tx.scalars(chosen))
 
 
 def active(tx: Transaction, concurrency_key: str) -> list[ExecutionRecord]:
     """Those of one concurrency key that have not ended, oldest first."""
     chosen = pick(ExecutionRecord, workflow_executions).where(
-        _e.concurrency_key == concurrency_key, _e.status.in_(ACTIVE)
+        _e.concurrency_key == concurrency_key, text(GOING_KEY)
     )
     return every(tx, ExecutionRecord, chosen.order_by(_e.created_at, _e.id))
 
@@ -355,39 +367,3 @@ def _settling(name: str) -> Update:
     ended = select(_e.completed_at).where(_e.id == of).scalar_subquery()
     waiting = update(signals).where(text(UNCONSUMED), among(name, of, "ended"))
     return waiting.values(consumed_at=ended)
-
-
-def checkpoints(tx: Transaction, execution_id: str, after_seq: int = -1) -> list[CheckpointRecord]:
-    """The execution's events after `after_seq`, in order."""
-    chosen = pick(CheckpointRecord, execution_checkpoints).where(
-        _c.execution_id == execution_id, _c.seq > after_seq
-    )
-    return every(tx, CheckpointRecord, chosen.order_by(_c.seq))
-
-
-def put_checkpoints(tx: Transaction, execution_id: str, events: Sequence[CheckpointRecord]) -> None:
-    """Give a new execution a history to begin with, renumbered from 0."""
-    if events:
-        rows = [
-            row_of(event._replace(execution_id=execution_id, seq=seq))
-            for seq, event in enumerate(events)
-        ]
-        tx.execute(insert(execution_checkpoints), rows)
-
-
-def checkpoints_of(
-    tx: Transaction, execution_ids: Sequence[str]
-) -> dict[str, list[CheckpointRecord]]:
-    """The events of many executions at once; one without events has an empty list."""
-    found: dict[str, list[CheckpointRecord]] = {each: [] for each in execution_ids}
-    for row in all_rows(tx, _histories(tx.dialect.name), {"ids": list(found)}):
-        execution_id, seq, kind, step, attempt, data, at = row
-        event = CheckpointRecord(execution_id, seq, kind, step, attempt, decode(data), at)
-        found[execution_id].append(event)
-    return found
-
-
-@cache
-def _histories(name: str) -> Select[Any]:
-    chosen = pick_stored(CheckpointRecord, execution_checkpoints)
-    return chosen.where(among(name, _c.execution_id, "ids")).order_by(_c.execution_id, _c.seq)

@@ -21,18 +21,19 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    or_,
     select,
     text,
     true,
     tuple_,
 )
 
-from controller.store.ledger_executions import ACTIVE
 from controller.store.ledger_schedules import STOPPED
 from controller.store.records import Keep
 from controller.store.rows import chunks
 from controller.store.tables import (
     ENDED_ROOT,
+    INSIDE,
     Transaction,
     audit_log,
     execution_checkpoints,
@@ -118,8 +119,9 @@ def _over(workflow: str, keep: Keep, now: int) -> list[Select[Any]]:
         newest = select(_e.created_at, _e.id).where(*roots).correlate(None)
         newest = newest.order_by(_e.created_at.desc(), _e.id.desc()).offset(keep.last - 1).limit(1)
         over.append(tuple_(_e.created_at, _e.id) < newest.scalar_subquery())
-    other = workflow_executions.alias("other")
-    going = exists().where(other.c.root_id == _e.id, other.c.status.in_(ACTIVE))
+    below = workflow_executions.alias("below").c
+    inside = below.root_id == _e.id, below.parent_id.is_not(None)
+    going = exists().where(*inside, below.completed_at.is_(None))
     return [
         select(_e.id).where(*roots, each, ~going).order_by(_e.created_at, _e.id) for each in over
     ]
@@ -143,13 +145,13 @@ def remove(tx: Transaction, roots: Sequence[str], rows: int = ROWS) -> int:
 
 
 def _remove_trees(tx: Transaction, roots: list[str], rows: int) -> int:
-    of_them = _e.root_id.in_(roots)
-    members = select(_e.id).where(of_them)
+    inside = and_(_e.root_id.in_(roots), text(INSIDE))
+    members = select(_e.id).where(or_(_e.id.in_(roots), inside))
     parts: list[tuple[Table, ColumnElement[bool]]] = [
         (workflow_logs, workflow_logs.c.execution_id.in_(members)),
         (execution_checkpoints, execution_checkpoints.c.execution_id.in_(members)),
         (signals, signals.c.execution_id.in_(members)),
-        (workflow_executions, and_(of_them, _e.id != _e.root_id)),
+        (workflow_executions, inside),
         (workflow_executions, _e.id.in_(roots)),
     ]
     left = rows

@@ -2,8 +2,11 @@
 
 The seed's five tables keep their names and columns. Times are epoch milliseconds. Partial indexes
 keep what is asked all the time — what is ready, what is due, what waits — as small as the answer.
-Their conditions are text, because a query must repeat them word by word to be served by them; and
-they avoid the status, because SQLite would rather take the index of the status.
+Their conditions are text, because a query must repeat them word by word to be served by them; most
+avoid the status, because SQLite would rather take the index of the status.
+
+An execution that begins is a row in each index that holds it, so it is in few, and in these where
+the newest stand together: a page for each place is written to the log again with every commit.
 """
 
 from sqlalchemy import (
@@ -35,6 +38,15 @@ READY = "owner IS NULL AND wake_at IS NULL AND started_at IS NOT NULL AND comple
 
 ENDED_ROOT = "parent_id IS NULL AND completed_at IS NOT NULL"
 """At the top of its tree, and ended: what retention counts."""
+
+ENDED = "status IN ('completed', 'failed', 'cancelled')"
+"""Ended, whatever came of it: said by the status, so that an index of that has all of it."""
+
+GOING_KEY = "concurrency_key IS NOT NULL AND completed_at IS NULL"
+"""Has a place of its key, or waits for one."""
+
+INSIDE = "parent_id IS NOT NULL"
+"""Not at the top of its tree."""
 
 GOING_FIRE = "schedule_id IS NOT NULL AND completed_at IS NULL"
 """Of a schedule, and not ended: few, however often it has fired."""
@@ -127,28 +139,24 @@ workflow_executions = Table(
     _index("ix_executions_created", "created_at", "id"),
     _index("ix_executions_workflow", "workflow_id", "created_at", "id"),
     _index("ix_executions_status", "status", "created_at", "id"),
-    _index("ix_executions_workflow_status", "workflow_id", "status", "created_at", "id"),
+    _index(
+        "ix_executions_workflow_status", "workflow_id", "status", "created_at", "id", where=ENDED
+    ),
     _index("ix_executions_digest", "digest"),
-    _index("ix_executions_started", "started_at", where="started_at IS NOT NULL"),
     _index("ix_executions_pending", "created_at", "id", where=PENDING),
     _index("ix_executions_ready", "created_at", "id", where=READY),
     _index("ix_executions_wake", "wake_at", "id", where="wake_at IS NOT NULL"),
     _index("ix_executions_owner", "owner", where="owner IS NOT NULL"),
     _index("ix_executions_lease", "lease_until", "id", where="lease_until IS NOT NULL"),
-    _index(
-        "ix_executions_concurrency",
-        "concurrency_key",
-        "status",
-        where="concurrency_key IS NOT NULL",
-    ),
-    _index("ix_executions_root", "root_id"),
-    _index("ix_executions_parent", "parent_id", where="parent_id IS NOT NULL"),
+    _index("ix_executions_concurrency", "concurrency_key", "status", where=GOING_KEY),
+    _index("ix_executions_root", "root_id", where=INSIDE),
+    _index("ix_executions_parent", "parent_id", where=INSIDE),
     _index("ix_executions_ended_root", "workflow_id", "created_at", "id", where=ENDED_ROOT),
     _index("ix_executions_going_fire", "schedule_id", "due_at", where=GOING_FIRE),
     _index(
         "ux_executions_fire",
-        "schedule_id",
         "due_at",
+        "schedule_id",
         where="schedule_id IS NOT NULL",
         unique=True,
     ),

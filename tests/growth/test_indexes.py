@@ -75,7 +75,7 @@ def _executions(k: Known) -> dict[str, list[Ask]]:
     lists = [
         {"workflow": workflow, "status": status, "before": before}
         for workflow in (None, k.workflow)
-        for status in (None, "failed", "completed")
+        for status in (None, "failed", "completed", "running")
         for before in (None, Place(NOW, k.finished))
     ]
     ended = Outcome("completed", completed_at=NOW)
@@ -91,16 +91,13 @@ def _executions(k: Known) -> dict[str, list[Ask]]:
         "unfinished_of_schedules": [
             lambda tx: ledger.unfinished_of_schedules(tx, [k.schedule, "another"])
         ],
-        "fired": [lambda tx: ledger.fired(tx, k.schedule, NOW, NOW + 1)],
+        "fired": [lambda tx: ledger.fired(tx, k.schedule, [NOW, NOW + 1])],
         "children": [lambda tx: ledger.children(tx, k.parent)],
         "status_counts": [
             ledger.status_counts,
             lambda tx: ledger.status_counts(tx, k.workflow),
         ],
-        "count_active": [
-            lambda tx: ledger.count_active(tx, workflow=k.workflow),
-            lambda tx: ledger.count_active(tx, concurrency_key="k"),
-        ],
+        "going": [ledger.going],
         "active": [lambda tx: ledger.active(tx, "k")],
         "cancel_pending": [lambda tx: ledger.cancel_pending(tx, "e1", NOW)],
         "record_outcome": [
@@ -178,9 +175,10 @@ WALKS = {
     ("executions", "ix_executions_created"): "the newest of all: as far as the page goes",
     ("audits", "audit_log"): "the newest of all: as far as the page goes",
     ("status_counts", "ix_executions_status"): "the summary of history: an index only",
-    ("status_counts", "ix_executions_workflow_status"): "the same, where PostgreSQL prefers it",
     ("workflows_executed", "ix_executions_workflow"): "the first of each workflow",
     ("prune", "ix_executions_workflow"): "the first of each workflow",
+    ("prune", "ix_executions_root"): "what is below a root, where PostgreSQL knows it to be little",
+    ("expired", "ix_executions_root"): "the same",
     ("claim", "ix_executions_pending"): "holds only what is pending",
     ("claim", "ix_executions_ready"): "holds only what is ready",
     ("claimable", "ix_executions_pending"): "holds only what is pending",

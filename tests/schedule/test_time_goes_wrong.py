@@ -196,9 +196,11 @@ async def _through(zone: str, day: int, folder: Path) -> None:
         for early, late in pairwise(wakes):
             await clock.advance(late - early)
             await time.restart().turn()
+        all_of_them = await time.executions()
         for record in await time.app.service.list_schedules():
-            fired = await time.app.store.read(ledger.fired, record.id, since, until)
-            assert list(fired) == by_watching(str(record.cron_expression), since, runs), (
+            fired = [each.due_at for each in all_of_them if each.schedule_id == record.id]
+            expected = by_watching(str(record.cron_expression), since, runs)
+            assert fired == expected, (
                 zone,
                 record.cron_expression,
                 datetime.fromtimestamp(day / 1000, UTC).isoformat(),

@@ -14,7 +14,7 @@ import pytest
 
 from controller.core.problem import Unavailable
 from controller.store.dialect import damage
-from controller.store.ledger_executions import checkpoints, checkpoints_of
+from controller.store.ledger_checkpoints import checkpoints, checkpoints_of
 from controller.store.ledger_leases import take_lease
 from controller.store.ledger_logs import audit
 from controller.store.records import AuditRecord, Batch
@@ -136,7 +136,7 @@ async def test_a_full_disk_is_unavailable_until_there_is_space(tmp_path: Path) -
 
 LIMITED = """
 import asyncio, resource, sys
-from controller.store.ledger_executions import checkpoints
+from controller.store.ledger_checkpoints import checkpoints
 from tests.store.sample import opened
 from tests.store.test_durability import fill, large
 

@@ -7,15 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from controller.store.identity import new_id
+from controller.store.ledger_checkpoints import checkpoints, checkpoints_of, put_checkpoints
 from controller.store.ledger_claims import claim
 from controller.store.ledger_executions import (
     Place,
     active,
     cancel_pending,
-    checkpoints,
-    checkpoints_of,
     children,
-    count_active,
     create,
     create_all,
     created,
@@ -23,8 +21,8 @@ from controller.store.ledger_executions import (
     executions,
     executions_like,
     fired,
+    going,
     prepared,
-    put_checkpoints,
     record_outcome,
     status_counts,
     unfinished_of_schedules,
@@ -187,7 +185,8 @@ def test_many_are_created_at_once(tx: Transaction) -> None:
         new("d"),
     ]
     assert create_all(tx, [prepared(each) for each in many]) == {"c", "d"}
-    assert fired(tx, "s", 0, 9) == {1: "a", 2: "c"}
+    assert fired(tx, "s", [1, 2, 9]) == {1: "a", 2: "c"}
+    assert fired(tx, "s", []) == fired(tx, "t", [1]) == {}
     assert create_all(tx, []) == set()
 
 
@@ -203,16 +202,15 @@ def test_a_new_execution_may_begin_with_a_history(tx: Transaction) -> None:
 
 
 def test_executions_are_counted(tx: Transaction) -> None:
-    """By status, of all and of one workflow; those that have not ended, by workflow and key."""
+    """By status, of all and of one workflow; those that have not ended, by workflow."""
     for name in ("a", "b", "c"):
         create(tx, new(name, concurrency_key="k", concurrency_max=1))
     create(tx, new("d", workflow_id="v"))
     record_outcome(tx, "a", Outcome("completed", completed_at=NOW))
     assert status_counts(tx) == {"completed": 1, "pending": 3}
     assert status_counts(tx, "v") == {"pending": 1}
-    assert count_active(tx) == 3
-    assert count_active(tx, workflow="w") == 2
-    assert count_active(tx, concurrency_key="k") == 2
+    assert status_counts(tx, "w") == {"completed": 1, "pending": 2}
+    assert going(tx) == {"v": 1, "w": 2}
     assert [each.id for each in active(tx, "k")] == ["b", "c"]
 
 

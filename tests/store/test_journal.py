@@ -11,9 +11,8 @@ from sqlalchemy import event as events
 
 from controller.core.problem import Unavailable
 from controller.store import dialect, journal, ledger_executions
+from controller.store.ledger_checkpoints import checkpoints, checkpoints_of
 from controller.store.ledger_executions import (
-    checkpoints,
-    checkpoints_of,
     create,
     execution,
     executions,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.store import dialect, journal
-from controller.store.ledger_executions import checkpoints
+from controller.store.ledger_checkpoints import checkpoints
 from controller.store.ledger_logs import audit
 from controller.store.records import AuditRecord, Batch
 from controller.store.store import Store

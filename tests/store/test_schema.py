@@ -13,14 +13,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table, create_engine
 
 from controller.store import opening, records, tables
+from controller.store.ledger_checkpoints import checkpoints
 from controller.store.ledger_claims import adopt, claim, heartbeat, next_wake
 from controller.store.ledger_executions import (
     Place,
-    checkpoints,
+    active,
     children,
-    count_active,
     create,
     executions,
+    fired,
+    status_counts,
 )
 from controller.store.ledger_logs import logs
 from controller.store.ledger_schedules import due, next_due
@@ -130,7 +132,20 @@ QUESTIONS: dict[str, tuple[Callable[[Transaction], object], set[str]]] = {
     "list by status": (lambda tx: executions(tx, status="failed"), {"ix_executions_status"}),
     "list of a tree": (lambda tx: executions(tx, root="e"), {"ix_executions_root"}),
     "children": (lambda tx: children(tx, "e"), {"ix_executions_parent"}),
-    "places": (lambda tx: count_active(tx, concurrency_key="k"), {"ix_executions_concurrency"}),
+    "places": (lambda tx: active(tx, "k"), {"ix_executions_concurrency"}),
+    "failures of a workflow": (
+        lambda tx: executions(tx, "w", "failed"),
+        {"ix_executions_workflow_status"},
+    ),
+    "what of a workflow runs": (
+        lambda tx: executions(tx, "w", "running"),
+        {"ix_executions_status"},
+    ),
+    "fires": (lambda tx: fired(tx, "s", [NOW]), {"ux_executions_fire"}),
+    "counts of a workflow": (
+        lambda tx: status_counts(tx, "w"),
+        {"COVERING INDEX ix_executions_workflow_status", "ix_executions_status"},
+    ),
     "checkpoints": (lambda tx: checkpoints(tx, "e", 3), {"PRIMARY KEY"}),
     "signals": (lambda tx: signals(tx, ["e", "f"]), {"ix_signals_unconsumed"}),
     "signals of an owner": (
