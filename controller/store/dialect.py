@@ -8,7 +8,6 @@ the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEA
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -76,7 +75,7 @@ WAL_BYTES = 64 * 1024 * 1024
 """The write-ahead log is cut back to this size after a checkpoint."""
 
 WAL_PAGES = WAL_BYTES // 4096
-"""Pages in the log with which SQLite moves it by itself; the journal does before: `move_log`."""
+"""Pages in the log with which SQLite moves it by itself; the journal does before: `wal.py`."""
 
 CACHED_KILOBYTES = 16_384
 """Pages that the writer keeps in memory, at most: rows that come at once belong to places all over
@@ -273,54 +272,6 @@ def by_driver(tx: Connection, work: Callable[[Any], T]) -> T:
         return work(tx.connection.driver_connection)
     except sqlite3.Error as error:
         raise DBAPIError.instance(None, None, error, sqlite3.Error) from error
-
-
-def use_write_ahead_log(engine: Engine) -> None:
-    """Make a SQLite file keep a write-ahead log; it is a property of the file and stays."""
-    with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        if driver is None or _pragma(driver, "journal_mode") == "wal":
-            return
-        _pragma(driver, f"busy_timeout={int(BUSY_SECONDS * 1000)}")
-        changed = _pragma(driver, "journal_mode=WAL")
-        _pragma(driver, f"busy_timeout={TURN_MILLISECONDS}")
-        if changed != "wal":
-            raise Refused(
-                f"{engine.url.database}: this file system cannot hold a write-ahead log",
-                reason="database-filesystem",
-                hint="put the state directory on a local disk",
-            )
-
-
-def cut_back(engine: Engine) -> bool:
-    """Move SQLite's log into the file and empty it; False: somebody reads what is still in it."""
-    with engine.connect() as connection:
-        return by_driver(connection, lambda driver: not _pragma(driver, "wal_checkpoint(TRUNCATE)"))
-
-
-def changed_rows(connection: Connection) -> int:
-    """Rows that SQLite has changed on this connection; PostgreSQL takes care of its log by itself.
-
-    A page more or less in the log for each: SQLite tells nobody how long it is.
-    """
-    if not is_sqlite(connection):
-        return 0
-    driver: Any = connection.connection.driver_connection
-    count: int = driver.total_changes
-    return count
-
-
-def move_log(connection: Connection) -> None:
-    """Move SQLite's log into the file, as far as nobody reads what is in it; nobody waits for that.
-
-    What goes wrong is for the next commit to say.
-    """
-    with suppress(DBAPIError):
-        by_driver(connection, lambda driver: _pragma(driver, "wal_checkpoint(PASSIVE)"))
-
-
-def _pragma(driver: Any, pragma: str) -> object:  # ruff: ignore[any-type]  # a DBAPI connection
-    return driver.execute(f"PRAGMA {pragma}").fetchone()[0]
 
 
 # ------------------------------------------------------------------------------------ statements

@@ -13,7 +13,6 @@ from controller.core.problem import Refused
 from controller.store.dialect import (
     Engines,
     connect,
-    cut_back,
     file_damage,
     file_size,
     parse_url,
@@ -22,6 +21,7 @@ from controller.store.dialect import (
 )
 from controller.store.opening import HEAD, absent, check_file, recorded_revision, translated
 from controller.store.tables import Transaction
+from controller.store.wal import cut_back
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -38,7 +38,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from controller.core.problem import Unavailable
-from controller.store import dialect
+from controller.store import dialect, wal
 from controller.store.bulk import SIZES, Insertion, insert_rows
 from controller.store.ledger_executions import record_outcomes
 from controller.store.ledger_signals import add_signal, consume
@@ -173,11 +173,11 @@ class Journal:
         return self._queue.get()
 
     def _changed(self) -> int:
-        return dialect.changed_rows(self._connection) if self._connection is not None else 0
+        return wal.changed_rows(self._connection) if self._connection is not None else 0
 
     def _move_log(self) -> None:
         if self._connection is not None:
-            dialect.move_log(self._connection)
+            wal.move_log(self._connection)
         self._moved = self._changed()
 
     def serve(self) -> bool:
@@ -254,6 +254,8 @@ class Journal:
     def _apply(self, tx: Transaction, items: list[_Item[Any]]) -> int:
         """What is to be written, in order; how many rows and verbs."""
         rows = 0
+        if not self.commits:
+            wal.make_room(tx)
         for appends, group in groupby(items, key=lambda item: item.batch is not None):
             if appends:
                 rows += self._append(tx, [item.batch for item in group if item.batch])

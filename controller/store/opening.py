@@ -18,6 +18,7 @@ from controller.core.problem import NotFound, Refused
 from controller.store import dialect
 from controller.store.dialect import Engines
 from controller.store.tables import Transaction
+from controller.store.wal import use_write_ahead_log
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -52,7 +53,7 @@ def prepare(engines: Engines, url: URL, *, create: bool) -> None:
         if revision is None and not create:
             raise absent(where)
         if path is not None:
-            dialect.use_write_ahead_log(engines.writer)
+            use_write_ahead_log(engines.writer)
         if revision != HEAD:
             with engines.writer.connect() as tx, tx.begin():
                 _migrate(tx, where)

@@ -1,12 +1,16 @@
-"""SQLite's write-ahead log: moved into the file when there is time, and not amid a commit."""
+"""SQLite's write-ahead log: it has room, and is moved into the file when there is time."""
 
 import asyncio
+import errno
+import os
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from controller.store import dialect, journal
+from controller.store import journal, wal
 from controller.store.ledger_checkpoints import checkpoints
 from controller.store.ledger_logs import audit
 from controller.store.records import AuditRecord, Batch
@@ -34,6 +38,11 @@ def record(tx: Transaction, rows: int) -> None:
     """Add rows of a page each."""
     for number in range(rows):
         audit(tx, AuditRecord(number, "a", "b", None, {"text": LARGE}))
+
+
+def log_size(database: Path) -> int:
+    """Bytes of the log's file, used or not."""
+    return database.with_name(f"{database.name}-wal").stat().st_size
 
 
 async def moved(store: Store, database: Path) -> int:
@@ -91,8 +100,78 @@ async def test_a_log_that_cannot_be_moved_costs_nothing(
 
     asked: list[str] = []
     async with opened(f"sqlite:///{database}", "e") as store:
-        monkeypatch.setattr(dialect, "_pragma", fails)
+        monkeypatch.setattr(wal, "_pragma", fails)
         await store.append(Batch("e", checkpoints=[event(n) for n in range(journal.SOME_ROWS)]))
         await eventually(lambda: asked, "it is tried")
         await store.append(batch("e", journal.SOME_ROWS))
         assert len(await store.read(checkpoints, "e")) == journal.SOME_ROWS + 1
+
+
+async def test_a_commit_does_not_make_the_log_longer(database: Path) -> None:
+    """It has its room from the first one on, so the file system has nothing to record."""
+    async with opened(f"sqlite:///{database}", "e") as store:
+        assert log_size(database) == wal.ROOM
+        for number in range(20):
+            await store.append(batch("e", number))
+        assert log_size(database) == wal.ROOM
+        # a copy of both files is what a machine that loses its power finds
+        for each in database.parent.glob("windlass.db*"):
+            shutil.copy(each, each.with_name(each.name.replace("windlass", "copy")))
+    async with opened(f"sqlite:///{database.with_name('copy.db')}") as store:
+        assert len(await store.read(checkpoints, "e")) == 20
+
+
+async def test_what_others_have_in_the_log_stays(database: Path) -> None:
+    """Room is made behind it."""
+    async with opened(f"sqlite:///{database}", "e"):
+        pass
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (number INTEGER, text TEXT)")
+        for number in range(100):
+            other.execute("INSERT INTO theirs VALUES (?, ?)", (number, LARGE))
+        assert 100 * 4_096 < log_size(database) < wal.ROOM
+        async with opened(f"sqlite:///{database}") as store:
+            await store.append(batch("e", 0))
+            assert log_size(database) == wal.ROOM
+        assert other.execute("SELECT count(*) FROM theirs").fetchone() == (100,)
+    with closing(sqlite3.connect(database)) as other:
+        assert other.execute("SELECT count(*) FROM theirs").fetchone() == (100,)
+        assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_nobody_writes_while_room_is_made(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's commit would be where the zeros go."""
+    write, refused = os.pwrite, []
+
+    def watched(descriptor: int, data: bytes, at: int) -> int:
+        with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
+        return write(descriptor, data, at)
+
+    monkeypatch.setattr(os, "pwrite", watched)
+    async with opened(f"sqlite:///{database}", "e"):
+        assert refused == ["database is locked"]
+
+
+async def test_a_disk_without_the_room_keeps_what_it_has(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was taken of it is given back, and the commit goes where it would have gone."""
+    write, left = os.pwrite, [wal.ROOM // 2]
+
+    def full(descriptor: int, data: bytes, at: int) -> int:
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[: left.pop()], at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    async with opened(f"sqlite:///{database}", "e") as store:
+        assert left == []
+        assert log_size(database) < wal.ROOM // 2
+        await store.append(batch("e", 0))
+        assert len(await store.read(checkpoints, "e")) == 1
