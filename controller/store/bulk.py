@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from controller.store import dialect
 
-SIZES = (256, 64, 16, 4, 1)
+SIZES = (256, 64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1)
 """Rows of one statement. The largest stays below the parameters that either database takes."""
 
 

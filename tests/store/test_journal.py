@@ -75,7 +75,7 @@ async def test_the_rows_of_a_group_are_a_few_statements(
         async with busy(store):
             appends = [store.append(batch(each, 0)) for each in ids]
         await asyncio.gather(*appends)
-        assert given == [256, 64, 16, 4, 4, 1, 1, 1]
+        assert given == [256, 64, 16, 8, 3]
         found = await store.read(checkpoints_of, ids)
         assert {each: [row.seq for row in rows] for each, rows in found.items()} == {
             each: [0] for each in ids
@@ -357,7 +357,7 @@ async def test_a_statement_that_is_all_there_is_needs_no_other(postgres: Postgre
         alone.append(connection.connection.driver_connection.autocommit)  # type: ignore[union-attr]  # psycopg's
 
     with postgres.migrated() as url:
-        async with opened(url, "e") as store:
+        async with opened(url, "e", "f", "g") as store:
             engine = store._engines.writer
             events.listen(engine, "before_cursor_execute", watch)
             await store.append(batch("e", 0))
@@ -368,5 +368,10 @@ async def test_a_statement_that_is_all_there_is_needs_no_other(postgres: Postgre
                 await store.append(batch("e", 1))
             await store.append(batch("e", 2))
             assert alone[-1] is True
+            alone.clear()
+            async with busy(store):
+                appends = [store.append(batch(*each)) for each in (("e", 3), ("f", 0), ("g", 0))]
+            await asyncio.gather(*appends)
+            assert alone == [True]
             found = await store.read(checkpoints, "e")
-            assert [each.seq for each in found] == [0, 1, 2]
+            assert [each.seq for each in found] == [0, 1, 2, 3]
