@@ -19,6 +19,10 @@ from typing import Protocol
 LOOK_AGAIN = 60_000
 """Milliseconds after which the wall clock is looked at again: it may have been set."""
 
+SINCE_START = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""The clock of differences. Linux's own monotonic one stands still while the machine sleeps, and
+with it a lease that somebody else sees run out; macOS's goes on."""
+
 FEW = 64
 """Alarms that were called off and may stay, however few others there are."""
 
@@ -37,7 +41,10 @@ class Clock(Protocol):
         """Wall time, epoch milliseconds, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards; only differences mean anything."""
+        """Seconds that never go backwards and go on while the machine sleeps.
+
+        Only differences mean anything.
+        """
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
@@ -61,8 +68,8 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards."""
-        return time.monotonic()
+        """Seconds that never go backwards and go on while the machine sleeps."""
+        return time.clock_gettime(SINCE_START)
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""

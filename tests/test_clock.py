@@ -1,6 +1,8 @@
 """What is due at wall times: each in its order, whatever is called off and wherever it is set."""
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -132,3 +134,25 @@ def test_the_machines_own_clock_rings_on_each_loop() -> None:
         return heard - due
 
     assert all(asyncio.run(wait()) >= 0 for _ in range(2))
+
+
+ASLEEP = ("unshare", "--time", "--boottime", "1000")
+"""A program sees as much more on the clock that goes on while the machine sleeps."""
+
+READ = "from controller.clock import SystemClock; print(SystemClock().monotonic())"
+
+
+def _allowed() -> bool:
+    try:
+        return subprocess.run([*ASLEEP, "true"], check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not _allowed(), reason="Linux's time namespaces are root's")
+def test_time_goes_on_while_the_machine_sleeps() -> None:
+    """Or whoever slept would believe in a lease that ran out, while another has what it was for."""
+    read = [*ASLEEP, sys.executable, "-c", READ]
+    before = SystemClock().monotonic()
+    said = subprocess.run(read, check=True, capture_output=True, text=True).stdout
+    assert before + 1000 < float(said) < SystemClock().monotonic() + 1000
