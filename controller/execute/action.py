@@ -45,6 +45,10 @@ class Lease(Protocol):
         """Return once it `holds`; what somebody else took meanwhile is interrupted instead."""
 
 
+class NotNow(Exception):
+    """It was not begun: the lease did not hold at the last moment. Once it does, try again."""
+
+
 @dataclass(slots=True)
 class Call:
     """One attempt of a step, as its action sees it.

@@ -18,6 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from controller.execute.action import NotNow
 from controller.execute.pool import POOL
 
 _SET_SIGNALS, _SET_SESSION = 0x04, 0x80
@@ -51,10 +52,6 @@ class Command(NamedTuple):
     stdin: bytes | None = None
     sandboxed: bool = False
     warnings: tuple[str, ...] = ()
-
-
-class NotNow(Exception):
-    """The process was not begun: `Command.may` said no."""
 
 
 class Launched(NamedTuple):

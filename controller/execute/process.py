@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from controller.clock import Clock
-from controller.execute.action import ActionFailed, Lease
-from controller.execute.launch import LAUNCHER, Command, Launched, NotNow
+from controller.execute.action import ActionFailed, Lease, NotNow
+from controller.execute.launch import LAUNCHER, Command, Launched
 from controller.execute.output import Lines, Stream
 from controller.execute.scratch import processes
 

@@ -53,6 +53,7 @@ class Stage:
     grace: int = 5_000
     lines: list[tuple[str, str]] = field(default_factory=list)
     events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    lease: Lease = field(default_factory=Lease)
 
     def __post_init__(self) -> None:
         sandboxer = Sandboxer(self.policy, self.hidden, self.support)
@@ -69,7 +70,7 @@ class Stage:
         async def emit(_call: Call, event: str, data: Mapping[str, Any]) -> None:  # ruff: ignore[unused-async]  # as the engine's
             self.events.append((event, data))
 
-        return Call("x1", "w", step, attempt, log, self.clock, Lease(), emit)
+        return Call("x1", "w", step, attempt, log, self.clock, self.lease, emit)
 
     @property
     def said(self) -> list[str]:
@@ -97,6 +98,17 @@ class Stage:
         except ActionFailed as error:
             return error
         raise AssertionError(f"it did not fail: {result}")
+
+    async def lapsed(self, action: str, /, **inputs: Any) -> asyncio.Task[Result]:
+        """An action whose lease has run out, when it has asked for it again."""
+        self.lease = Lease()
+        self.lease.holds = False
+        performed = asyncio.create_task(self.perform(action, **inputs))
+        asked = asyncio.create_task(self.lease.asked.wait())
+        await asyncio.wait((performed, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        assert not performed.done(), "it went on without"
+        return performed
 
     def close(self) -> None:
         """Give back the scratch directory."""

@@ -227,6 +227,18 @@ async def test_notify_posts_to_a_webhook_and_to_slack(stage: Stage, server: Serv
     assert slack.json == {"text": "*Alarm*\nDisk is full\nhost: a\nfree: 0.5"}
 
 
+async def test_no_letter_is_sent_without_a_lease(stage: Stage) -> None:
+    """It ran out while the mail server was looked for."""
+    with receiving() as post:
+        email = {"host": "127.0.0.1", "port": post.port, "from": "w@x.example", "to": "a@x.example"}
+        async with client(stage):
+            waiting = await stage.lapsed("notify", message="x", email=email)
+            assert post.letters == []
+            stage.lease.renew()
+            await waiting
+    assert len(post.letters) == 1
+
+
 async def test_notify_that_reaches_nobody_has_failed(stage: Stage, server: Server) -> None:
     """A refusal of the other end is the step's failure, and so is having nowhere to send it."""
     async with client(stage):

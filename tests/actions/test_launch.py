@@ -12,7 +12,8 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.execute import process
-from controller.execute.launch import Begin, Command, Launcher, Native, NotNow, best, by_popen
+from controller.execute.action import NotNow
+from controller.execute.launch import Begin, Command, Launcher, Native, best, by_popen
 from controller.execute.process import Ended, Spawn, run_process
 from tests.actions import stage
 from tests.actions.stage import ENVIRONMENT, has_children

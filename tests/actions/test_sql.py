@@ -112,6 +112,30 @@ async def test_a_postgresql_that_is_not_there_is_a_failure(stage: Stage) -> None
     assert error.type == "sql"
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_no_statement_is_executed_without_a_lease(
+    stage: Stage, url: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """It ran out while the database was looked for: somebody else may have executed it."""
+    where = url if kind == "sqlite" else request.getfixturevalue("postgres").url
+    count = {"url": where, "query": "select count(*) as n from counted"}
+    insert = {"url": where, "query": "insert into counted values (1)"}
+    others = Stage(stage.scratch)
+    await others.outputs("sql", url=where, query="create table counted (n integer)")
+    try:
+        waiting = await stage.lapsed("sql", **insert)
+        assert (await others.outputs("sql", **count))["rows"] == [{"n": 0}]
+        stage.lease.renew()
+        await waiting
+        waiting = await stage.lapsed("sql", **insert)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (await others.outputs("sql", **count))["rows"] == [{"n": 1}]
+    finally:
+        await others.outputs("sql", url=where, query="drop table counted")
+
+
 async def test_postgresql_is_spoken_too(stage: Stage, postgres: Postgres) -> None:
     """Parameters, types that JSON does not have, and a cancellation."""
     url = postgres.url

@@ -3,13 +3,14 @@
 import asyncio
 import smtplib
 import ssl
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from functools import partial
 from typing import Any
 
 from controller.core.expression import to_text
-from controller.execute.action import BUILT_IN, ActionFailed, Call, Result
+from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result
 from controller.execute.actions.http import Http
 from controller.execute.scripts import Scripts
 
@@ -47,8 +48,7 @@ class Notify:
             text = "\n".join([f"*{title}*", message, *_lines(fields)])
             await self._post(call, slack, {"text": text})
         if email:
-            mail = partial(_mail, email, title, message, fields)
-            await asyncio.get_running_loop().run_in_executor(self._threads, mail)
+            await self._send(call, partial(_mail, email, title, message, fields, call.lease))
         return {}
 
     async def close(self) -> None:
@@ -57,11 +57,22 @@ class Notify:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = ThreadPoolExecutor(THREADS, "mail")
 
+    async def _send(self, call: Call, mail: Callable[[], None]) -> None:
+        while True:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._threads, mail)
+            except NotNow:
+                await call.lease.held()
+            else:
+                return
+
     async def _post(self, call: Call, url: str, said: dict[str, Any]) -> None:
         await self._http.perform(call, {"url": url, "method": "POST", "json": said})
 
 
-def _mail(email: dict[str, Any], title: str, message: str, fields: dict[str, Any]) -> None:
+def _mail(
+    email: dict[str, Any], title: str, message: str, fields: dict[str, Any], lease: Lease
+) -> None:
     """`email`: {host, port, from, to, username, password, tls}; port 465 is TLS from the start."""
     missing = [name for name in ("host", "from", "to") if not email.get(name)]
     if missing:
@@ -75,6 +86,8 @@ def _mail(email: dict[str, Any], title: str, message: str, fields: dict[str, Any
     try:
         with _server(host, port, secure) as server:
             _introduce(server, email, secure)
+            if not lease.holds:
+                raise NotNow
             server.send_message(letter)
     except ssl.SSLError as error:
         raise ActionFailed("tls", f"{host}: {error}") from None

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Protocol
 
-from controller.execute.action import BUILT_IN, ActionFailed, Call, Result
+from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result
 from controller.execute.scripts import Scripts
 
 MOST_ROWS = 10_000
@@ -29,7 +29,7 @@ class Statement(Protocol):
     """A statement that is executed on a thread and may be interrupted from another one."""
 
     def execute(self, query: str, parameters: Parameters, limit: int) -> Result:
-        """Execute and commit; raises `ActionFailed`."""
+        """Execute and commit; raises `ActionFailed`, or `NotNow` before it is executed."""
 
     def interrupt(self) -> None:
         """Have it end soon; harmless before and after."""
@@ -45,7 +45,6 @@ class Sql:
 
     async def perform(self, call: Call, inputs: dict[str, Any]) -> Result:
         """Execute the statement and commit: `rows` as objects, and how many there are."""
-        del call
         parameters = inputs.get("parameters") or {}
         if not isinstance(parameters, dict | list):
             raise ActionFailed("invalid_inputs", "`parameters` is an object or a list")
@@ -53,13 +52,20 @@ class Sql:
         limit = MOST_ROWS if asked is None else asked
         if not 1 <= limit <= MOST_ROWS:
             raise ActionFailed("invalid_inputs", f"`max_rows` is from 1 to {MOST_ROWS}")
-        statement = _statement(inputs["url"])
+        statement = _statement(inputs["url"], call.lease)
         execute = partial(statement.execute, inputs["query"], parameters, limit)
+        while True:
+            try:
+                return await self._executed(statement, execute)
+            except NotNow:
+                await call.lease.held()
+
+    async def _executed(self, statement: Statement, execute: Callable[[], Result]) -> Result:
         work = asyncio.get_running_loop().run_in_executor(self._threads, execute)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            with suppress(ActionFailed, asyncio.CancelledError):
+            with suppress(ActionFailed, NotNow, asyncio.CancelledError):
                 await asyncio.to_thread(statement.interrupt)
                 await work
             raise
@@ -70,17 +76,18 @@ class Sql:
         self._threads = ThreadPoolExecutor(THREADS, "sql")
 
 
-def _statement(url: str) -> Statement:
+def _statement(url: str, lease: Lease) -> Statement:
     if url.startswith("sqlite:///"):
-        return _Sqlite(url.removeprefix("sqlite:///"))
+        return _Sqlite(url.removeprefix("sqlite:///"), lease)
     if url.startswith(("postgresql://", "postgres://")):
-        return _Postgres(url)
+        return _Postgres(url, lease)
     raise ActionFailed("invalid_inputs", "`url` begins with sqlite:/// or postgresql://")
 
 
 class _Sqlite:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lease: Lease) -> None:
         self._path = path
+        self._lease = lease
         self._connection: sqlite3.Connection | None = None
         self._stopped = False
 
@@ -89,7 +96,7 @@ class _Sqlite:
             connection = sqlite3.connect(self._path, timeout=WAIT, check_same_thread=False)
             with closing(connection), connection:
                 self._connection = connection
-                _go_on(stopped=self._stopped)
+                _go_on(self._lease, stopped=self._stopped)
                 return _result(connection.execute(query, parameters), limit)
         except (sqlite3.Error, OverflowError) as error:
             raise ActionFailed("sql", str(error)) from None
@@ -102,8 +109,9 @@ class _Sqlite:
 
 
 class _Postgres:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, lease: Lease) -> None:
         self._url = url
+        self._lease = lease
         self._cancel: Callable[[], object] | None = None
         self._stopped = False
 
@@ -116,7 +124,7 @@ class _Postgres:
         try:
             with psycopg.connect(self._url, connect_timeout=WAIT) as connection:
                 self._cancel = connection.cancel
-                _go_on(stopped=self._stopped)
+                _go_on(self._lease, stopped=self._stopped)
                 return _result(connection.execute(query.encode(), parameters or None), limit)
         except psycopg.Error as error:
             raise ActionFailed("sql", str(error)) from None
@@ -127,9 +135,12 @@ class _Postgres:
             self._cancel()
 
 
-def _go_on(*, stopped: bool) -> None:
+def _go_on(lease: Lease, *, stopped: bool) -> None:
+    """To connect took as long as it liked, and the machine may have slept meanwhile."""
     if stopped:
         raise ActionFailed("cancelled", "stopped before it began")
+    if not lease.holds:
+        raise NotNow
 
 
 def _result(cursor: Any, limit: int) -> Result:  # ruff: ignore[any-type]  # two drivers' cursors
