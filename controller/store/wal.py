@@ -18,8 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from controller.core.problem import Refused
 from controller.store.dialect import BUSY_SECONDS, TURN_MILLISECONDS, by_driver, is_sqlite
 
-ROOM = 4 * 1024 * 1024
-"""Bytes that the log has from the start."""
+ROOM = 2 * 1024 * 1024
+"""Bytes that the log has from the start: about what commits of one row each write to it before the
+journal moves it (`SOME_ROWS`, two pages a row). To make them takes a few milliseconds, once."""
 
 
 def use_write_ahead_log(engine: Engine) -> None:
