@@ -15,7 +15,7 @@ from controller.app import crew_of_this_machine, open_app, run_main
 from controller.cli.ending import COLLECT
 from controller.interpreter import loading
 from controller.logs import get_log, load_log
-from controller.reconcile import Crew, Reconciler
+from controller.reconcile import Crew, Reconciler, mark_removed
 from controller.reconcile.ahead import get_ready
 from controller.settings import Settings
 from controller.source.limits import Limits as Bounds
@@ -61,6 +61,8 @@ async def _reconciler(
 ) -> AsyncGenerator[Reconciler, None]:
     settings = Settings(state_dir=folder, source=str(source), resync_interval=600_000)
     async with open_app(settings, crew) as app:
+        if crew is None:  # not a start: a daemon has written something by then, as this
+            await app.store.write(mark_removed, list(app.specs))
         yield app.reconciler(app.specs["definitions"], lambda: None)
 
 
