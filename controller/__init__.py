@@ -39,10 +39,10 @@ The map, in the order in which things flow (a test keeps it true):
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
 Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
-reconcile | schedule | execute | observe > authoring | planning | backfill | doctor > judgement |
-fires > admission | views | lookup | history | tenure > catalog | recording > source | store |
-clock | facts | memory > logs > core`. The stages side by side never import each other; they meet
-in the store.
+reconcile | schedule | execute | observe > authoring | planning | backfill | doctor > judgement
+| fires > admission | views | lookup | history | tenure > catalog | recording > source | store |
+clock | facts | interpreter > logs > core`. The stages side by side never import each other;
+they meet in the store.
 """
 
 __version__ = "0.1.0"

@@ -7,12 +7,14 @@ Whatever it raises becomes one `ActionFailed`; what it returns is a JSON object,
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from controller.clock import Clock
 from controller.core.definition import Output, Parameter
 from controller.core.plan import Signature
 from controller.core.problem import Refused
+
+T = TypeVar("T")
 
 GROUP = "controller.actions"
 """Entry points of this group add actions: the name is the action's, the object a `BuiltIn`."""
@@ -47,6 +49,15 @@ class Lease(Protocol):
 
 class NotNow(Exception):
     """It was not begun: the lease did not hold at the last moment. Once it does, try again."""
+
+
+async def under(lease: Lease, work: Callable[[], Awaitable[T]]) -> T:
+    """The result of `work`, which is done again when it was `NotNow`."""
+    while True:
+        try:
+            return await work()
+        except NotNow:
+            await lease.held()
 
 
 @dataclass(slots=True)

@@ -3,14 +3,13 @@
 import asyncio
 import smtplib
 import ssl
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from functools import partial
 from typing import Any
 
 from controller.core.expression import to_text
-from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result
+from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result, under
 from controller.execute.actions.http import Http
 from controller.execute.scripts import Scripts
 
@@ -48,7 +47,9 @@ class Notify:
             text = "\n".join([f"*{title}*", message, *_lines(fields)])
             await self._post(call, slack, {"text": text})
         if email:
-            await self._send(call, partial(_mail, email, title, message, fields, call.lease))
+            mail = partial(_mail, email, title, message, fields, call.lease)
+            run = asyncio.get_running_loop().run_in_executor
+            await under(call.lease, lambda: run(self._threads, mail))
         return {}
 
     async def close(self) -> None:
@@ -56,15 +57,6 @@ class Notify:
         await self._http.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = ThreadPoolExecutor(THREADS, "mail")
-
-    async def _send(self, call: Call, mail: Callable[[], None]) -> None:
-        while True:
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._threads, mail)
-            except NotNow:
-                await call.lease.held()
-            else:
-                return
 
     async def _post(self, call: Call, url: str, said: dict[str, Any]) -> None:
         await self._http.perform(call, {"url": url, "method": "POST", "json": said})

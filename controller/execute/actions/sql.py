@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Protocol
 
-from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result
+from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result, under
 from controller.execute.scripts import Scripts
 
 MOST_ROWS = 10_000
@@ -54,11 +54,7 @@ class Sql:
             raise ActionFailed("invalid_inputs", f"`max_rows` is from 1 to {MOST_ROWS}")
         statement = _statement(inputs["url"], call.lease)
         execute = partial(statement.execute, inputs["query"], parameters, limit)
-        while True:
-            try:
-                return await self._executed(statement, execute)
-            except NotNow:
-                await call.lease.held()
+        return await under(call.lease, lambda: self._executed(statement, execute))
 
     async def _executed(self, statement: Statement, execute: Callable[[], Result]) -> Result:
         work = asyncio.get_running_loop().run_in_executor(self._threads, execute)
