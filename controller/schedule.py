@@ -7,9 +7,9 @@ every `LOOK_AGAIN` in case the clock was moved.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -42,6 +42,10 @@ MOST_FIRES = 1_000
 
 SOON = 1_000
 """Milliseconds before a fire at which it is prepared; what was, is good for as long after it."""
+
+AHEAD_OF_EACH = 0.06
+"""Milliseconds that it takes to write a fire: so long before many are due they are written, all
+together, and the commit is all that is left to do then. Nobody else writes meanwhile."""
 
 MOST_AHEAD = 2_000
 """Fires prepared at once, at most."""
@@ -88,15 +92,18 @@ class Executor(Protocol):
     async def create(
         self,
         verb: Callable[[Transaction, Claimant | None], Fired],
-        begun: Callable[[Fired], Sequence[ExecutionRecord]],
+        begun: Callable[[Fired], Iterable[ExecutionRecord]],
         most: int,
+        moment: float | None = None,
     ) -> Fired:
         """Write with `verb`; what it claims for the executor begins as soon as it is durable.
 
         Args:
             verb: Given who claims, or None where nobody does.
-            begun: Called before, with what the verb gave: the executions that were claimed.
+            begun: Called before, with what the verb gave: the executions that were claimed, asked
+                for one by one as they begin.
             most: How many the verb may claim; the room for them is kept until then.
+            moment: When it is to be durable, and not before: monotonic; None: at once.
         """
 
 
@@ -107,6 +114,7 @@ class Scheduler:
         executor: Begins what is due, as far as it has room.
         keep: Retention where a workflow says nothing.
         leftovers: Retention of what belongs to no execution.
+        ahead_of_each: Milliseconds that it takes to write a fire.
     """
 
     def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
@@ -119,6 +127,7 @@ class Scheduler:
         executor: Executor,
         keep: Keep,
         leftovers: Leftovers,
+        ahead_of_each: float = AHEAD_OF_EACH,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -127,6 +136,7 @@ class Scheduler:
         self._executor = executor
         self._keep = keep
         self._leftovers = leftovers
+        self._ahead_of_each = ahead_of_each
         self._woken = asyncio.Event()
         self._stopping = False
         self._timetables: dict[str, tuple[ScheduleRecord, Timetable | None]] = {}
@@ -159,8 +169,9 @@ class Scheduler:
     async def turn(self) -> int:
         """Do all that is due; when to look again."""
         now = self._clock.now()
-        if self._ahead and self._ahead_of is not None and self._ahead_of <= now:
-            await self._fire_ahead(now)
+        if self._ahead and self._ahead_of is not None and self._write_at(self._ahead_of) <= now:
+            await self._fire_ahead(max(now, self._ahead_of))
+            now = self._clock.now()
         while due := await self._store.read(ledger.due, now, AT_ONCE):
             await self._fire(await self._look(due, now), now)
         wake = await self._store.read(ledger.next_wake)
@@ -174,8 +185,10 @@ class Scheduler:
         if following is not None:
             if following - now > SOON:
                 following -= SOON
-            elif following != self._ahead_of:
-                await self._prepare(following)
+            else:
+                if following != self._ahead_of:
+                    await self._prepare(following)
+                following = self._write_at(following)
         times = (now + LOOK_AGAIN, wake, following, self._prune_at)
         return min(time for time in times if time is not None)
 
@@ -189,16 +202,22 @@ class Scheduler:
         rest = list(looked)
         with rush():
             while rest:
-                most = self._executor.room or len(rest)
+                most = self._most
                 await self._fire_some(rest[:most], now)
                 rest = rest[most:]
 
     async def _fire_some(self, looked: Sequence[Fires], now: int) -> None:
-        """All of it is queued at once, so what the first ones record is behind all the others."""
-        sizes = _sizes(len(looked), self._executor.room)
+        """All of it is queued at once, so what the first ones record is behind all the others.
+
+        What is not due yet is written as a whole, to be durable when it is.
+        """
+        early, count = (now - self._clock.now()) / 1000, len(looked)
+        moment = self._clock.monotonic() + early if early > 0 else None
+        sizes = [count] if moment is not None else _sizes(count, self._executor.room)
         rest = iter(looked)
         fired = await asyncio.gather(
-            *(self._begin(list(islice(rest, size)), now) for size in sizes), return_exceptions=True
+            *(self._begin(list(islice(rest, size)), now, moment) for size in sizes),
+            return_exceptions=True,
         )
         if any(isinstance(each, Fired) and each.pending for each in fired):
             self._executor.wake()
@@ -206,16 +225,33 @@ class Scheduler:
             if isinstance(each, BaseException):
                 raise each
 
-    async def _begin(self, some: Sequence[Fires], now: int) -> Fired:
+    @property
+    def _most(self) -> int:
+        """So many fires are recorded before any of them ends."""
+        return self._executor.room or AT_ONCE
+
+    async def _begin(self, some: Sequence[Fires], now: int, moment: float | None) -> Fired:
         """Record these, and begin what there is room for."""
+        begun: Iterator[ExecutionRecord] = iter(())
 
         def record(tx: Transaction, by: Claimant | None) -> Fired:
             return record_fires(tx, some, now, by)
 
-        return await self._executor.create(record, partial(self._told, some, now), len(some))
+        def told(fired: Fired) -> Iterator[ExecutionRecord]:
+            nonlocal begun
+            begun = self._told(some, now, fired)
+            return begun
+
+        try:
+            return await self._executor.create(record, told, len(some), moment)
+        finally:
+            deque(begun, maxlen=0)  # of what did not begin is told, too
 
     async def _fire_ahead(self, now: int) -> None:
-        """Fire what was prepared for this moment, unless it came too late or too early."""
+        """Fire what was prepared for this moment, unless it came too late or too early.
+
+        The moment may be about to come: then all of it is durable, and begins, when it does.
+        """
         ahead, self._ahead = self._ahead, []
         fit = [
             each
@@ -223,6 +259,10 @@ class Scheduler:
             if now - each.last <= SOON and (each.next is None or each.next > now)
         ]
         await self._fire(fit, now)
+
+    def _write_at(self, moment: int) -> int:
+        """When to write what was prepared for a moment."""
+        return moment - int(min(len(self._ahead), self._most) * self._ahead_of_each)
 
     async def _prepare(self, moment: int) -> None:
         """Look at what is due then as if it were then, so that there is little left to do."""
@@ -267,12 +307,16 @@ class Scheduler:
         self._timetables[record.id] = (record, timetable)
         return timetable
 
-    def _told(self, looked: Sequence[Fires], now: int, fired: Fired) -> Sequence[ExecutionRecord]:
-        """Tell what became of some fires; those that begin now."""
+    def _told(self, looked: Sequence[Fires], now: int, fired: Fired) -> Generator[ExecutionRecord]:
+        """Tell what became of some fires; those that begin now, each when it has been told."""
+        begun = {each.id: each for each in fired.begun}
         for fires, verdicts in zip(looked, fired.verdicts, strict=True):
-            if verdicts is not None:
-                self._tell(fires, verdicts, now)
-        return fired.begun
+            if verdicts is None:
+                continue
+            self._tell(fires, verdicts, now)
+            for each in fires.admissions:
+                if each.execution.id in begun:
+                    yield begun[each.execution.id]
 
     def _tell(self, fires: Fires, verdicts: Sequence[str], now: int) -> None:
         schedule = fires.schedule

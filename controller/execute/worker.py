@@ -19,7 +19,7 @@ few are taken on by themselves, so that they have begun before the many after th
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
@@ -41,6 +41,9 @@ from controller.store.records import Claimant, ExecutionRecord, Fenced
 from controller.store.tables import Transaction
 
 T = TypeVar("T")
+
+Creation = Callable[[Transaction, Claimant | None], T]
+"""Writes executions, some of them as the claimant's own."""
 
 POLL = 2_000
 """Milliseconds after which the worker looks without having been woken."""
@@ -184,46 +187,42 @@ class Worker:
 
     async def create(
         self,
-        verb: Callable[[Transaction, Claimant | None], T],
-        begun: Callable[[T], Sequence[ExecutionRecord]],
+        verb: Creation[T],
+        begun: Callable[[T], Iterable[ExecutionRecord]],
         most: int = CLAIM,
+        moment: float | None = None,
     ) -> T:
-        """Write with a verb that may claim what it creates, and begin that: see `Executor`.
-
-        Nobody reads what is claimed so: it has no events yet, and no signal is not heard of.
-        """
+        """See `Executor`; what is claimed so has no events yet, and no signal is not heard of."""
         room, since = min(self.room, most), self.clock.monotonic()
         until = self._leases.until(self.clock.now())
         claimant = Claimant(self.owner, until, room) if room else None
         self._coming += room
         try:
-            claimed = begun(result := await self._written(verb, claimant))
-            if claimed and self.stopping:
-                await self.store.write(ledger.give_back, self.owner, [each.id for each in claimed])
-            elif claimed:
-                await self._begin(claimed, since)
+            result = await self._written(verb, claimant, moment)
+            self.rushed |= room > 1
+            if self.stopping:
+                back = [each.id for each in begun(result)]
+                await self.store.write(ledger.give_back, self.owner, back)
+            else:
+                await self._begin(begun(result), since)
         finally:
             self._coming -= room
             self._calm()
         return result
 
-    async def _written(
-        self, verb: Callable[[Transaction, Claimant | None], T], claimant: Claimant | None
-    ) -> T:
+    async def _written(self, verb: Creation[T], by: Claimant | None, moment: float | None) -> T:
         try:
-            return await self.store.write_out(verb, claimant)
+            return await self.store.write_out(moment, verb, by)
         except BaseException:
-            self._unsure |= claimant is not None  # it may be recorded all the same
+            self._unsure |= by is not None  # it may be recorded all the same
             raise
 
-    async def _begin(self, claimed: Sequence[ExecutionRecord], since: float) -> None:
+    async def _begin(self, claimed: Iterable[ExecutionRecord], since: float) -> None:
         """Go on with what was created here, under leases from `since` on."""
         if not self._running:
             self._leases.written(since)
-        self.rushed |= len(claimed) > 1
         try:
-            for record in claimed:
-                await self._start(Taken(record))
+            await self._begin_all(map(Taken, claimed))
         except Unavailable:
             self._unsure = True
             self.wake()
@@ -339,6 +338,7 @@ class Worker:
                     self.rushed = True
                     done.enter_context(rush())
                 await self._begin_all(taken)
+                self.first.set()
                 room = self._asked = more
 
     def _claimed(self, room: int) -> asyncio.Future[list[Taken]] | None:
@@ -356,12 +356,11 @@ class Worker:
         if claimed and not self._running:
             self._leases.written(begun)
 
-    async def _begin_all(self, taken: Sequence[Taken]) -> None:
+    async def _begin_all(self, taken: Iterable[Taken]) -> None:
         for number, each in enumerate(taken, 1):
             await self._start(each)
             if number % SLICE == 0:
                 await self.clock.sleep(0)
-        self.first.set()
 
     async def _renew(self, now: int) -> None:
         """Extend the leases; let go of what others took, and of what is not known here."""

@@ -17,6 +17,8 @@ When something fails
 - A database that does not answer — disk full, disk error, locked, disconnected — fails the whole
   group as `Unavailable`; nothing is tried again here, the callers back off. The next group is tried
   as if nothing had happened: when space or the server is back, writing goes on.
+- A verb that is not to be committed before a moment is a group by itself, written ahead; a crash
+  or a close before that moment and it never happened.
 - A crash before the commit returned: nobody was told. Whether the group is there is found out by
   reading; appending it again is `Fenced` if it was.
 
@@ -68,7 +70,7 @@ CHECKPOINTS = Insertion(
 class _Item(Generic[T]):
     """Something to write, and who waits for it."""
 
-    __slots__ = ("batch", "error", "future", "last", "result", "verb")
+    __slots__ = ("batch", "error", "future", "last", "moment", "result", "verb")
 
     def __init__(
         self,
@@ -77,11 +79,13 @@ class _Item(Generic[T]):
         verb: Callable[[Transaction], T] | None = None,
         *,
         last: bool = False,
+        moment: float | None = None,
     ) -> None:
         self.future = future
         self.batch = batch
         self.verb = verb
         self.last = last
+        self.moment = moment
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -107,7 +111,8 @@ class Journal:
         self._queue: SimpleQueue[_Item[Any] | None] = SimpleQueue()
         self._connection: Connection | None = None
         self._loop = asyncio.get_running_loop()
-        self._closed = False
+        self._closed = threading.Event()
+        self._put_off: _Item[Any] | None = None  # taken from the queue, for a group by itself
         self._moved = 0  # rows changed when the log was moved
         self._thread: threading.Thread | None = None
 
@@ -119,7 +124,7 @@ class Journal:
     @property
     def waiting(self) -> int:
         """Items in the queue."""
-        return self._queue.qsize()
+        return self._queue.qsize() + (self._put_off is not None)
 
     def append(self, batch: Batch) -> asyncio.Future[None]:
         """Queue a batch; the future resolves when it is durable. Call it on the store's loop."""
@@ -127,27 +132,35 @@ class Journal:
         self._put(_Item(future, batch=batch))
         return future
 
-    def submit(self, verb: Callable[[Transaction], T], *, last: bool = False) -> asyncio.Future[T]:
+    def submit(
+        self,
+        verb: Callable[[Transaction], T],
+        *,
+        last: bool = False,
+        moment: float | None = None,
+    ) -> asyncio.Future[T]:
         """Queue a verb; the future resolves with its result when that is durable.
 
         Args:
             verb: What to do.
             last: Its group takes nothing behind it.
+            moment: Its group takes nothing before it either, and is not committed sooner
+                (monotonic seconds).
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._put(_Item(future, verb=verb, last=last))
+        self._put(_Item(future, verb=verb, last=last, moment=moment))
         return future
 
     def _put(self, item: _Item[Any]) -> None:
-        if self._closed:
+        if self._closed.is_set():
             item.future.set_exception(Unavailable(f"{self._where} is closed"))
         else:
             self._queue.put(item)
 
     async def close(self) -> None:
         """Write what is queued, then stop."""
-        if not self._closed:
-            self._closed = True
+        if not self._closed.is_set():
+            self._closed.set()
             self._queue.put(None)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
@@ -162,6 +175,8 @@ class Journal:
 
     def _next(self) -> _Item[Any] | None:
         """Wait for an item; what commits have put off is done while none comes."""
+        if self._put_off is not None:
+            return self._first()
         grown = self._changed() - self._moved
         if grown >= MOST_ROWS and self._queue.qsize():
             self._move_log()
@@ -170,7 +185,11 @@ class Journal:
                 return self._queue.get(timeout=CALM)
             except Empty:
                 self._move_log()
-        return self._queue.get()
+        return self._first()
+
+    def _first(self) -> _Item[Any] | None:
+        item, self._put_off = self._put_off, None
+        return self._queue.get() if item is None else item
 
     def _changed(self) -> int:
         return wal.changed_rows(self._connection) if self._connection is not None else 0
@@ -182,7 +201,7 @@ class Journal:
 
     def serve(self) -> bool:
         """Wait for a group, write it, and tell who waits for it; False: nothing comes any more."""
-        return self._serve(self._queue.get())
+        return self._serve(self._first())
 
     def _serve(self, first: _Item[Any] | None) -> bool:
         items, going = self._take(first)
@@ -198,6 +217,9 @@ class Journal:
         rows = 0
         with suppress(Empty):
             while item is not None:
+                if items and item.moment is not None:
+                    self._put_off = item
+                    break
                 items.append(item)
                 rows += len(item.batch.checkpoints) if item.batch else 1
                 if item.last or len(items) >= GROUP_ITEMS or rows >= GROUP_ROWS:
@@ -251,6 +273,12 @@ class Journal:
         self.last_commit_seconds = self._monotonic() - started
         self.trouble = None
 
+    def _wait(self, moment: float) -> None:
+        """Until then, with everything written and nothing durable."""
+        while (left := moment - self._monotonic()) > 0:
+            if self._closed.wait(left):
+                raise Unavailable(f"{self._where} is closed")
+
     def _apply(self, tx: Transaction, items: list[_Item[Any]]) -> int:
         """What is to be written, in order; how many rows and verbs."""
         rows = 0
@@ -263,6 +291,8 @@ class Journal:
                 rows += _perform(tx, list(group))
         if any(item.batch is not None and _concerns_others(item.batch) for item in items):
             dialect.announce(tx)
+        if items[0].moment is not None:
+            self._wait(items[0].moment)
         return rows
 
     def _append(self, tx: Transaction, batches: list[Batch]) -> int:

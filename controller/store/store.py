@@ -131,9 +131,17 @@ class Store:
         """`write`, queued at once: what is returned resolves when it is durable."""
         return self._journal.submit(lambda tx: verb(tx, *args, **kwargs))
 
-    async def write_out(self, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`write` in a transaction that ends with it: nobody waits for what is queued behind."""
-        return await self._journal.submit(lambda tx: verb(tx, *args, **kwargs), last=True)
+    async def write_out(
+        self, moment: float | None, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`write` in a transaction that ends with it: nobody waits for what is queued behind.
+
+        It is written at once, and ends at `moment` (monotonic seconds; None: at once), not before:
+        until then nobody sees anything of it, and nobody else can write, so be short.
+        """
+        return await self._journal.submit(
+            lambda tx: verb(tx, *args, **kwargs), last=True, moment=moment
+        )
 
     def post(self, verb: Verb[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """`write` for what nobody waits for, such as log lines; a failure is told to the log."""

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
-from controller.core.plan import StepPlan
+from controller.core.plan import Plan, StepPlan
+from controller.core.problem import Unavailable
 from controller.execute.action import Call
 from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
 from controller.schedule import FIRST_BEGUN
 from controller.store import ledger
-from controller.store.records import Batch, Claimant
+from controller.store.records import Batch, Claimant, ExecutionRecord
 from controller.store.tables import Transaction
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
 from tests.schedule.test_scheduler import HOUR, Time, opened, schedule
+from tests.store.sample import busy
 
 
 @asynccontextmanager
@@ -63,6 +65,19 @@ async def hourly(time: Time, count: int) -> None:
     await time.app.service.create_workflow({"name": "w", "steps": steps} | given)
 
 
+def shares_of(worker: Worker) -> list[int]:
+    """How many executions the worker is asked to begin together, each time from now on."""
+    asked: list[int] = []
+    create = worker.create
+
+    async def noted(verb: Any, begun: Any, most: int, moment: float | None = None) -> Any:
+        asked.append(most)
+        return await create(verb, begun, most, moment)
+
+    worker.create = noted  # type: ignore[method-assign,assignment]  # looked at
+    return asked
+
+
 def kinds(time: Time) -> list[str]:
     """What was told, in order."""
     return [str(each.type) for each in time.heard]
@@ -73,14 +88,15 @@ async def test_all_that_is_due_is_recorded_before_what_the_first_ones_do(
 ) -> None:
     """The first begin while the others are recorded, whose fires wait for nobody's end."""
     async with working(tmp_path, clock) as (time, worker):
-        worker._limit = 1_000
+        worker._limit, shares = 1_000, shares_of(worker)
         await hourly(time, FIRST_BEGUN * 2)
         await clock.advance(HOUR)
         await time.scheduler.turn()
-        fires = [position for position, kind in enumerate(kinds(time)) if kind == "fired"]
-        assert len(fires) == FIRST_BEGUN * 2
-        assert kinds(time)[: fires[-1]].count("executed") == FIRST_BEGUN
-        assert "completed" not in kinds(time)[: fires[-1]]
+        assert shares == [FIRST_BEGUN, FIRST_BEGUN]
+        order = [each for each in kinds(time) if each in {"fired", "executed"}]
+        assert order == ["fired", "executed"] * FIRST_BEGUN * 2
+        last = max(position for position, kind in enumerate(kinds(time)) if kind == "fired")
+        assert "completed" not in kinds(time)[:last]
 
 
 async def test_all_that_fires_begins_before_what_follows_from_the_first(
@@ -109,6 +125,26 @@ async def test_all_that_fires_begins_before_what_follows_from_the_first(
         assert (worker.busy, worker.in_memory, worker.rushed) == (0, 0, False)
 
 
+async def test_what_cannot_begin_now_is_told_as_fired_all_the_same(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is recorded; a database that does not answer is asked for its definition again."""
+    async with working(tmp_path, clock) as (time, worker):
+        await hourly(time, 3)
+        await clock.advance(HOUR)
+
+        async def gone(_: ExecutionRecord) -> Plan:  # ruff: ignore[unused-async]  # awaited
+            raise Unavailable("gone")
+
+        monkeypatch.setattr(time.app.catalog, "plan_of", gone)
+        await time.scheduler.turn()
+        assert kinds(time).count("fired") == 3
+        assert "executed" not in kinds(time)
+        monkeypatch.undo()
+        worker.wake()
+        await eventually(lambda: kinds(time).count("completed") == 3, "they were given back")
+
+
 async def test_what_fires_while_the_worker_stops_is_pending(
     tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -119,8 +155,11 @@ async def test_what_fires_while_the_worker_stops_is_pending(
         looked = await time.scheduler._look(
             await time.app.store.read(ledger.due, clock.now(), 9), clock.now()
         )
-        time.app.bus.subscribe(lambda _: setattr(worker, "stopping", True))
-        await time.scheduler._fire(looked, clock.now())
+        async with busy(time.app.store):
+            firing = asyncio.create_task(time.scheduler._fire(looked, clock.now()))
+            await clock.advance(0)
+            worker.stopping = True
+        await firing
         [record] = await time.executions()
         assert (record.status, record.owner, record.claims) == ("pending", None, 0)
         assert worker.in_memory == 0
@@ -145,12 +184,13 @@ async def test_what_ends_at_once_makes_room_for_what_is_due_too(
 ) -> None:
     """With room for two, six fires begin two by two: none of them waits to be claimed."""
     async with working(tmp_path, clock) as (time, worker):
-        worker._limit = 2
+        worker._limit, shares = 2, shares_of(worker)
         await hourly(time, 6)
         await clock.advance(HOUR)
         await time.scheduler.turn()
+        assert shares == [2, 2, 2]
         order = [each for each in kinds(time) if each in {"fired", "executed"}]
-        assert order == ["fired", "fired", "executed", "executed"] * 3
+        assert order == ["fired", "executed"] * 6
 
 
 async def test_who_looks_for_something_to_claim_takes_no_room(

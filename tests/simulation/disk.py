@@ -80,6 +80,14 @@ def _connected(url: URL) -> Engines:
     return engines
 
 
+class _Journal(Journal):
+    """On the loop's own thread: who waits there passes the time."""
+
+    def _wait(self, moment: float) -> None:
+        assert isinstance(self._loop, Loop)
+        self._loop.idle(moment)
+
+
 class Disk:
     """One process's connections.
 
@@ -115,7 +123,7 @@ class Disk:
         event.listen(self._engines.writer, "commit", self._commit)
         event.listen(self._engines.reader, "begin", self._read)
         self._pool = ThreadPoolExecutor(1)  # never used: the loop does what threads do
-        self.journal = Journal(self._engines.writer, place(url), loop.time)
+        self.journal = _Journal(self._engines.writer, place(url), loop.time)
         self.store = Store(url, Engines(*self._engines[:2]), self.journal, self._pool, loop.time)
 
     def turn(self) -> None:

@@ -26,13 +26,17 @@ class Loop(asyncio.BaseEventLoop):
     Args:
         elapsed: Seconds of the simulated world.
         chance: Decides who goes next, and how long a thread takes.
+        idle: Lets time pass until then, with nobody doing anything.
 
     Attributes:
         faults: What nobody caught, as asyncio tells it: a bug.
     """
 
-    def __init__(self, elapsed: Callable[[], float], chance: Random) -> None:
+    def __init__(
+        self, elapsed: Callable[[], float], chance: Random, idle: Callable[[float], None]
+    ) -> None:
         super().__init__()
+        self.idle = idle
         self.faults: list[str] = []
         self._elapsed = elapsed
         self._chance = chance

@@ -50,6 +50,7 @@ class Machine:
 
     Args:
         alone: There is one controller, which takes over by its lock; else they have leases.
+        ahead: Milliseconds before a fire at which it is written.
         say: Takes a line of the history.
 
     Attributes:
@@ -57,7 +58,7 @@ class Machine:
         steps: How often its loop went on.
     """
 
-    def __init__(
+    def __init__(  # ruff: ignore[too-many-arguments]  # wired once, in world.py
         self,
         name: str,
         loop: Loop,
@@ -65,6 +66,7 @@ class Machine:
         outside: Outside,
         *,
         alone: bool,
+        ahead: float,
         say: Callable[[str], None],
     ) -> None:
         self.name = name
@@ -91,6 +93,7 @@ class Machine:
             executor=self.worker,
             keep=Keep(),
             leftovers=Leftovers(),
+            ahead_of_each=ahead,
         )
         self._working: asyncio.Task[None] | None = None
         self.app.bus.subscribe(self._tell)

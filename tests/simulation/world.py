@@ -33,6 +33,9 @@ LAST = 3_000.0
 MOST_STEPS = 60_000
 """Steps after which a world that does not end spins."""
 
+AHEAD = (0, 5, 50)
+"""Milliseconds before each of the fires due together at which they are written."""
+
 RESTART = 2.0
 """Seconds until a process that ended by itself is started again."""
 
@@ -117,6 +120,7 @@ class _World:
         self._arranged: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._slow = 0.0
+        self._ahead = Random(f"ahead {scenario.seed}").choice(AHEAD)
         self._defined = 0
         self.witness = Witness(path, self.say, lambda: self._elapsed)
 
@@ -186,7 +190,7 @@ class _World:
     def _start(self, place: int) -> None:
         self._counts["life"] += 1
         name = f"c{place}.{self._counts['life']}"
-        loop = Loop(lambda: self._elapsed, self._chance)
+        loop = Loop(lambda: self._elapsed, self._chance, self._idle)
         outside = Outside(
             self._scenario.seed, lambda call, url: self.witness.performed(name, call, url)
         )
@@ -200,7 +204,9 @@ class _World:
                 committed=lambda: self.witness.committed(name),
                 delay=self._delay,
             )
-            machine = Machine(name, loop, disk, outside, alone=alone, say=self.say)
+            machine = Machine(
+                name, loop, disk, outside, alone=alone, ahead=self._ahead, say=self.say
+            )
         machine.clock.skew = self._skews[place]
         self._machines[place] = machine
         self.say(f"{name} starts")
@@ -263,6 +269,10 @@ class _World:
             return "done"
         self.say(f"commit {self._counts['commit']}: {fault.kind}")
         return fault.kind
+
+    def _idle(self, moment: float) -> None:
+        """Everybody waits with who waits in a transaction: others can neither write nor know."""
+        self._elapsed = max(self._elapsed, moment)
 
     def _read(self) -> bool:
         return self._fault("read") is not None

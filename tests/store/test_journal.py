@@ -1,6 +1,7 @@
 """Group commit: who is in a group, who fails with whom, and what is told to whom."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,8 +22,10 @@ from controller.store.ledger_signals import add_signal, signals
 from controller.store.records import NEVER, Batch, Fenced, Outcome
 from controller.store.store import Store
 from controller.store.tables import Transaction
+from tests.eventually import eventually
+from tests.fake_clock import FakeClock
 from tests.postgres import Postgres
-from tests.store.sample import NOW, batch, busy, event, new, opened, outcomes, signal
+from tests.store.sample import NOW, batch, busy, event, new, opened, outcomes, populate, signal
 
 
 async def test_many_appends_are_one_commit(store_url: str) -> None:
@@ -48,7 +51,7 @@ async def test_who_writes_out_does_not_wait_for_what_is_queued_behind(store_url:
         commits = store.commits
         async with busy(store):
             before = store.append(batch("a", 0))
-            out = asyncio.ensure_future(store.write_out(create, new("b")))
+            out = asyncio.ensure_future(store.write_out(None, create, new("b")))
             behind = asyncio.ensure_future(store.write(create, new("c")))
             await asyncio.sleep(0)
             assert store.waiting == 3
@@ -305,6 +308,59 @@ async def test_closing_writes_what_is_queued_and_takes_no_more(store_url: str) -
         with pytest.raises(Unavailable, match="closed"):
             await store.append(batch("e0", 10))
         assert len(await store.read(checkpoints, "e0")) == 10
+
+
+async def test_what_has_a_moment_is_durable_then_and_not_before(
+    store_url: str, clock: FakeClock
+) -> None:
+    """It is written before; until then nobody sees it, and what is queued behind it waits."""
+    async with Store.open(store_url, monotonic=clock.monotonic) as store:
+        await store.write(populate, "e")
+        await store.append(batch("e", *range(2 * journal.SOME_ROWS)))
+        commits, written = store.commits, threading.Event()
+        async with busy(store):
+            before = store.queue(create, new("before"))
+            then = asyncio.ensure_future(store.write_out(clock.monotonic() + 0.05, _made, written))
+            await asyncio.sleep(0)
+            behind = store.queue(create, new("behind"))
+        await eventually(written.is_set, "it is written")
+        assert await before, "it is a group by itself"
+        assert await store.read(execution, "then") is None
+        assert (behind.done(), store.commits - commits) == (False, 2)
+        await clock.advance(50)
+        assert (await then, await behind) == (True, True)
+        assert await store.read(execution, "then") is not None
+        assert store.commits - commits == 4
+
+
+async def test_a_moment_that_has_passed_is_now(store_url: str, clock: FakeClock) -> None:
+    """Whoever comes late waits for nothing."""
+    async with Store.open(store_url, monotonic=clock.monotonic) as store:
+        await store.write(populate)
+        assert await store.write_out(clock.monotonic() - 1, create, new("e"))
+
+
+async def test_closing_before_its_moment_undoes_what_is_written(
+    store_url: str, clock: FakeClock
+) -> None:
+    """It never happened, and whoever waits is told; what was queued beside it is written."""
+    async with Store.open(store_url, monotonic=clock.monotonic) as store:
+        await store.write(populate)
+        written = threading.Event()
+        then = asyncio.ensure_future(store.write_out(clock.monotonic() + 3_600, _made, written))
+        await eventually(written.is_set, "it is written")
+        behind = store.queue(create, new("behind"))
+        await store._journal.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await then
+        assert await behind
+        assert await store.read(execution, "then") is None
+
+
+def _made(tx: Transaction, written: threading.Event) -> bool:
+    made = create(tx, new("then"))
+    written.set()
+    return made
 
 
 async def test_a_payload_is_text_or_bytes(store_url: str) -> None:

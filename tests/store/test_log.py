@@ -85,7 +85,7 @@ async def test_the_log_is_moved_at_last_though_there_is_no_time(
     monkeypatch.setattr(journal, "MOST_ROWS", 1_000)
     async with opened(f"sqlite:///{database}") as store:
         before = pages(database)
-        await asyncio.gather(*(store.write_out(record, 100) for _ in range(30)))
+        await asyncio.gather(*(store.write_out(None, record, 100) for _ in range(30)))
         assert pages(database) > before + 1_000
 
 
