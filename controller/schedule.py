@@ -92,7 +92,7 @@ class Executor(Protocol):
     async def create(
         self,
         verb: Callable[[Transaction, Claimant | None], Fired],
-        begun: Callable[[Fired], Iterable[ExecutionRecord]],
+        told: Callable[[Fired], Iterable[ExecutionRecord]],
         most: int,
         moment: float | None = None,
     ) -> Fired:
@@ -100,7 +100,7 @@ class Executor(Protocol):
 
         Args:
             verb: Given who claims, or None where nobody does.
-            begun: Called before, with what the verb gave: the executions that were claimed, asked
+            told: Called before, with what the verb gave: the executions that were claimed, asked
                 for one by one as they begin.
             most: How many the verb may claim; the room for them is kept until then.
             moment: When it is to be durable, and not before: monotonic; None: at once.

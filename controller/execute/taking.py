@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from controller.admission import to_parent
 from controller.store import Store, ledger
@@ -23,6 +24,14 @@ class Taken:
     record: ExecutionRecord
     events: Sequence[CheckpointRecord] = ()
     signals: Sequence[SignalRecord] = ()
+
+
+class Created(Protocol):
+    """What became of executions that were to be created."""
+
+    @property
+    def begun(self) -> Sequence[ExecutionRecord]:
+        """Those that are the claimant's own."""
 
 
 def take(tx: Transaction, by: Claimant, now: int, root: str | None = None) -> list[Taken]:

@@ -26,21 +26,23 @@ from typing import Any, TypeVar
 from controller.admission import Gate
 from controller.catalog import Catalog
 from controller.clock import Clock
-from controller.core.problem import Refused, Unavailable
+from controller.core.problem import Unavailable
 from controller.execute.leases import Leases
 from controller.execute.logsink import LogSink
+from controller.execute.making import Maker
 from controller.execute.perform import Performer
 from controller.execute.running import SLICE, Running
 from controller.execute.secrets import Secrets
-from controller.execute.taking import Taken, impossible, take
+from controller.execute.taking import Created, Taken, take
 from controller.facts import Bus
 from controller.interpreter import rush
 from controller.logs import get_log
 from controller.store import Store, ledger
+from controller.store.journal import Moment
 from controller.store.records import Claimant, ExecutionRecord, Fenced
 from controller.store.tables import Transaction
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Created)
 
 Creation = Callable[[Transaction, Claimant | None], T]
 """Writes executions, some of them as the claimant's own."""
@@ -95,7 +97,7 @@ class Worker:
         self.owner = owner
         self.slots = asyncio.Semaphore(slots)
         self.stopping = False
-        self._catalog = catalog
+        self._maker = Maker(catalog, self)
         self._limit = limit
         self._most = max(limit, IN_MEMORY)
         self._leases = Leases(clock, heartbeat)
@@ -188,7 +190,7 @@ class Worker:
     async def create(
         self,
         verb: Creation[T],
-        begun: Callable[[T], Iterable[ExecutionRecord]],
+        told: Callable[[T], Iterable[ExecutionRecord]],
         most: int = CLAIM,
         moment: float | None = None,
     ) -> T:
@@ -201,18 +203,21 @@ class Worker:
             result = await self._written(verb, claimant, moment)
             self.rushed |= room > 1
             if self.stopping:
-                back = [each.id for each in begun(result)]
+                back = [each.id for each in told(result)]
                 await self.store.write(ledger.give_back, self.owner, back)
             else:
-                await self._begin(begun(result), since)
+                await self._begin(told(result), since)
         finally:
             self._coming -= room
+            self._maker.forget()
             self._calm()
         return result
 
     async def _written(self, verb: Creation[T], by: Claimant | None, moment: float | None) -> T:
+        ready = self._maker.make_ready
+        at = Moment(moment, lambda made: ready(made.begun)) if moment is not None else None
         try:
-            return await self.store.write_out(moment, verb, by)
+            return await self.store.write_out(at, verb, by)
         except BaseException:
             self._unsure |= by is not None  # it may be recorded all the same
             raise
@@ -381,19 +386,7 @@ class Worker:
 
     async def _start(self, taken: Taken) -> None:
         """Fold what was claimed and go on with it."""
-        record = taken.record
-        try:
-            plan = await self._catalog.plan_of(record)
-            running = Running(record, plan, taken.events, self)
-        except (Refused, ValueError) as error:
-            await self._impossible(record, str(error))
-            return
-        self._running[record.id] = running
-        running.start(taken.signals)
-
-    async def _impossible(self, record: ExecutionRecord, message: str) -> None:
-        """Its definition cannot be used: it fails, and says so, rather than be claimed for ever."""
-        log.error("execution cannot go on", execution=record.id, error=message)
-        with suppress(Fenced):
-            await self.store.append(impossible(record, message, self.owner, self.clock.now()))
-            self.wake()
+        running = await self._maker.make(taken)
+        if running is not None:
+            self._running[taken.record.id] = running
+            running.start(taken.signals)

@@ -32,6 +32,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -67,6 +68,20 @@ CHECKPOINTS = Insertion(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a group ends that is written before.
+
+    Attributes:
+        at: Monotonic seconds.
+        written: Called on the loop, if it is not too late, with what the verb gave: all of it is
+            written, and may never be durable.
+    """
+
+    at: float
+    written: Callable[[Any], None]
+
+
 class _Item(Generic[T]):
     """Something to write, and who waits for it."""
 
@@ -79,7 +94,7 @@ class _Item(Generic[T]):
         verb: Callable[[Transaction], T] | None = None,
         *,
         last: bool = False,
-        moment: float | None = None,
+        moment: Moment | None = None,
     ) -> None:
         self.future = future
         self.batch = batch
@@ -137,15 +152,14 @@ class Journal:
         verb: Callable[[Transaction], T],
         *,
         last: bool = False,
-        moment: float | None = None,
+        moment: Moment | None = None,
     ) -> asyncio.Future[T]:
         """Queue a verb; the future resolves with its result when that is durable.
 
         Args:
             verb: What to do.
             last: Its group takes nothing behind it.
-            moment: Its group takes nothing before it either, and is not committed sooner
-                (monotonic seconds).
+            moment: Its group takes nothing before it either, and is not committed sooner.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         self._put(_Item(future, verb=verb, last=last, moment=moment))
@@ -207,9 +221,12 @@ class Journal:
         items, going = self._take(first)
         if items:
             self._write(items)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(_resolve, items)
+            self._call(_resolve, items)
         return going
+
+    def _call(self, callback: Callable[[T], None], result: T) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback, result)
 
     def _take(self, item: _Item[Any] | None) -> tuple[list[_Item[Any]], bool]:
         """This one and what else is there; False: nothing comes after these."""
@@ -291,8 +308,9 @@ class Journal:
                 rows += _perform(tx, list(group))
         if any(item.batch is not None and _concerns_others(item.batch) for item in items):
             dialect.announce(tx)
-        if items[0].moment is not None:
-            self._wait(items[0].moment)
+        if (moment := items[0].moment) is not None and moment.at > self._monotonic():
+            self._call(moment.written, items[0].result)
+            self._wait(moment.at)
         return rows
 
     def _append(self, tx: Transaction, batches: list[Batch]) -> int:

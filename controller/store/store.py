@@ -22,7 +22,7 @@ from sqlalchemy import URL
 from controller.core.problem import Unavailable
 from controller.logs import get_log
 from controller.store.dialect import Engines, connect, parse_url, place, sqlite_path
-from controller.store.journal import Journal
+from controller.store.journal import Journal, Moment
 from controller.store.opening import prepare, translated
 from controller.store.records import Batch
 from controller.store.tables import Transaction
@@ -132,12 +132,12 @@ class Store:
         return self._journal.submit(lambda tx: verb(tx, *args, **kwargs))
 
     async def write_out(
-        self, moment: float | None, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs
+        self, moment: Moment | None, verb: Verb[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`write` in a transaction that ends with it: nobody waits for what is queued behind.
 
-        It is written at once, and ends at `moment` (monotonic seconds; None: at once), not before:
-        until then nobody sees anything of it, and nobody else can write, so be short.
+        It is written at once, and ends at `moment` (None: at once), not before: until then nobody
+        sees anything of it, and nobody else can write, so be short.
         """
         return await self._journal.submit(
             lambda tx: verb(tx, *args, **kwargs), last=True, moment=moment

@@ -4,17 +4,23 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from controller.core.plan import Plan
+from controller.core.problem import Unavailable
+from controller.execute.making import FEW, Maker
 from controller.execute.running import SLICE
+from controller.execute.taking import Taken
 from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
 from controller.schedule import AHEAD_OF_EACH, SOON
+from controller.store.records import ExecutionRecord
 from controller.store.store import Store
 from tests.eventually import eventually
-from tests.fake_clock import START, FakeClock
+from tests.fake_clock import START, FakeClock, settle
 from tests.schedule.test_begun import hourly, kinds, shares_of, working
 from tests.schedule.test_scheduler import HOUR, Time
 
@@ -90,6 +96,55 @@ async def test_many_fires_are_written_before_they_are_due_and_begin_when_they_ar
         assert len(found) == MANY
         assert {each.at for each in time.heard if each.type is FactType.FIRED} == {DUE}
         assert worker.in_memory == 0
+
+
+async def test_what_is_written_is_made_while_its_moment_is_waited_for(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then its definition is not asked for; nothing that was made stays."""
+    async with written(tmp_path, clock) as (time, worker, turn):
+        ready = worker._maker._ready
+        await eventually(lambda: len(ready) == MANY, "all are made")
+
+        async def gone(_: ExecutionRecord) -> Plan:  # ruff: ignore[unused-async]  # awaited
+            raise Unavailable("gone")
+
+        monkeypatch.setattr(time.app.catalog, "plan_of", gone)
+        await clock.advance(AHEAD)
+        await turn
+        await eventually(lambda: kinds(time).count("completed") == MANY, "all have ended")
+        assert not ready
+
+
+async def test_what_was_made_for_another_claim_is_not_used(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """What was written then may not be what is recorded now."""
+    async with written(tmp_path, clock) as (_, worker, turn):
+        await eventually(lambda: len(worker._maker._ready) == MANY, "all are made")
+        first, second, *_ = worker._maker._ready.values()
+        assert await worker._maker.make(Taken(first.record)) is first
+        other = replace(second.record, claims=2)
+        made = await worker._maker.make(Taken(other))
+        assert made is not None
+        assert made.record is other
+        turn.cancel()
+        await asyncio.gather(turn, return_exceptions=True)
+        assert not worker._maker._ready, "it never comes"
+
+
+async def test_whoever_begins_waits_for_none_to_be_made(tmp_path: Path, clock: FakeClock) -> None:
+    """A few are made at a time; when the moment has come, no more are."""
+    async with written(tmp_path, clock) as (time, worker, _):
+        await eventually(lambda: len(worker._maker._ready) == MANY, "all are made")
+        records = [each.record for each in worker._maker._ready.values()]
+        maker = Maker(time.app.catalog, worker)
+        maker.make_ready(records)
+        await asyncio.sleep(0)
+        assert len(maker._ready) == FEW
+        assert await maker.make(Taken(records[-1])) is not None
+        await settle()
+        assert len(maker._ready) == FEW
 
 
 async def test_only_what_there_is_room_for_is_written_before(

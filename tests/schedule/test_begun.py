@@ -13,6 +13,7 @@ from controller.core.problem import Unavailable
 from controller.execute.action import Call
 from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
+from controller.fires import Fired
 from controller.schedule import FIRST_BEGUN
 from controller.store import ledger
 from controller.store.records import Batch, Claimant, ExecutionRecord
@@ -225,8 +226,9 @@ async def test_room_is_given_once(tmp_path: Path, clock: FakeClock) -> None:
         worker._limit = 3
         rooms: list[int] = []
 
-        def record(_: Transaction, by: Claimant | None) -> None:
+        def record(_: Transaction, by: Claimant | None) -> Fired:
             rooms.append(by.room if by is not None else 0)
+            return Fired([], [], pending=False)
 
         await asyncio.gather(*(worker.create(record, lambda _: ()) for _ in range(2)))
         assert (rooms, worker.room) == ([3, 0], 3)

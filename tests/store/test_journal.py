@@ -1,7 +1,6 @@
 """Group commit: who is in a group, who fails with whom, and what is told to whom."""
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +11,7 @@ from sqlalchemy import event as events
 
 from controller.core.problem import Unavailable
 from controller.store import dialect, journal, ledger_executions
+from controller.store.journal import Moment
 from controller.store.ledger_checkpoints import checkpoints, checkpoints_of
 from controller.store.ledger_executions import (
     create,
@@ -317,13 +317,15 @@ async def test_what_has_a_moment_is_durable_then_and_not_before(
     async with Store.open(store_url, monotonic=clock.monotonic) as store:
         await store.write(populate, "e")
         await store.append(batch("e", *range(2 * journal.SOME_ROWS)))
-        commits, written = store.commits, threading.Event()
+        commits, told = store.commits, list[bool]()
         async with busy(store):
             before = store.queue(create, new("before"))
-            then = asyncio.ensure_future(store.write_out(clock.monotonic() + 0.05, _made, written))
+            then = asyncio.ensure_future(
+                store.write_out(Moment(clock.monotonic() + 0.05, told.append), create, new("then"))
+            )
             await asyncio.sleep(0)
             behind = store.queue(create, new("behind"))
-        await eventually(written.is_set, "it is written")
+        await eventually(lambda: told, "it is written")
         assert await before, "it is a group by itself"
         assert await store.read(execution, "then") is None
         assert (behind.done(), store.commits - commits) == (False, 2)
@@ -337,7 +339,9 @@ async def test_a_moment_that_has_passed_is_now(store_url: str, clock: FakeClock)
     """Whoever comes late waits for nothing."""
     async with Store.open(store_url, monotonic=clock.monotonic) as store:
         await store.write(populate)
-        assert await store.write_out(clock.monotonic() - 1, create, new("e"))
+        told: list[bool] = []
+        assert await store.write_out(Moment(clock.monotonic() - 1, told.append), create, new("e"))
+        assert told == []
 
 
 async def test_closing_before_its_moment_undoes_what_is_written(
@@ -346,21 +350,17 @@ async def test_closing_before_its_moment_undoes_what_is_written(
     """It never happened, and whoever waits is told; what was queued beside it is written."""
     async with Store.open(store_url, monotonic=clock.monotonic) as store:
         await store.write(populate)
-        written = threading.Event()
-        then = asyncio.ensure_future(store.write_out(clock.monotonic() + 3_600, _made, written))
-        await eventually(written.is_set, "it is written")
+        told: list[bool] = []
+        then = asyncio.ensure_future(
+            store.write_out(Moment(clock.monotonic() + 3_600, told.append), create, new("then"))
+        )
+        await eventually(lambda: told, "it is written")
         behind = store.queue(create, new("behind"))
         await store._journal.close()
         with pytest.raises(Unavailable, match="closed"):
             await then
         assert await behind
         assert await store.read(execution, "then") is None
-
-
-def _made(tx: Transaction, written: threading.Event) -> bool:
-    made = create(tx, new("then"))
-    written.set()
-    return made
 
 
 async def test_a_payload_is_text_or_bytes(store_url: str) -> None:

@@ -1,0 +1,81 @@
+"""From a claimed row to an execution in memory; many are made while their commit is waited for."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from controller.catalog import Catalog
+from controller.core.problem import Refused, Unavailable
+from controller.execute.host import Host
+from controller.execute.running import Running
+from controller.execute.taking import Taken, impossible
+from controller.logs import get_log
+from controller.store.records import ExecutionRecord, Fenced
+
+if TYPE_CHECKING:
+    import asyncio
+
+FEW = 20
+"""Made in one turn of the loop: what they are made for may come meanwhile."""
+
+log = get_log("windlass.execute")
+
+
+class Maker:
+    """Makes them.
+
+    Args:
+        host: The worker, whose they are.
+    """
+
+    def __init__(self, catalog: Catalog, host: Host) -> None:
+        self._catalog = catalog
+        self._host = host
+        self._ready: dict[str, Running] = {}
+        self._making: asyncio.Task[None] | None = None
+
+    async def make(self, taken: Taken) -> Running | None:
+        """What was claimed, folded; None: its definition cannot be used, so it has failed."""
+        self._stop()
+        ready = self._ready.pop(taken.record.id, None)
+        if ready is not None and ready.record is taken.record:
+            return ready
+        try:
+            return await self._made(taken)
+        except (Refused, ValueError) as error:
+            await self._fail(taken.record, str(error))
+            return None
+
+    def make_ready(self, records: Iterable[ExecutionRecord]) -> None:
+        """These are about to be claimed, unless something comes between: make what can be made."""
+        with suppress(RuntimeError):  # the worker has ended meanwhile
+            self._making = self._host.start(self._make_all(records))
+
+    def forget(self) -> None:
+        """What is ready and was not claimed never will be."""
+        self._stop()
+        self._ready.clear()
+
+    def _stop(self) -> None:
+        if self._making is not None:
+            self._making.cancel()
+            self._making = None
+
+    async def _make_all(self, records: Iterable[ExecutionRecord]) -> None:
+        for number, record in enumerate(records, 1):
+            with suppress(Refused, ValueError, Unavailable):  # whoever makes it then is told
+                self._ready[record.id] = await self._made(Taken(record))
+            if number % FEW == 0:
+                await self._host.clock.sleep(0)
+
+    async def _made(self, taken: Taken) -> Running:
+        plan = await self._catalog.plan_of(taken.record)
+        return Running(taken.record, plan, taken.events, self._host)
+
+    async def _fail(self, record: ExecutionRecord, message: str) -> None:
+        """It says why, rather than be claimed for ever."""
+        host = self._host
+        log.error("execution cannot go on", execution=record.id, error=message)
+        with suppress(Fenced):
+            await host.store.append(impossible(record, message, host.owner, host.clock.now()))
+            host.wake()
