@@ -14,7 +14,7 @@ from controller.execute.action import ActionFailed
 from controller.execute.actions.http import is_expected
 from tests.actions.mail import receiving
 from tests.actions.server import Server, listening
-from tests.actions.stage import Stage
+from tests.actions.stage import Lease, Stage
 from tests.eventually import eventually
 
 
@@ -140,6 +140,49 @@ async def test_a_redirect_is_followed_but_not_in_circles(stage: Stage, server: S
     assert (await get(stage, f"{server.url}/moved"))["json"] is not None
     error = await refused(stage, f"{server.url}/circle")
     assert (error.type, error.message) == ("connection", "more than 5 redirects")
+
+
+@pytest.mark.usefixtures("loop_kind")
+async def test_nothing_is_requested_without_a_lease(stage: Stage, server: Server) -> None:
+    """It ran out while the server was connected to; renewed, the request is made once."""
+    async with client(stage):
+        waiting = await stage.lapsed("http", url=f"{server.url}/json", method="POST", json=1)
+        assert server.received == []
+        stage.lease.renew()
+        await waiting
+    assert [each.body for each in server.received] == [b"1"]
+
+
+@pytest.mark.usefixtures("loop_kind")
+async def test_who_waits_for_a_lease_can_be_cancelled(stage: Stage, server: Server) -> None:
+    """No connection stays open, and the next request works."""
+    async with client(stage):
+        waiting = await stage.lapsed("http", url=f"{server.url}/json")
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+        assert waiting.cancelled()
+        stage.lease = Lease()
+        await stage.outputs("http", url=f"{server.url}/text")
+    assert [each.path for each in server.received] == ["/text"]
+
+
+async def test_what_follows_from_a_request_asks_for_no_lease(stage: Stage, server: Server) -> None:
+    """A redirect of what was sent is followed: the whole would be sent twice."""
+
+    class Once(Lease):
+        answers = iter([True])
+
+        @property
+        def holds(self) -> bool:
+            return next(self.answers, False)
+
+        @holds.setter
+        def holds(self, _: bool) -> None:
+            pass
+
+    stage.lease = Once()
+    await get(stage, f"{server.url}/moved", method="POST", json=1)
+    assert [each.path for each in server.received] == ["/moved", "/json"]
 
 
 async def test_an_answer_that_does_not_come_is_a_timeout(stage: Stage, server: Server) -> None:

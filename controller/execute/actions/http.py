@@ -1,16 +1,19 @@
 """`http`: one request, its answer bounded; what is not as expected is a failure."""
 
+from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from controller.core.duration import parse_duration
 from controller.core.expression import to_text
-from controller.execute.action import BUILT_IN, ActionFailed, Call, Result
+from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result, under
 from controller.execute.scripts import Scripts
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientRequest, ClientResponse, ClientSession
+    from aiohttp.connector import Connection
 
 LARGEST_BODY = 4_194_304
 """Bytes of an answer that are read."""
@@ -22,6 +25,10 @@ REDIRECTS = 5
 
 KEY = "Idempotency-Key"
 """Header with the attempt's key: after a crash the same attempt is made with the same key."""
+
+
+_unsent: ContextVar[Lease | None] = ContextVar("unsent", default=None)
+"""Under which lease the request of this task is to be sent; None: its first part has been."""
 
 
 class Http:
@@ -41,12 +48,18 @@ class Http:
 
         request = _request(call, inputs)
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        seconds = request.pop("seconds")
+            jar = aiohttp.DummyCookieJar()
+            self._session = aiohttp.ClientSession(cookie_jar=jar, request_class=_leased())
+        session, seconds = self._session, request.pop("seconds")
         timeout = aiohttp.ClientTimeout(seconds)
-        try:
-            async with self._session.request(**request, timeout=timeout) as answer:
+
+        async def send() -> Result:
+            _unsent.set(call.lease)
+            async with session.request(**request, timeout=timeout) as answer:
                 return await _outputs(answer, inputs.get("expect_status"))
+
+        try:
+            return await under(call.lease, send)
         except TimeoutError:
             raise ActionFailed("timeout", f"no answer within {seconds:g} s") from None
         except aiohttp.ClientSSLError as error:
@@ -63,6 +76,26 @@ class Http:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+@cache
+def _leased() -> "type[ClientRequest]":
+    """A request that is sent only under its lease, which it is asked for when it is connected.
+
+    What follows from it — a redirect, another try where the server had hung up — is sent in any
+    case: what was sent is not begun again.
+    """
+    import aiohttp  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    class Leased(aiohttp.ClientRequest):
+        async def send(self, conn: "Connection") -> "ClientResponse":
+            lease = _unsent.get()
+            if lease is not None and not lease.holds:
+                raise NotNow
+            _unsent.set(None)
+            return await super().send(conn)
+
+    return Leased
 
 
 def _request(call: Call, inputs: dict[str, Any]) -> dict[str, Any]:
