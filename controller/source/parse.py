@@ -71,9 +71,10 @@ def parse(path: str, content: bytes, limits: Limits = DEFAULT) -> ParsedFile:
         return ParsedFile(path, [], [problem])
     place = _Place(path, text)
     found = ParsedFile(path, [], [])
-    for index, (data, flaws) in enumerate(_read(place, limits, found.problems)):
+    for index, (root, data, flaws) in enumerate(_read(place, limits, found.problems)):
         if data is None and not flaws:
             continue
+        _keep_version(root, data)
         document = _document(place, place.locator(index, limits), data, flaws)
         found.documents.append(document)
         found.problems.extend(document.problems)
@@ -93,8 +94,8 @@ def read_data(path: str, content: bytes, limits: Limits = DEFAULT) -> tuple[Any,
     problems: list[Diagnostic] = []
     place = _Place(path, text)
     read = list(_read(place, limits, problems))
-    problems.extend(place.flaw(flaw) for _, flaws in read for flaw in flaws)
-    return (read[0][0] if read and not problems else None), problems
+    problems.extend(place.flaw(flaw) for _, _, flaws in read for flaw in flaws)
+    return (read[0][1] if read and not problems else None), problems
 
 
 def _decode(path: str, content: bytes, limits: Limits) -> tuple[str, Diagnostic | None]:
@@ -126,13 +127,13 @@ def _joined(pair: re.Match[str]) -> str:
 
 def _read(
     place: "_Place", limits: Limits, problems: list[Diagnostic]
-) -> Iterator[tuple[Any, list[Flaw]]]:
-    """Documents' values and what is wrong in them; what ends the file is a problem."""
+) -> Iterator[tuple[yaml.Node, Any, list[Flaw]]]:
+    """Documents, their values, what is wrong in them; what ends the file is a problem."""
     constructor = Constructor(limits)
     try:
         for root in compose(place.text, limits):
             constructor.flaws = []
-            yield constructor.construct(root), constructor.flaws
+            yield root, constructor.construct(root), constructor.flaws
     except Exhausted as error:
         problems.extend(place.flaw(each) for each in (*constructor.flaws, error.flaw))
     except yaml.YAMLError as error:
@@ -140,6 +141,12 @@ def _read(
     except (RecursionError, ValueError, OverflowError) as error:
         message = f"the file cannot be read as YAML: {error}"
         problems.append(Diagnostic.of_file(place.path, "yaml-syntax", message))
+
+
+def _keep_version(root: yaml.Node, data: Any) -> None:  # ruff: ignore[any-type]  # whatever a file says
+    """`version: 1.10` is meant as it is written, and is not 1.1."""
+    if isinstance(data, dict) and type(data.get("version")) in {int, float}:
+        data["version"] = node_at(root, ("version",)).value
 
 
 def _document(

@@ -403,3 +403,13 @@ def test_no_mutation_of_a_sample_raises(path: Path) -> None:
         for _ in range(chance.randrange(1, 4)):
             content = mutated(content, chance) or b"\n"
         _is_sound(content, _quickly(content))
+
+
+@pytest.mark.parametrize("written", ["1.10", "1.0", "2", "0x10", "1e3"])
+def test_a_version_is_what_is_written(written: str) -> None:
+    """Without quotes it is a number to YAML, of which 1.10 would be 1.1."""
+    [document] = parse("w.yaml", f"name: w\nversion: {written}\nsteps: []\n".encode()).documents
+    assert document.data["version"] == written
+    merged = f"<<: {{version: {written}}}\nname: w\nsteps: []\n"
+    [document] = parse("w.yaml", merged.encode()).documents
+    assert document.data["version"] == written
