@@ -111,7 +111,8 @@ class Journal:
     Attributes:
         commits: Transactions committed since the start.
         rows: Checkpoints and verbs committed since the start.
-        last_commit_seconds: How long the last group took, from its begin to its commit.
+        last_commit_seconds: How long the last group took, from its begin to its commit, but for
+            the time it waited for its moment.
         trouble: When (monotonic) and why the database did not take the last group; None: it did.
     """
 
@@ -275,11 +276,11 @@ class Journal:
     def _commit(self, items: list[_Item[Any]]) -> None:
         started = self._monotonic()
         try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-            dialect.commit_alone(self._connection, alone=_is_one_statement(items))
-            with self._connection.begin():
-                rows = self._apply(self._connection, items)
+            self._connection = tx = self._connection or self._engine.connect()
+            dialect.commit_alone(tx, alone=_is_one_statement(items))
+            with tx.begin():
+                rows = self._apply(tx, items)
+                started += self._await_moment(items[0])
         except DBAPIError as error:
             problem = dialect.failure(error, self._where)
             if problem is None:
@@ -289,6 +290,15 @@ class Journal:
         self.rows += rows
         self.last_commit_seconds = self._monotonic() - started
         self.trouble = None
+
+    def _await_moment(self, item: _Item[Any]) -> float:
+        """Until it may be committed; seconds that took."""
+        now = self._monotonic()
+        if item.moment is None or item.moment.at <= now:
+            return 0.0
+        self._call(item.moment.written, item.result)
+        self._wait(item.moment.at)
+        return self._monotonic() - now
 
     def _wait(self, moment: float) -> None:
         """Until then, with everything written and nothing durable."""
@@ -308,9 +318,6 @@ class Journal:
                 rows += _perform(tx, list(group))
         if any(item.batch is not None and _concerns_others(item.batch) for item in items):
             dialect.announce(tx)
-        if (moment := items[0].moment) is not None and moment.at > self._monotonic():
-            self._call(moment.written, items[0].result)
-            self._wait(moment.at)
         return rows
 
     def _append(self, tx: Transaction, batches: list[Batch]) -> int:
