@@ -202,11 +202,10 @@ class Worker:
         try:
             result = await self._written(verb, claimant, moment)
             self.rushed |= room > 1
-            if self.stopping:
-                back = [each.id for each in told(result)]
-                await self.store.write(ledger.give_back, self.owner, back)
-            else:
+            if not self.stopping:
                 await self._begin(told(result), since)
+            elif back := [each.id for each in told(result)]:
+                await self.store.write(ledger.give_back, self.owner, back)
         finally:
             self._coming -= room
             self._maker.forget()
