@@ -74,7 +74,7 @@ class App:
         self.crew = crew
         self.bus = Bus()
         self._ringers: list[Callable[[], None]] = []
-        self.scratch = settings.state_dir.absolute() / "scratch"
+        self.scratch = (settings.scratch_dir or settings.state_dir / "scratch").absolute()
         self.secrets = Secrets(settings.secrets_dir)
         self.lookup = Lookup(store)
         self.specs = {each.name: each for each in settings.specs}

@@ -69,6 +69,11 @@ class Settings(BaseModel):
         Path(".windlass"),
         description="Directory of everything the daemon keeps; `$STATE_DIRECTORY` under systemd.",
     )
+    scratch_dir: Path | None = Field(
+        None,
+        description="Directory of the steps' working directories; in the state directory when not"
+        " given.",
+    )
     database_url: str | None = Field(
         None, description="Database; SQLite in the state directory when not given."
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -24,15 +25,22 @@ needs_bwrap = pytest.mark.skipif(
 NOTHING = Support(None, None, "bubblewrap (bwrap) is not installed")
 
 
-@pytest.fixture
-def inside(tmp_path: Path) -> Iterator[Stage]:
+MEMORY = Path("/dev/shm")  # ruff: ignore[hardcoded-temp-file]  # a sandbox has its own /dev
+
+
+@pytest.fixture(params=["beside", "in memory"])
+def inside(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Scripts that must be sandboxed, on a machine with a directory of secrets."""
+    if request.param == "in memory" and not MEMORY.is_dir():
+        pytest.skip("there is no directory in memory")
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "TOKEN").write_text("hunter2")
-    stage = Stage(tmp_path / "scratch", policy="required", hidden=(secrets,))
+    scratch = tmp_path if request.param == "beside" else Path(tempfile.mkdtemp(dir=MEMORY))
+    stage = Stage(scratch / "scratch", policy="required", hidden=(secrets,))
     yield stage
     stage.close()
+    shutil.rmtree(scratch)
 
 
 async def shell(stage: Stage, text: str, **limits: Any) -> str:
@@ -187,6 +195,8 @@ async def test_nothing_leaves_a_sandbox_alive(inside: Stage) -> None:
 DIVIDE = """
 import tempfile
 import pydantic
+import shutil
+import tempfile
 def main(n):
     with tempfile.TemporaryFile():
         return {"n": 1 / n}

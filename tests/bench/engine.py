@@ -81,9 +81,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def opened(folder: Path, url: str | None = None) -> AsyncGenerator[Bench]:
+async def opened(
+    folder: Path, url: str | None = None, scratch: Path | None = None
+) -> AsyncGenerator[Bench]:
     """A bench on a fresh database: that of `url`, or one of SQLite in the folder."""
-    async with open_app(Settings(state_dir=folder, database_url=url)) as app:
+    settings = Settings(state_dir=folder, database_url=url, scratch_dir=scratch)
+    async with open_app(settings) as app:
         yield Bench(app)
 
 
@@ -91,11 +94,12 @@ def measure(
     folder: Path,
     body: Callable[[Bench], Awaitable[float]],
     postgres: PostgresLimits | None = None,
+    scratch: Path | None = None,
 ) -> list[float]:
     """A warm-up, then `ROUNDS` figures, each on a fresh database, on SQLite or on PostgreSQL."""
 
     async def once(place: Path, url: str | None) -> float:
-        async with opened(place, url) as bench:
+        async with opened(place, url, scratch) as bench:
             return await body(bench)
 
     gc.set_threshold(*COLLECT)  # as the command does

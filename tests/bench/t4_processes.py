@@ -1,7 +1,12 @@
-"""T4: a hundred executions of five processes, `true`: as they are, and each in a sandbox."""
+"""T4: a hundred executions of five processes, `true`: as they are, and each in a sandbox.
+
+How long it takes to make a directory for each depends on the file system more than on anything
+else, so there is a row without one, where there is memory to have them in.
+"""
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +16,8 @@ from controller.execute.scripts import SHELL
 from tests.bench.engine import Bench, measure, part, row
 from tests.bench.limits import Limits, PostgresLimits, rate
 from tests.bench.table import Row
+
+MEMORY = Path("/dev/shm")  # ruff: ignore[hardcoded-temp-file]  # where there is such a thing
 
 EXECUTIONS = 100
 STEPS = 5
@@ -32,12 +39,17 @@ def _definition(step: str) -> str:
     return f"name: w\nsteps:\n{steps}\n"
 
 
-def _measured(folder: Path, definition: str, postgres: PostgresLimits | None = None) -> list[float]:
+def _measured(
+    folder: Path,
+    definition: str,
+    postgres: PostgresLimits | None = None,
+    scratch: Path | None = None,
+) -> list[float]:
     async def body(bench: Bench) -> float:
         await bench.app.service.create_workflow(definition)
         return EXECUTIONS * STEPS / await bench.execute("w", EXECUTIONS, {})
 
-    return measure(folder, body, postgres)
+    return measure(folder, body, postgres, scratch)
 
 
 def _boxed_spawns(directory: Path) -> float:
@@ -62,6 +74,10 @@ def rows(limits: Limits, folder: Path) -> Iterable[Row]:
     """Processes a second, beside posix_spawn of the same, one at a time."""
     what = "T4 executions x 5 processes"
     yield from _compared(what, _measured(folder / "plain", _definition(PLAIN)), limits.spawns)
+    if MEMORY.is_dir():
+        with tempfile.TemporaryDirectory(dir=MEMORY) as memory:
+            quick = _measured(folder / "memory", _definition(PLAIN), scratch=Path(memory))
+            yield row(f"{what}, directories in memory", "steps/s", quick, target=None)
     if limits.postgres is not None:
         again = _measured(folder / "postgres", _definition(PLAIN), limits.postgres)
         yield from _compared(f"{what}, PostgreSQL", again, limits.spawns)

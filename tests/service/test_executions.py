@@ -284,6 +284,25 @@ async def test_an_event_starts_those_who_wait_for_it(tmp_path: Path) -> None:
         assert view.record.outputs == {"got": "x.csv"}
 
 
+async def test_steps_have_their_directories_where_the_settings_say(tmp_path: Path) -> None:
+    """And nothing in the state directory; one that cannot be made is named."""
+    scratch = tmp_path / "elsewhere"
+    for command in ("pwd", ["pwd"]):
+        async with opened(tmp_path / "state", scratch_dir=scratch) as app, working(app):
+            steps = [step("a", "shell", inputs={"command": command})]
+            await app.service.create_workflow({"name": f"w{len(command)}", "steps": steps})
+            [shown] = (await execute(app, f"w{len(command)}")).steps
+            assert (shown.outputs or {})["stdout"].startswith(f"{scratch}/home-")
+    assert not (tmp_path / "state" / "scratch").exists()
+    assert list(scratch.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    async with opened(tmp_path / "state", scratch_dir=tmp_path / "file" / "x") as app, working(app):
+        [shown] = (await execute(app, "w1")).steps
+    assert shown.error is not None
+    assert shown.error["type"] == "spawn"
+    assert str(tmp_path / "file") in shown.error["message"]
+
+
 async def test_a_secret_reaches_the_action_and_nothing_else(tmp_path: Path) -> None:
     """Its value is in the process's environment, and `***` in outputs, log and database."""
     secrets = tmp_path / "secrets"
