@@ -103,7 +103,7 @@ class Executor(Protocol):
             told: Called before, with what the verb gave: the executions that were claimed, asked
                 for one by one as they begin.
             most: How many the verb may claim; the room for them is kept until then.
-            moment: When it is to be durable, and not before: monotonic; None: at once.
+            moment: When it is to be durable, and not before, monotonic seconds; None: at once.
         """
 
 

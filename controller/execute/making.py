@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from controller.admission import to_parent
 from controller.catalog import Catalog
 from controller.core.problem import Refused, Unavailable
 from controller.execute.host import Host
 from controller.execute.running import Running
-from controller.execute.taking import Taken, impossible
+from controller.execute.taking import Taken
 from controller.logs import get_log
-from controller.store.records import ExecutionRecord, Fenced
+from controller.store.records import Batch, ExecutionRecord, Fenced, Outcome
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,5 +78,13 @@ class Maker:
         host = self._host
         log.error("execution cannot go on", execution=record.id, error=message)
         with suppress(Fenced):
-            await host.store.append(impossible(record, message, host.owner, host.clock.now()))
+            await host.store.append(_impossible(record, message, host.owner, host.clock.now()))
             host.wake()
+
+
+def _impossible(record: ExecutionRecord, message: str, owner: str, now: int) -> Batch:
+    """What is recorded of one whose definition cannot be used: it has failed, and says why."""
+    error = {"step": None, "type": "definition", "message": message}
+    outcome = Outcome("failed", error=error, completed_at=now, duration=0)
+    told = to_parent(record, outcome.status, None, error, now)
+    return Batch(record.id, outcome=outcome, owner=owner, notify=(told,) if told else ())

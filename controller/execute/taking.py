@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.admission import to_parent
 from controller.store import Store, ledger
 from controller.store.records import (
-    Batch,
     CheckpointRecord,
     Claimant,
     ExecutionRecord,
-    Outcome,
     SignalRecord,
 )
 from controller.store.tables import Transaction
@@ -56,11 +53,3 @@ async def take_over(store: Store, owner: str, limit: int | None = None) -> int:
     if store.path is None:
         return 0
     return await store.write(ledger.adopt, owner, limit)
-
-
-def impossible(record: ExecutionRecord, message: str, owner: str, now: int) -> Batch:
-    """What is recorded of one whose definition cannot be used: it has failed, and says why."""
-    error = {"step": None, "type": "definition", "message": message}
-    outcome = Outcome("failed", error=error, completed_at=now, duration=0)
-    told = to_parent(record, outcome.status, None, error, now)
-    return Batch(record.id, outcome=outcome, owner=owner, notify=(told,) if told else ())

@@ -293,11 +293,11 @@ class Journal:
 
     def _await_moment(self, item: _Item[Any]) -> float:
         """Until it may be committed; seconds that took."""
-        now = self._monotonic()
-        if item.moment is None or item.moment.at <= now:
+        moment = item.moment
+        if moment is None or moment.at <= (now := self._monotonic()):
             return 0.0
-        self._call(item.moment.written, item.result)
-        self._wait(item.moment.at)
+        self._call(moment.written, item.result)
+        self._wait(moment.at)
         return self._monotonic() - now
 
     def _wait(self, moment: float) -> None:
