@@ -356,6 +356,11 @@ def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> int
     if is_sqlite(tx):
         changed: int = by_driver(tx, lambda driver: driver.execute(statement, values).rowcount)
         return changed
+    driver: Any = tx.connection.driver_connection
+    if driver.autocommit:
+        from controller.store.straight import execute  # ruff: ignore[import-outside-top-level]  # one of two
+
+        return execute(tx, statement, values)
     kept = {"preserve_rowcount": True}  # psycopg forgets it otherwise
     return tx.exec_driver_sql(statement, values, kept).rowcount  # which sees a lost connection
 

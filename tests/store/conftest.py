@@ -43,15 +43,20 @@ def database(tmp_path: Path, empty_file: Path) -> Path:
 
 
 @pytest.fixture(params=BACKENDS)
-def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def store_url(request: pytest.FixtureRequest) -> str:
     """A database of the test's own, migrated and empty, on each backend."""
     if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        with server.migrated() as url:
-            yield url
-        return
+        url: str = request.getfixturevalue("postgres_url")
+        return url
     path: Path = request.getfixturevalue("database")
-    yield f"sqlite:///{path}"
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres: "Postgres") -> Iterator[str]:
+    """A database of the test's own on PostgreSQL, migrated and empty."""
+    with postgres.migrated() as url:
+        yield url
 
 
 @pytest.fixture

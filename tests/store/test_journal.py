@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy import event as events
 
 from controller.core.problem import Unavailable
-from controller.store import dialect, journal, ledger_executions
+from controller.store import dialect, journal, ledger_executions, straight
 from controller.store.journal import Moment
 from controller.store.ledger_checkpoints import checkpoints, checkpoints_of
 from controller.store.ledger_executions import (
@@ -24,7 +24,6 @@ from controller.store.store import Store
 from controller.store.tables import Transaction
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
-from tests.postgres import Postgres
 from tests.store.sample import NOW, batch, busy, event, new, opened, outcomes, populate, signal
 
 
@@ -407,29 +406,37 @@ async def test_the_store_is_read_while_it_is_written(store_url: str) -> None:
         assert len(await store.read(checkpoints, "e0")) == 1
 
 
-async def test_a_statement_that_is_all_there_is_needs_no_other(postgres: Postgres) -> None:
+async def test_a_statement_that_is_all_there_is_needs_no_other(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On PostgreSQL events alone are one round trip; with anything else they are a transaction."""
     alone: list[bool] = []
+    execute = straight.execute
 
     def watch(connection: Connection, *_: object) -> None:
-        alone.append(connection.connection.driver_connection.autocommit)  # type: ignore[union-attr]  # psycopg's
+        assert connection.connection.driver_connection.autocommit is False  # type: ignore[union-attr]  # psycopg's
+        alone.append(False)
 
-    with postgres.migrated() as url:
-        async with opened(url, "e", "f", "g") as store:
-            engine = store._engines.writer
-            events.listen(engine, "before_cursor_execute", watch)
-            await store.append(batch("e", 0))
-            assert alone == [True]
-            await store.append(batch("e", 1, signals=("none",)))
-            assert set(alone[1:]) == {False}
-            with pytest.raises(Fenced):
-                await store.append(batch("e", 1))
-            await store.append(batch("e", 2))
-            assert alone[-1] is True
-            alone.clear()
-            async with busy(store):
-                appends = [store.append(batch(*each)) for each in (("e", 3), ("f", 0), ("g", 0))]
-            await asyncio.gather(*appends)
-            assert alone == [True]
-            found = await store.read(checkpoints, "e")
-            assert [each.seq for each in found] == [0, 1, 2, 3]
+    def executed(tx: Transaction, statement: str, values: tuple[Any, ...]) -> int:
+        alone.append(True)
+        return execute(tx, statement, values)
+
+    monkeypatch.setattr(straight, "execute", executed)
+    async with opened(postgres_url, "e", "f", "g") as store:
+        engine = store._engines.writer
+        events.listen(engine, "before_cursor_execute", watch)
+        await store.append(batch("e", 0))
+        assert alone == [True]
+        await store.append(batch("e", 1, signals=("none",)))
+        assert set(alone[1:]) == {False}
+        with pytest.raises(Fenced):
+            await store.append(batch("e", 1))
+        await store.append(batch("e", 2))
+        assert alone[-1] is True
+        alone.clear()
+        async with busy(store):
+            appends = [store.append(batch(*each)) for each in (("e", 3), ("f", 0), ("g", 0))]
+        await asyncio.gather(*appends)
+        assert alone == [True]
+        found = await store.read(checkpoints, "e")
+        assert [each.seq for each in found] == [0, 1, 2, 3]

@@ -1,0 +1,107 @@
+"""What goes to PostgreSQL through libpq itself is as safe as what SQLAlchemy executes."""
+
+import asyncio
+
+import pytest
+from psycopg import Connection
+from sqlalchemy import make_url, text
+
+from controller.core.problem import Unavailable
+from controller.store import straight
+from controller.store.ledger_checkpoints import checkpoints
+from controller.store.records import Batch
+from controller.store.tables import Transaction
+from tests.eventually import eventually
+from tests.store.sample import NOW, batch, opened
+
+TEXT = 'ü " \\u0000 é\n'
+"""The NUL in it is escaped, as JSON's is."""
+
+
+def prepared(tx: Transaction) -> set[str]:
+    """What the writer's connection has prepared straight."""
+    found = tx.scalars(text("SELECT name FROM pg_prepared_statements"))
+    return {each for each in found if each.startswith("straight")}
+
+
+def writer(tx: Transaction) -> int:
+    """The server's process for the writer."""
+    number: int = tx.scalars(text("SELECT pg_backend_pid()")).one()
+    return number
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "latin1"])
+async def test_every_kind_of_value_arrives_as_it_is(postgres_url: str, encoding: str) -> None:
+    """Texts with whatever is in them, numbers of 64 bits, and nothing, in any client's encoding."""
+    rows = [(0, "completed", "a", 1, TEXT, NOW), (1, "paused", None, 0, "{}", 2**62)]
+    url = make_url(postgres_url).update_query_dict({"client_encoding": encoding})
+    async with opened(url.render_as_string(hide_password=False), "e") as store:
+        for each in rows:
+            await store.append(Batch("e", [each]))
+        with Connection.connect(postgres_url, client_encoding="utf8") as other:
+            stored = other.execute(
+                "SELECT seq, type, step_id, attempt, context, created_at"
+                " FROM execution_checkpoints ORDER BY seq"
+            )
+            assert stored.fetchall() == rows
+
+
+async def test_a_text_that_the_server_refuses_is_not_cut_short(postgres_url: str) -> None:
+    """Its caller hears of it, nothing of it is recorded, and the next is."""
+    async with opened(postgres_url, "e", "f") as store:
+        await store.append(batch("e", 0))
+        with pytest.raises(Exception, match="0x00"):
+            await store.append(Batch("e", [(1, "completed", "a", 1, '"cut\0short"', NOW)]))
+        await store.append(batch("f", 0))
+        assert len(await store.read(checkpoints, "e")) == 1
+        assert len(await store.read(checkpoints, "f")) == 1
+
+
+async def test_a_statement_is_prepared_once_a_connection(postgres_url: str) -> None:
+    """And again on the next one, when the connection was lost: that is seen, and told, once."""
+    async with opened(postgres_url, "e") as store:
+        for seq in range(3):
+            await store.append(batch("e", seq))
+        await store.append(batch("e", 3, 4))
+        assert await store.write(prepared) == {"straight0", "straight1"}
+        lost = await store.write(writer)
+        with Connection.connect(postgres_url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (lost,))
+        with pytest.raises(Unavailable, match="does not answer .(server closed|terminating)"):
+            await store.append(batch("e", 5))
+        await store.append(batch("e", 5))
+        assert await store.write(writer) != lost
+        assert await store.write(prepared) == {"straight0"}
+        assert [each.seq for each in await store.read(checkpoints, "e")] == [*range(6)]
+
+
+async def test_who_waits_for_the_server_keeps_nobody_else_waiting(postgres_url: str) -> None:
+    """Python's lock is given up meanwhile: the loop goes on, and ends what is waited for."""
+    async with opened(postgres_url, "e") as store:
+        await store.append(batch("e", 0))
+        with (
+            Connection.connect(postgres_url) as other,
+            Connection.connect(postgres_url, autocommit=True) as watch,
+        ):
+            other.execute("LOCK TABLE execution_checkpoints")
+            append = asyncio.ensure_future(store.append(batch("e", 1)))
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            await eventually(lambda: watch.execute(waits).fetchone() == (1,), "it waits")
+            assert not append.done()
+            other.rollback()
+            await append
+
+
+async def test_nothing_is_prepared_that_is_wrong(postgres_url: str) -> None:
+    """A statement that the server does not understand belongs to its caller, each time."""
+    async with opened(postgres_url, "e", "f") as store:
+        await store.append(batch("e", 0))
+
+        def wrong(tx: Transaction) -> None:
+            with pytest.raises(Exception, match="relation .no_such_table. does not exist"):
+                straight.execute(tx, "INSERT INTO no_such_table VALUES (%s)", (1,))
+            tx.rollback()
+
+        for _ in range(2):
+            await store.write(wrong)
+        await store.append(batch("e", 1))
