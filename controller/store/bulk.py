@@ -8,9 +8,9 @@ itself needs for them. Of sizes there are few, so that both drivers find each st
 Many are read as one row, by keys that are one parameter: `all_rows` and `among` of `dialect.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table
@@ -55,7 +55,7 @@ class Change(NamedTuple):
 def insert_rows(tx: Connection, insertion: Insertion, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert; a row that collides, and may not, fails all of them."""
     for size, values in _shares(rows):
-        dialect.execute_text(tx, _statement(dialect.mark(tx), insertion, size), values)
+        dialect.execute_text(tx, _statement(tx.dialect.name, insertion, size), values)
 
 
 def insert_new(
@@ -72,7 +72,7 @@ def insert_new(
             dialect.execute_text(tx, "ROLLBACK TO SAVEPOINT new", ())
         else:
             return {row[0] for row in rows}
-    one = _statement(dialect.mark(tx), _insertion(table, columns, None), 1)
+    one = _statement(tx.dialect.name, _insertion(table, columns, None), 1)
     return {row[0] for row in rows if dialect.execute_text(tx, one, row)}
 
 
@@ -101,7 +101,7 @@ def upsert(
 def change_rows(tx: Connection, change: Change, rows: Sequence[tuple[Any, ...]]) -> int:
     """Change; how many were."""
     return sum(
-        dialect.execute_text(tx, _changing(dialect.mark(tx), change, size), values)
+        dialect.execute_text(tx, _changing(tx.dialect.name, change, size), values)
         for size, values in _shares(rows)
     )
 
@@ -143,19 +143,23 @@ def _quoted(columns: tuple[str, ...]) -> list[str]:
 
 
 @cache
-def _statement(mark: str, insertion: Insertion, size: int) -> str:
-    row = f"({', '.join([mark] * insertion.columns)})"
-    values = ", ".join([row] * size)
+def _statement(name: str, insertion: Insertion, size: int) -> str:
+    marks = dialect.marks(name)
+    values = ", ".join(_row(islice(marks, insertion.columns)) for _ in range(size))
     return f"INSERT INTO {insertion.into} VALUES {values} {insertion.conflict}"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
 
 
 @cache
-def _changing(mark: str, change: Change, size: int) -> str:
+def _changing(name: str, change: Change, size: int) -> str:
     """The first row says of what types the others are, the columns of `VALUES` have numbers."""
+    marks = dialect.marks(name)
     split = [each.rpartition(" ") for each in change.given]
-    first = ", ".join(f"CAST({mark} AS {of})" for _, _, of in split)
-    row = ", ".join([mark] * len(split))
-    values = ", ".join(f"({each})" for each in [first] + [row] * (size - 1))
+    first = _row(f"CAST({mark} AS {of})" for (_, _, of), mark in zip(split, marks, strict=False))
+    others = (_row(islice(marks, len(split))) for _ in range(size - 1))
     named = ", ".join(f"column{at} AS {name}" for at, (name, _, _) in enumerate(split, 1))
-    given = f"SELECT {named} FROM (VALUES {values}) AS listed"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
+    given = f"SELECT {named} FROM (VALUES {', '.join([first, *others])}) AS listed"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
     return f"UPDATE {change.table} SET {change.to} FROM ({given}) AS given WHERE {change.where}"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
+
+
+def _row(values: Iterable[str]) -> str:
+    return f"({', '.join(values)})"

@@ -7,8 +7,9 @@ the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEA
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -335,9 +336,9 @@ def json_part(name: str, column: Column[Any], *path: str) -> ColumnElement[str]:
     return func.json_extract_path_text(cast(whole, JSON), *path)
 
 
-def mark(tx: Connection) -> str:
-    """A parameter as the driver wants it."""
-    return "?" if is_sqlite(tx) else "%s"
+def marks(name: str) -> Iterator[str]:
+    """Parameters in their order, as statements that are text have them."""
+    return repeat("?") if name == "sqlite" else (f"${number}" for number in count(1))
 
 
 def among(name: str, column: Column[Any], keys: str) -> ColumnElement[bool]:
@@ -351,18 +352,23 @@ def among(name: str, column: Column[Any], keys: str) -> ColumnElement[bool]:
     return column == any_(bindparam(keys, type_=ARRAY(column.type)))
 
 
-def execute_text(tx: Connection, statement: str, values: tuple[Any, ...]) -> int:
-    """Execute what the driver takes as it is, see `bulk.py`; how many rows it changed."""
+def execute_text(tx: Connection, statement: str, values: Sequence[Any]) -> int:
+    """Execute a statement as it is, see `kept.py`; how many rows it changed."""
     if is_sqlite(tx):
         changed: int = by_driver(tx, lambda driver: driver.execute(statement, values).rowcount)
         return changed
-    driver: Any = tx.connection.driver_connection
-    if driver.autocommit:
-        from controller.store.straight import execute  # ruff: ignore[import-outside-top-level]  # one of two
+    from controller.store import straight  # ruff: ignore[import-outside-top-level]  # one of two
 
-        return execute(tx, statement, values)
-    kept = {"preserve_rowcount": True}  # psycopg forgets it otherwise
-    return tx.exec_driver_sql(statement, values, kept).rowcount  # which sees a lost connection
+    return straight.change(tx, statement, values)
+
+
+def rows_of_text(tx: Connection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The rows of a statement as it is."""
+    if is_sqlite(tx):
+        return by_driver(tx, lambda driver: driver.execute(statement, values).fetchall())
+    from controller.store import straight  # ruff: ignore[import-outside-top-level]  # one of two
+
+    return straight.rows(tx, statement, values)
 
 
 def commit_alone(tx: Connection, *, alone: bool) -> None:

@@ -2,8 +2,7 @@
 
 SQLAlchemy looks for the text of a statement among those it has made, goes through its parameters
 and wraps what comes back: ten times what SQLite needs for it. A statement that is built once, and
-has as many parameters each time, is made text once here. PostgreSQL's go through SQLAlchemy, which
-sees that a connection was lost.
+has as many parameters each time, is made text once here, and executed by the driver.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +12,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Dialect, Select, Update, func, select
 from sqlalchemy.exc import DBAPIError
 
-from controller.store.dialect import by_driver, decode, is_sqlite, is_too_big
+from controller.store.dialect import decode, execute_text, is_sqlite, is_too_big, rows_of_text
 
 
 class _Text(NamedTuple):
-    """A statement as SQLite's driver takes it.
+    """A statement as a driver takes it.
 
     Attributes:
         names: Of its parameters, in order.
@@ -39,17 +38,20 @@ class _Text(NamedTuple):
 
 
 @cache
-def _sqlite() -> Dialect:
+def _dialect(name: str) -> Dialect:
     """One for all connections, so that a statement is made text once."""
-    from sqlalchemy.dialects.sqlite.pysqlite import dialect  # ruff: ignore[import-outside-top-level]  # one of two
-
-    made: Dialect = dialect()
+    of: Any  # SQLAlchemy's own are not typed
+    if name == "sqlite":
+        from sqlalchemy.dialects.sqlite.pysqlite import dialect as of  # ruff: ignore[import-outside-top-level]  # one of two
+    else:
+        from sqlalchemy.dialects.postgresql.psycopg import dialect as of  # ruff: ignore[import-outside-top-level]  # the other
+    made: Dialect = of(paramstyle="qmark" if name == "sqlite" else "numeric_dollar")
     return made
 
 
 @cache
-def _text(statement: Select[Any] | Update) -> _Text:
-    dialect = _sqlite()
+def _text(statement: Select[Any] | Update, name: str) -> _Text:
+    dialect = _dialect(name)
     compiled: Any = statement.compile(dialect=dialect)  # as SQLAlchemy's own are not typed
     types = {name: bind.type.dialect_impl(dialect) for name, bind in compiled.binds.items()}
     made = {name: of.bind_processor(dialect) for name, of in types.items()}
@@ -60,22 +62,15 @@ def _text(statement: Select[Any] | Update) -> _Text:
 
 def find_value(tx: Connection, statement: Select[Any], given: Mapping[str, Any]) -> Any:  # ruff: ignore[any-type]  # a column's
     """The first column of the first row, a text or a number; None: there is no row."""
-    if not is_sqlite(tx):
-        return tx.scalar(statement, given)
-    kept = _text(statement)
-    values = kept.values(given)
-    row = by_driver(tx, lambda driver: driver.execute(kept.text, values).fetchone())
-    return None if row is None else row[0]
+    kept = _text(statement, tx.dialect.name)
+    rows = rows_of_text(tx, kept.text, kept.values(given))
+    return rows[0][0] if rows else None
 
 
 def change(tx: Connection, statement: Update, given: Mapping[str, Any]) -> int:
     """Update; how many rows."""
-    if not is_sqlite(tx):
-        return tx.execute(statement, given).rowcount
-    kept = _text(statement)
-    values = kept.values(given)
-    changed: int = by_driver(tx, lambda driver: driver.execute(kept.text, values).rowcount)
-    return changed
+    kept = _text(statement, tx.dialect.name)
+    return execute_text(tx, kept.text, kept.values(given))
 
 
 def all_rows(
@@ -94,7 +89,8 @@ def all_rows(
                 raise
         else:
             return rows
-    return tx.execute(statement, given).all()
+    kept = _text(statement, tx.dialect.name)
+    return rows_of_text(tx, kept.text, kept.values(given))
 
 
 @cache

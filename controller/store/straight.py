@@ -1,80 +1,101 @@
-"""A statement straight to PostgreSQL through libpq, where one is all of a transaction.
+"""Statements straight to PostgreSQL through libpq, prepared: those that commits and looks repeat.
 
-A step that follows another costs such a commit of one row. What SQLAlchemy and psycopg's cursor do
-around it takes half as long again as all that the server does for it.
+What SQLAlchemy and psycopg's cursor do around a statement takes half as long again as all that the
+server does for a commit of one row; and a cursor gives up Python's lock several times until it has
+an answer, and must wait to get it back each time, where libpq by itself gives it up once.
 """
 
-from collections.abc import Sequence
-from typing import Any, Self, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar, cast
 
 from psycopg import Connection as Driver
 from psycopg import Error
+from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-Value = str | int | None
+T = TypeVar("T")
 
-TEXT, BINARY = 0, 1
-"""How a parameter is sent: a number as its digits, a text with its length, whatever is in it."""
+_GOOD = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 
 
 class Line:
-    """A connection's statements; kept with it, and gone with it."""
+    """A connection, and what is prepared on it: kept with it, and gone with it."""
 
     def __init__(self, driver: Driver[Any]) -> None:
+        self._driver = driver
         self._libpq = driver.pgconn
-        self._encoding = driver.info.encoding
+        self._adapter = Transformer.from_context(driver)
         self._prepared: dict[str, bytes] = {}
 
     @classmethod
     def of(cls, tx: Connection) -> Self:
-        """The line of the connection that a transaction is on."""
+        """The line that a transaction is on."""
         kept, driver = tx.connection.info, tx.connection.driver_connection
         found: Self | None = kept.get(cls)
         if found is None:
             found = kept[cls] = cls(cast("Driver[Any]", driver))
         return found
 
-    def execute(self, statement: str, values: Sequence[Value]) -> int:
-        """Execute, prepared the first time; how many rows it changed. Raises psycopg's errors."""
-        name = self._prepared.get(statement) or self._prepare(statement)
-        given = [self._bytes(each) for each in values]
-        formats = [BINARY if isinstance(each, str) else TEXT for each in values]
-        result = self._libpq.exec_prepared(name, given, formats)  # type: ignore[arg-type]  # None is NULL
-        if result.status != ExecStatus.COMMAND_OK:
-            raise error_from_result(result, self._encoding)
-        return result.command_tuples or 0
+    def change(self, statement: str, values: Sequence[Any]) -> int:
+        """Execute, with values for `$1`, `$2`, …; how many rows it changed."""
+        return self._execute(statement, values).command_tuples or 0
 
-    def _bytes(self, value: Value) -> bytes | None:
-        if isinstance(value, str):
-            return value.encode(self._encoding)
-        return None if value is None else b"%d" % value
+    def rows(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Execute, with values for `$1`, `$2`, …; what it gives."""
+        result = self._execute(statement, values)
+        self._adapter.set_pgresult(result)
+        return self._adapter.load_rows(0, result.ntuples, tuple)
+
+    def _execute(self, statement: str, values: Sequence[Any]) -> PGresult:
+        """In the transaction, which begins with its first statement; raises psycopg's errors."""
+        driver, libpq = self._driver, self._libpq
+        if not driver.autocommit and libpq.transaction_status == TransactionStatus.IDLE:
+            self._good(libpq.exec_(_begin(driver)))
+        name = self._prepared.get(statement) or self._prepare(statement)
+        given: Any = self._adapter.dump_sequence(values, [PyFormat.TEXT] * len(values))
+        return self._good(libpq.exec_prepared(name, given))
 
     def _prepare(self, statement: str) -> bytes:
+        """Of what types its values are is left to the server, so it is one for all of them."""
         name = b"straight%d" % len(self._prepared)
-        first, *rest = statement.split("%s")
-        numbered = first + "".join(f"${place}{text}" for place, text in enumerate(rest, 1))
-        result = self._libpq.prepare(name, numbered.encode(self._encoding))
-        if result.status != ExecStatus.COMMAND_OK:
-            raise error_from_result(result, self._encoding)
+        self._good(self._libpq.prepare(name, statement.encode()))
         self._prepared[statement] = name
         return name
 
+    def _good(self, result: PGresult) -> PGresult:
+        if result.status not in _GOOD:
+            raise error_from_result(result, self._driver.info.encoding)
+        return result
 
-def execute(tx: Connection, statement: str, values: Sequence[Value]) -> int:
-    """Execute a statement that needs no transaction begun; how many rows it changed.
 
-    Raises `DBAPIError`, as SQLAlchemy would; then it knows, too, when the connection is lost.
-    """
+def _begin(driver: Driver[Any]) -> bytes:
+    """As psycopg begins."""
+    level, read_only = driver.isolation_level, driver.read_only
+    how = f" ISOLATION LEVEL {level.name.replace('_', ' ')}" if level is not None else ""
+    return f"BEGIN{how}{' READ ONLY' if read_only else ''}".encode()
+
+
+def change(tx: Connection, statement: str, values: Sequence[Any]) -> int:
+    """Execute; how many rows it changed. Raises what SQLAlchemy would."""
+    return _on(tx, lambda line: line.change(statement, values))
+
+
+def rows(tx: Connection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Execute; what it gives. Raises what SQLAlchemy would."""
+    return _on(tx, lambda line: line.rows(statement, values))
+
+
+def _on(tx: Connection, work: Callable[[Line], T]) -> T:
+    """Errors become SQLAlchemy's, which knows, too, when the connection is lost."""
     try:
-        return Line.of(tx).execute(statement, values)
+        return work(Line.of(tx))
     except Error as error:
         driver: Any = tx.connection.driver_connection
         lost: bool = driver.closed
         if lost:
             tx.invalidate(error)
-        raise DBAPIError.instance(
-            statement, None, error, Error, connection_invalidated=lost
-        ) from error
+        raise DBAPIError.instance(None, None, error, Error, connection_invalidated=lost) from error

@@ -411,18 +411,17 @@ async def test_a_statement_that_is_all_there_is_needs_no_other(
 ) -> None:
     """On PostgreSQL events alone are one round trip; with anything else they are a transaction."""
     alone: list[bool] = []
-    execute = straight.execute
+    change = straight.change
 
     def watch(connection: Connection, *_: object) -> None:
-        assert connection.connection.driver_connection.autocommit is False  # type: ignore[union-attr]  # psycopg's
-        alone.append(False)
+        alone.append(connection.connection.driver_connection.autocommit)  # type: ignore[union-attr]  # psycopg's
 
     def executed(tx: Transaction, statement: str, values: tuple[Any, ...]) -> int:
-        alone.append(True)
-        return execute(tx, statement, values)
+        watch(tx)
+        return change(tx, statement, values)
 
-    monkeypatch.setattr(straight, "execute", executed)
     async with opened(postgres_url, "e", "f", "g") as store:
+        monkeypatch.setattr(straight, "change", executed)
         engine = store._engines.writer
         events.listen(engine, "before_cursor_execute", watch)
         await store.append(batch("e", 0))
