@@ -212,11 +212,16 @@ def connect(url: URL, readers: int) -> Engines:
             hint="install Windlass with the extra `postgres`",
         ) from None
     for engine in (writer, reader):
-        event.listen(engine, "connect", _end_what_is_left_open)
+        event.listen(engine, "connect", _set_up)
     return Engines(writer, reader, listener)
 
 
-def _end_what_is_left_open(connection: Any, _record: object) -> None:  # ruff: ignore[any-type]  # a DBAPI connection
+def _set_up(connection: Any, _record: object) -> None:  # ruff: ignore[any-type]  # a DBAPI connection
+    """What is left open is ended; what is prepared is so by `straight.py`, and by nobody else.
+
+    With its own, psycopg would drop all that is prepared at each rollback.
+    """
+    connection.prepare_threshold = None
     timeout = int(BUSY_SECONDS * 1000)
     connection.execute(f"SET idle_in_transaction_session_timeout = {timeout}")
     connection.commit()

@@ -4,8 +4,8 @@ import asyncio
 import gc
 import statistics
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,13 +102,24 @@ def measure(
         async with opened(place, url, scratch) as bench:
             return await body(bench)
 
-    gc.set_threshold(*COLLECT)  # as the command does
     figures = []
-    for number in range(ROUNDS + 1):
-        fresh = nullcontext(None) if postgres is None else postgres.server.migrated()
-        with fresh as url:
-            figures.append(run_main(once(folder / str(number), url)))
+    with collecting():
+        for number in range(ROUNDS + 1):
+            fresh = nullcontext(None) if postgres is None else postgres.server.migrated()
+            with fresh as url:
+                figures.append(run_main(once(folder / str(number), url)))
     return sorted(figures[1:])
+
+
+@contextmanager
+def collecting() -> Generator[None]:
+    """The garbage collector as the command has it; and afterwards as it was, for other tests."""
+    before = gc.get_threshold()
+    gc.set_threshold(*COLLECT)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def row(

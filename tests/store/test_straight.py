@@ -127,3 +127,22 @@ async def test_what_reads_sees_one_snapshot(postgres_url: str) -> None:
 
         assert await store.read(counted_twice) == [0, 0]
         assert len(await store.read(checkpoints, "e")) == 2
+
+
+async def test_what_is_prepared_outlasts_what_is_undone(postgres_url: str) -> None:
+    """However often the connection executed what SQLAlchemy gives it before."""
+    async with opened(postgres_url, "e") as store:
+
+        def fails(tx: Transaction) -> None:
+            for _ in range(20):
+                tx.execute(text("SELECT 1"))
+            with tx.begin_nested() as nested:
+                tx.execute(text("SELECT 1"))
+                nested.rollback()
+            raise LookupError
+
+        for seq in range(3):
+            await store.append(batch("e", seq))
+            with pytest.raises(LookupError):
+                await store.write(fails)
+        assert len(await store.read(checkpoints, "e")) == 3
