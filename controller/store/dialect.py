@@ -37,7 +37,6 @@ from sqlalchemy import (
     func,
     make_url,
     select,
-    text,
     type_coerce,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -390,13 +389,13 @@ def commit_alone(tx: Connection, *, alone: bool) -> None:
 def serialise(tx: Connection, number: int) -> None:
     """Let one transaction at a time past this point; SQLite's writers take turns anyway."""
     if not is_sqlite(tx):
-        tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+        rows_of_text(tx, "SELECT pg_advisory_xact_lock($1)", (number,))
 
 
 def announce(tx: Connection) -> None:
     """Tell every controller, once this is committed, to look again; SQLite has only one."""
     if not is_sqlite(tx):
-        tx.exec_driver_sql(f"NOTIFY {CHANNEL}")
+        execute_text(tx, f"NOTIFY {CHANNEL}", ())
 
 
 def listen(connection: Connection) -> None:

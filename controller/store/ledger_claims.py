@@ -45,14 +45,14 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
+from sqlalchemy.sql.dml import ReturningInsert
 
 from controller.core.execution import EventType
-from controller.store.dialect import among, insert_selected, is_sqlite, serialise
+from controller.store.dialect import among, insert_selected, serialise
 from controller.store.kept import all_rows, change, find_value
 from controller.store.ledger_executions import in_tree
 from controller.store.records import NEVER, ExecutionRecord
-from controller.store.rows import columns, every, pick_stored, restored
+from controller.store.rows import pick_stored, restored
 from controller.store.tables import (
     PENDING,
     READY,
@@ -149,13 +149,9 @@ def _take(tx: Transaction, ids: Sequence[str], given: dict[str, Any]) -> list[Ex
     """Those executions, taken, in the order of `ids`."""
     if not ids:
         return []
-    if is_sqlite(tx):  # which would return them row by row, see `all_rows`
-        change(tx, _taking(tx.dialect.name), given | {"ids": ids})
-        rows = all_rows(tx, _taken(tx.dialect.name), {"ids": ids})
-        taken = [restored(ExecutionRecord, workflow_executions, row) for row in rows]
-    else:
-        returning = _returning(tx.dialect.name)
-        taken = every(tx, ExecutionRecord, returning, given | {"ids": ids})
+    change(tx, _taking(tx.dialect.name), given | {"ids": ids})
+    rows = all_rows(tx, _taken(tx.dialect.name), {"ids": ids})  # SQLite returns row by row
+    taken = [restored(ExecutionRecord, workflow_executions, row) for row in rows]
     place = {execution_id: number for number, execution_id in enumerate(ids)}
     return sorted(taken, key=lambda each: place[each.id])
 
@@ -229,11 +225,6 @@ def _taking(name: str) -> Update:
             claims=_e.claims + 1,
         )
     )
-
-
-@cache
-def _returning(name: str) -> ReturningUpdate[Any]:
-    return _taking(name).returning(*columns(ExecutionRecord, workflow_executions))
 
 
 def give_back(tx: Transaction, owner: str, ids: Sequence[str]) -> None:

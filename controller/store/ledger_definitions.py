@@ -7,6 +7,7 @@ from sqlalchemy import Select, Text, bindparam, func, or_, select, type_coerce, 
 
 from controller.store.bulk import insert_missing, upsert
 from controller.store.dialect import insert_or_ignore, json_part
+from controller.store.kept import all_rows
 from controller.store.ledger_schedules import deactivate
 from controller.store.records import VersionRecord, WorkflowHead, WorkflowRecord
 from controller.store.rows import Row, chunks, every, names, one, pick, row_of, stored
@@ -26,8 +27,8 @@ def catalog(tx: Transaction) -> dict[str, WorkflowHead]:
 
 def head(tx: Transaction, name: str) -> WorkflowHead | None:
     """What a lookup needs to know of the workflow, archived or not, or None."""
-    found = every(tx, WorkflowHead, _HEAD, {"workflow": name})
-    return found[0] if found else None
+    found = all_rows(tx, _HEAD, {"workflow": name})
+    return WorkflowHead(*found[0]) if found else None
 
 
 _HEAD = pick(WorkflowHead, _workflows).where(_w.id == bindparam("workflow"))
