@@ -8,6 +8,7 @@ the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEA
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from itertools import count, repeat
 from pathlib import Path
@@ -375,15 +376,17 @@ def rows_of_text(tx: Connection, statement: str, values: Sequence[Any]) -> list[
     return straight.rows(tx, statement, values)
 
 
-def commit_alone(tx: Connection, *, alone: bool) -> None:
-    """Say before a transaction begins whether one statement is all of it.
+def transaction(tx: Connection, *, alone: bool) -> AbstractContextManager[object]:
+    """What is written in the block; `alone`: one statement is all of it.
 
-    Then PostgreSQL makes it one by itself: BEGIN and COMMIT would be a round trip each.
+    PostgreSQL makes that a transaction by itself: BEGIN and COMMIT would be a round trip each.
     """
-    if not is_sqlite(tx):
-        driver: Any = tx.connection.driver_connection
-        if driver.autocommit is not alone:
-            driver.autocommit = alone
+    if is_sqlite(tx):
+        return tx.begin()
+    driver: Any = tx.connection.driver_connection
+    if driver.autocommit is not alone:
+        driver.autocommit = alone
+    return nullcontext() if alone else tx.begin()
 
 
 def serialise(tx: Connection, number: int) -> None:

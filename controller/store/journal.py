@@ -277,8 +277,7 @@ class Journal:
         started = self._monotonic()
         try:
             self._connection = tx = self._connection or self._engine.connect()
-            dialect.commit_alone(tx, alone=_is_one_statement(items))
-            with tx.begin():
+            with dialect.transaction(tx, alone=_is_one_statement(items)):
                 rows = self._apply(tx, items)
                 started += self._await_moment(items[0])
         except DBAPIError as error:
