@@ -7,12 +7,15 @@ has as many parameters each time, is made text once here, and executed by the dr
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Dialect, Select, Update, func, select
+from sqlalchemy import Connection, Dialect, Select, Table, Update, func, select
 from sqlalchemy.exc import DBAPIError
 
 from controller.store.dialect import decode, execute_text, is_sqlite, is_too_big, rows_of_text
+from controller.store.rows import restored
+
+T = TypeVar("T")
 
 
 class _Text(NamedTuple):
@@ -91,6 +94,13 @@ def all_rows(
             return rows
     kept = _text(statement, tx.dialect.name)
     return rows_of_text(tx, kept.text, kept.values(given))
+
+
+def all_records(
+    tx: Connection, kind: type[T], table: Table, statement: Select[Any], given: Mapping[str, Any]
+) -> list[T]:
+    """The records of a select of `pick_stored`."""
+    return [restored(kind, table, row) for row in all_rows(tx, statement, given)]
 
 
 @cache

@@ -49,10 +49,10 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from controller.core.execution import EventType
 from controller.store.dialect import among, insert_selected, serialise
-from controller.store.kept import all_rows, change, find_value
+from controller.store.kept import all_records, all_rows, change, find_value
 from controller.store.ledger_executions import in_tree
 from controller.store.records import NEVER, ExecutionRecord
-from controller.store.rows import pick_stored, restored
+from controller.store.rows import pick_stored
 from controller.store.tables import (
     PENDING,
     READY,
@@ -150,8 +150,8 @@ def _take(tx: Transaction, ids: Sequence[str], given: dict[str, Any]) -> list[Ex
     if not ids:
         return []
     change(tx, _taking(tx.dialect.name), given | {"ids": ids})
-    rows = all_rows(tx, _taken(tx.dialect.name), {"ids": ids})  # SQLite returns row by row
-    taken = [restored(ExecutionRecord, workflow_executions, row) for row in rows]
+    named = _taken(tx.dialect.name), {"ids": ids}  # SQLite would return them row by row
+    taken = all_records(tx, ExecutionRecord, workflow_executions, *named)
     place = {execution_id: number for number, execution_id in enumerate(ids)}
     return sorted(taken, key=lambda each: place[each.id])
 

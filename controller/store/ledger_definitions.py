@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Select, Text, bindparam, func, or_, select, type_coerce, update
 
 from controller.store.bulk import insert_missing, upsert
-from controller.store.dialect import insert_or_ignore, json_part
+from controller.store.dialect import among, insert_or_ignore, json_part
 from controller.store.kept import all_rows
 from controller.store.ledger_schedules import deactivate
 from controller.store.records import VersionRecord, WorkflowHead, WorkflowRecord
@@ -36,11 +37,13 @@ _HEAD = pick(WorkflowHead, _workflows).where(_w.id == bindparam("workflow"))
 
 def heads(tx: Transaction, names: Sequence[str]) -> dict[str, WorkflowHead]:
     """What lookups need to know of several workflows, by name."""
-    found: dict[str, WorkflowHead] = {}
-    for some in chunks(names):
-        chosen = pick(WorkflowHead, _workflows).where(_w.id.in_(some))
-        found |= {each.name: each for each in every(tx, WorkflowHead, chosen)}
-    return found
+    found = all_rows(tx, _heads(tx.dialect.name), {"names": list(names)})
+    return {row[0]: WorkflowHead(*row) for row in found}
+
+
+@cache
+def _heads(name: str) -> Select[Any]:
+    return pick(WorkflowHead, _workflows).where(among(name, _w.id, "names"))
 
 
 def waiting_for_events(tx: Transaction) -> list[str]:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from controller.store.bulk import upsert
 from controller.store.dialect import among, insert_or_ignore
-from controller.store.kept import all_rows, change
+from controller.store.kept import all_records, all_rows, change
 from controller.store.records import ScheduleRecord
 from controller.store.rows import (
     Row,
@@ -33,6 +33,7 @@ from controller.store.rows import (
     names,
     one,
     pick,
+    pick_stored,
     restored,
     row_of,
     stored,
@@ -127,11 +128,18 @@ def put_schedules(
 
 def _known(tx: Transaction, origin: str, workflows: Collection[str]) -> dict[str, ScheduleRecord]:
     """The schedules that an origin has for some workflows, by id."""
-    owned = pick(ScheduleRecord, workflow_schedules).where(_s.origin == origin)
-    if len(workflows) < MANY:
-        owned = owned.where(_s.workflow_id.in_(list(workflows)))
-    found = every(tx, ScheduleRecord, owned)
+    asked: dict[str, Any] = {"origin": origin}
+    if few := len(workflows) < MANY:
+        asked["workflows"] = list(workflows)
+    chosen = _owned(tx.dialect.name, few=few)
+    found = all_records(tx, ScheduleRecord, workflow_schedules, chosen, asked)
     return {each.id: each for each in found if each.workflow_id in workflows}
+
+
+@cache
+def _owned(name: str, *, few: bool) -> Select[Any]:
+    owned = pick_stored(ScheduleRecord, workflow_schedules).where(_s.origin == bindparam("origin"))
+    return owned.where(among(name, _s.workflow_id, "workflows")) if few else owned
 
 
 _ID = names(ScheduleRecord).index("id")

@@ -1,11 +1,13 @@
 """Sources: how their last reconcile went, their files, their revisions, and what people wish."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, delete, func, or_, select, type_coerce, update
+from sqlalchemy import Text, bindparam, delete, func, or_, select, type_coerce, update
 
-from controller.store.bulk import upsert
+from controller.store.bulk import insert_rows, into, upsert
+from controller.store.kept import all_records, all_rows, find_value
 from controller.store.records import (
     FileRecord,
     RevisionRecord,
@@ -13,7 +15,7 @@ from controller.store.records import (
     SourceWish,
     WorkflowHead,
 )
-from controller.store.rows import Row, chunks, every, names, one, pick, row_of, stored
+from controller.store.rows import Row, chunks, every, names, one, pick, pick_stored, stored
 from controller.store.tables import Transaction, source_revisions, source_wishes
 from controller.store.tables import source_files as _files
 from controller.store.tables import sources as _sources
@@ -118,9 +120,14 @@ def standing_schedules(tx: Transaction, source_id: str) -> "dict[str, list[Terms
 def faces(tx: Transaction, besides: str | None = None) -> list[Face]:
     """Every standing workflow, or those that another origin than `besides` owns."""
     c = _workflows.c
-    owners = [each for each in tx.scalars(select(c.origin).distinct()) if each != besides]
+    owners = [row[0] for row in all_rows(tx, _OWNERS, {}) if row[0] != besides]
+    if not owners:
+        return []
     chosen = select(c.name, c.inputs, c.outputs).where(c.origin.in_(owners), c.status != "archived")
     return [(row[0], row[1], row[2]) for row in tx.execute(chosen)]
+
+
+_OWNERS = select(_workflows.c.origin).distinct()
 
 
 # -- revisions --------------------------------------------------------------------------------
@@ -128,15 +135,21 @@ def faces(tx: Transaction, besides: str | None = None) -> list[Face]:
 
 def add_revision(tx: Transaction, record: RevisionRecord) -> list[str]:
     """Add to the history, numbered here; the revisions that it does not keep any more."""
-    of = _r.source_id == record.source_id
-    last = int(tx.scalar(select(func.max(_r.number)).where(of)) or 0)
-    tx.execute(source_revisions.insert().values(row_of(record) | {"number": last + 1}))
-    old = of, _r.number <= last + 1 - REVISIONS_KEPT
-    dropped = set(tx.scalars(select(_r.revision).where(*old)))
+    last = int(find_value(tx, _LAST, {"source": record.source_id}) or 0)
+    row = stored(source_revisions, replace(record, number=last + 1))
+    insert_rows(tx, into(source_revisions, names(RevisionRecord)), [row])
+    given = {"source": record.source_id, "number": last + 1 - REVISIONS_KEPT}
+    dropped = {each[0] for each in all_rows(tx, _OLD, given)}
     if dropped:
-        tx.execute(delete(source_revisions).where(*old))
+        of = _r.source_id == record.source_id
+        tx.execute(delete(source_revisions).where(of, _r.number <= given["number"]))
         dropped -= set(tx.scalars(select(_r.revision).where(of, _r.revision.in_(dropped))))
     return sorted(dropped)
+
+
+_OF_SOURCE = _r.source_id == bindparam("source")
+_LAST = select(func.max(_r.number)).where(_OF_SOURCE)
+_OLD = select(_r.revision).where(_OF_SOURCE, _r.number <= bindparam("number"))
 
 
 def revisions(tx: Transaction, source_id: str, limit: int = 20) -> list[RevisionRecord]:
@@ -164,8 +177,13 @@ def revisions_like(tx: Transaction, source_id: str, prefix: str) -> list[str]:
 
 def wish(tx: Transaction, source_id: str) -> SourceWish:
     """What people want of a source."""
-    chosen = pick(SourceWish, source_wishes).where(source_wishes.c.source_id == source_id)
-    return one(tx, SourceWish, chosen) or SourceWish(source_id)
+    found = all_records(tx, SourceWish, source_wishes, _WISH, {"source": source_id})
+    return found[0] if found else SourceWish(source_id)
+
+
+_WISH = pick_stored(SourceWish, source_wishes).where(
+    source_wishes.c.source_id == bindparam("source")
+)
 
 
 def wishes(tx: Transaction) -> dict[str, SourceWish]:

@@ -7,7 +7,16 @@ from itertools import islice, starmap
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Executable, Select, Table, TypeDecorator, select, type_coerce
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Executable,
+    Select,
+    Table,
+    TypeDecorator,
+    select,
+    type_coerce,
+)
 from sqlalchemy.engine.default import DefaultDialect
 
 from controller.store.tables import Transaction
@@ -93,6 +102,8 @@ def restored(kind: type[T], table: Table, row: Sequence[Any]) -> T:
     of: type = kind
     for place, column in _stored(of, table)[1]:
         found[place] = column.process_result_value(found[place], _ANY)
+    for place in _truths(of, table):
+        found[place] = bool(found[place])  # SQLite has numbers
     return kind(*found)
 
 
@@ -104,6 +115,13 @@ def _stored(
     types = [table.c[name].type for name in names(kind)]
     decorated = [(place, of) for place, of in enumerate(types) if isinstance(of, TypeDecorator)]
     return _values(kind), tuple(decorated)
+
+
+@cache
+def _truths(kind: type, table: Table) -> tuple[int, ...]:
+    """The places of what is true or false."""
+    types = [table.c[name].type for name in names(kind)]
+    return tuple(place for place, of in enumerate(types) if isinstance(of, Boolean))
 
 
 @cache
