@@ -36,7 +36,9 @@ from controller.source.limits import Limits
 from controller.source.parse import parse
 from controller.source.revision import CompiledWorkflow, OpenFile, ReadyFile, ReadyWorkflow
 from controller.source.snapshot import Found, Stat
+from controller.store import ledger
 from controller.store.rows import Row
+from controller.store.tables import Transaction
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -158,9 +160,21 @@ steps: [{id: a, type: action, action: set, inputs: {sum: "${1 + 1}"}}]
 """
 
 
+def rehearse(tx: Transaction, source_id: str) -> None:
+    """A verb for the store: do what the first change does first, and change nothing.
+
+    Models are built and statements put together when they are first needed: the first change that
+    matters need not wait for that.
+    """
+    get_ready()
+    ledger.heads(tx, ())
+    ledger.put_schedules(tx, source_id, {}, now=0)
+    ledger.next_revision(tx, source_id)
+
+
 @cache
 def get_ready() -> None:
-    """Examine a file, so that the first one that matters need not wait for imports and models."""
+    """Examine a file."""
     known = {"set": Signature("set", open_inputs=True)}
     sample = Found("sample.yaml", Stat(0, 0, 0), "", SAMPLE)
     Alone(Terms("", known, Policy(), Limits(), 0)).told([sample])

@@ -13,7 +13,7 @@ from controller.core.problem import Refused, Unavailable
 from controller.facts import Bus
 from controller.judgement import Judgement, judge
 from controller.logs import get_log
-from controller.reconcile.ahead import Crew, Terms, get_ready
+from controller.reconcile.ahead import Crew, Terms, rehearse
 from controller.reconcile.apply import (
     application_of,
     apply_revision,
@@ -140,8 +140,9 @@ class Reconciler:
             self._woken.clear()
             wait = await self._turn() if self.keeps else LOOK_AGAIN
             timer = self._clock.call_later(wait, self._woken.set)
-            self.first.set()
-            await asyncio.to_thread(get_ready)
+            if not self.first.is_set():
+                self.first.set()
+                await asyncio.gather(self._store.read(rehearse, self.id), return_exceptions=True)
             await self._woken.wait()
             timer.cancel()
 
@@ -239,7 +240,7 @@ class Reconciler:
             altered=repaired,
         )
         found = look.revision or library.fingerprint
-        prunes = bool(difference.of(Fate.PRUNED))
+        prunes = difference.of(Fate.PRUNED)
         owned = await self._store.read(ledger.count_owned, self.id) if prunes else 0
         recent = self._pruned_lately(standing, now)
         verdict = judge(self.spec, standing.wish, found, revision, difference, (owned, recent))

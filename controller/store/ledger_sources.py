@@ -135,16 +135,21 @@ _OWNERS = select(_workflows.c.origin).distinct()
 
 def add_revision(tx: Transaction, record: RevisionRecord) -> list[str]:
     """Add to the history, numbered here; the revisions that it does not keep any more."""
-    last = int(find_value(tx, _LAST, {"source": record.source_id}) or 0)
-    row = stored(source_revisions, replace(record, number=last + 1))
+    number, dropped = next_revision(tx, record.source_id)
+    row = stored(source_revisions, replace(record, number=number))
     insert_rows(tx, into(source_revisions, names(RevisionRecord)), [row])
-    given = {"source": record.source_id, "number": last + 1 - REVISIONS_KEPT}
-    dropped = {each[0] for each in all_rows(tx, _OLD, given)}
     if dropped:
         of = _r.source_id == record.source_id
-        tx.execute(delete(source_revisions).where(of, _r.number <= given["number"]))
+        tx.execute(delete(source_revisions).where(of, _r.number <= number - REVISIONS_KEPT))
         dropped -= set(tx.scalars(select(_r.revision).where(of, _r.revision.in_(dropped))))
     return sorted(dropped)
+
+
+def next_revision(tx: Transaction, source_id: str) -> tuple[int, set[str]]:
+    """The number of the next revision, and those that go when it comes."""
+    number = int(find_value(tx, _LAST, {"source": source_id}) or 0) + 1
+    old = all_rows(tx, _OLD, {"source": source_id, "number": number - REVISIONS_KEPT})
+    return number, {row[0] for row in old}
 
 
 _OF_SOURCE = _r.source_id == bindparam("source")

@@ -16,7 +16,7 @@ from controller.cli.ending import COLLECT
 from controller.interpreter import loading
 from controller.logs import get_log, load_log
 from controller.reconcile import Crew, Reconciler, mark_removed
-from controller.reconcile.ahead import get_ready
+from controller.reconcile.ahead import rehearse
 from controller.settings import Settings
 from controller.source.limits import Limits as Bounds
 from controller.source.yaml12 import compose
@@ -109,7 +109,7 @@ async def _changes(folder: Path, source: Path) -> list[float]:
     async with _reconciler(folder, source) as reconciler:
         loop = asyncio.ensure_future(reconciler.run())
         await reconciler.first.wait()
-        await asyncio.to_thread(get_ready)  # it does now; no author is as quick as a program
+        await reconciler._store.read(rehearse, reconciler.id)  # it does; no author is as quick
         for number in range(CHANGES):
             target = source / f"w{number}.yaml"
             applied = asyncio.Event()
