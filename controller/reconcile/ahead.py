@@ -164,7 +164,7 @@ def rehearse(tx: Transaction, source_id: str) -> None:
     """A verb for the store: do what the first change does first, and change nothing.
 
     Models are built and statements put together when they are first needed: the first change that
-    matters need not wait for that.
+    matters need not wait for that. Where it fails nothing is lost but that time.
     """
     get_ready()
     ledger.heads(tx, ())

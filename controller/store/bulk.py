@@ -5,7 +5,8 @@ milliseconds where the loop's thread has much to do. A hundred rows in one state
 a hundred statements (`executemany` is no less) they wait a hundred times, whatever the database
 itself needs for them. Of sizes there are few, so that both drivers find each statement prepared.
 
-Many are read as one row, by keys that are one parameter: `all_rows` and `among` of `dialect.py`.
+Many are read as one row, by keys that are one parameter: `all_rows` of `kept.py`, and `among` of
+`dialect.py`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -156,7 +157,7 @@ def _changing(name: str, change: Change, size: int) -> str:
     split = [each.rpartition(" ") for each in change.given]
     first = _row(f"CAST({mark} AS {of})" for (_, _, of), mark in zip(split, marks, strict=False))
     others = (_row(islice(marks, len(split))) for _ in range(size - 1))
-    named = ", ".join(f"column{at} AS {name}" for at, (name, _, _) in enumerate(split, 1))
+    named = ", ".join(f"column{at} AS {each[0]}" for at, each in enumerate(split, 1))
     given = f"SELECT {named} FROM (VALUES {', '.join([first, *others])}) AS listed"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
     return f"UPDATE {change.table} SET {change.to} FROM ({given}) AS given WHERE {change.where}"  # ruff: ignore[hardcoded-sql-expression]  # all of it is ours
 

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Select, bindparam, select, text, update
 
 from controller.store.dialect import among, insert_or_ignore
-from controller.store.kept import all_rows
+from controller.store.kept import all_records
 from controller.store.records import SignalRecord
-from controller.store.rows import chunks, pick_stored, restored, row_of
+from controller.store.rows import chunks, pick_stored, row_of
 from controller.store.tables import UNCONSUMED, Transaction, workflow_executions
 from controller.store.tables import signals as _signals
 
@@ -33,8 +33,7 @@ _AWAITS = (
 
 def signals_for(tx: Transaction, owner: str) -> list[SignalRecord]:
     """What waits for the executions that `owner` holds, in the order it was sent."""
-    rows = all_rows(tx, _OF_OWNER, {"by": owner})
-    return [restored(SignalRecord, _signals, row) for row in rows]
+    return all_records(tx, SignalRecord, _signals, _OF_OWNER, {"by": owner})
 
 
 _OF_OWNER = (
@@ -47,8 +46,8 @@ _OF_OWNER = (
 
 def signals(tx: Transaction, execution_ids: Sequence[str]) -> list[SignalRecord]:
     """What waits for these executions, in the order it was sent to each."""
-    rows = all_rows(tx, _of_executions(tx.dialect.name), {"executions": execution_ids})
-    return [restored(SignalRecord, _signals, row) for row in rows]
+    named = _of_executions(tx.dialect.name), {"executions": execution_ids}
+    return all_records(tx, SignalRecord, _signals, *named)
 
 
 @cache
