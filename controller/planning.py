@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.core.difference import difference
-from controller.core.drift import CHANGING, Drift, Fate, drift
+from controller.core.drift import CHANGING, Drift, Fate
 from controller.core.plan import Signature
 from controller.core.policy import Policy
 from controller.core.problem import NotFound, Refused
@@ -21,7 +21,7 @@ from controller.source.revision import Revision
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
 from controller.store.records import WorkflowHead
-from controller.views import PlannedChange, SyncPlan, diagnostics_of, next_fires, recorded, wanted
+from controller.views import PlannedChange, SyncPlan, diagnostics_of, drift_of, next_fires
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,7 @@ class Planner:
         )
         revision = await asyncio.to_thread(examiner.examine, look.snapshot)
         heads = await self.store.read(ledger.catalog)
-        found = wanted(revision, library, None)
-        drifted = drift(spec.name, found, recorded(heads), prune=spec.prune)
+        drifted = drift_of(spec, revision, library, heads)
         owned = sum(
             each.origin == spec.name for each in heads.values() if each.status != "archived"
         )

@@ -6,12 +6,13 @@ from typing import Any
 
 from controller.core.definition import ScheduledTrigger, Workflow
 from controller.core.difference import Difference
-from controller.core.drift import Fate, Recorded, Wanted
+from controller.core.drift import Drift, Fate, Wanted, drift
 from controller.core.timetable import compile_timetable
 from controller.source.library import Library
 from controller.source.parse import Diagnostic
 from controller.source.revision import Revision
 from controller.source.snapshot import Commit
+from controller.source.spec import SourceSpec
 from controller.store.records import (
     FileRecord,
     SourceRecord,
@@ -103,10 +104,30 @@ def diagnostics_of(revision: Revision) -> list[Diagnostic]:
     return sorted(found, key=lambda each: (each.path, each.line, each.column))
 
 
-def wanted(revision: Revision, library: Library, names: Collection[str] | None) -> list[Wanted]:
-    """Workflows as drift compares them; `names` None: every one of the source."""
-    every = set(library.names("workflow")) | revision.invalid.keys() if names is None else names
-    return [found for name in every if (found := _wanted(name, revision, library)) is not None]
+def drift_of(
+    spec: SourceSpec,
+    revision: Revision,
+    library: Library,
+    heads: Mapping[str, WorkflowHead],
+    altered: Collection[str] = (),
+) -> Drift:
+    """What a revision changes: of workflows in files that were looked at, and of those in no file.
+
+    Args:
+        spec: Whose files they are.
+        revision: What they say.
+        library: What all of its files say.
+        heads: The workflows of the database, at least those of files that were looked at.
+        altered: Names whose rows are known to differ in what is not compared here.
+    """
+    names = revision.touched | {
+        name
+        for name, head in heads.items()
+        if head.origin == spec.name and not library.definers(("workflow", name))
+    }
+    wanted = [found for name in names if (found := _wanted(name, revision, library)) is not None]
+    recorded = {name: heads[name] for name in names & heads.keys()}
+    return drift(spec.name, wanted, recorded, prune=spec.prune, altered=altered)
 
 
 def _wanted(name: str, revision: Revision, library: Library) -> Wanted | None:
@@ -128,14 +149,6 @@ def _wanted(name: str, revision: Revision, library: Library) -> Wanted | None:
 def commit_json(commit: Commit | None) -> dict[str, Any] | None:
     """A commit as rows and answers have it."""
     return asdict(commit) if commit is not None else None
-
-
-def recorded(heads: Mapping[str, WorkflowHead]) -> dict[str, Recorded]:
-    """Every workflow of the database, as drift compares it."""
-    return {
-        name: Recorded(head.digest, head.origin, head.status, head.path)
-        for name, head in heads.items()
-    }
 
 
 def next_fires(workflow: Workflow, now: int) -> list[int]:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic_core import to_json
 
@@ -24,18 +24,27 @@ class Fate(StrEnum):
     REFUSED = "refused"  # somebody else owns it
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Protocol):
     """A workflow as the database has it."""
 
-    digest: str
-    origin: str
-    status: str
-    path: str | None = None
+    @property
+    def digest(self) -> str:
+        """Of the compiled definition."""
+
+    @property
+    def origin(self) -> str:
+        """Who owns it."""
+
+    @property
+    def status(self) -> str:
+        """`active`, `inactive` or `archived`."""
+
+    @property
+    def path(self) -> str | None:
+        """Of its file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A workflow as the source has it: `digest` is None while its file is invalid."""
 
     name: str

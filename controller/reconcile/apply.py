@@ -9,6 +9,7 @@ from controller.source.library import ExaminedFile, Library
 from controller.source.revision import CompiledWorkflow, Revision
 from controller.source.snapshot import Stat
 from controller.store import ledger
+from controller.store.ledger_sources import FileValues
 from controller.store.records import (
     FileRecord,
     RevisionRecord,
@@ -44,9 +45,19 @@ class Application:
         return bool(self.workflows or self.pruned or self.files or self.removed or self.history)
 
 
+class Overtaken(Exception):
+    """Somebody else has taken one of its names since the revision was compared."""
+
+
 def apply_revision(tx: Transaction, application: Application) -> list[str]:
-    """A verb for the store; the revisions that the history does not keep any more."""
+    """A verb for the store; the revisions that the history does not keep any more.
+
+    Raises:
+        Overtaken: Nothing is written, and the revision is to be compared again.
+    """
     source, now = application.source, application.now
+    if ledger.taken(tx, source.id, (*application.workflows, *application.pruned)):
+        raise Overtaken
     compiled = [rows[:2] for rows in application.workflows.values()]
     ledger.put_workflows(tx, compiled, source.revision)
     schedules = {name: found for name, (_, _, found) in application.workflows.items()}
@@ -150,19 +161,14 @@ def file_row(file: ExaminedFile) -> Row:
     return ledger.stored_file(record)
 
 
-def library_of(rows: Iterable[FileRecord], *, moved: bool) -> Library:
+def library_of(files: Iterable[FileValues], *, moved: bool) -> Library:
     """The files as the last look left them; `moved`: of another place, where none is the same."""
-    return Library(
-        ExaminedFile(
-            path=each.path,
-            stat=Stat(0, 0, 0) if moved else Stat(each.size, each.mtime_ns, each.inode),
-            digest=each.digest,
-            status=each.status,
-            problems=tuple(each.problems),
-            definitions=tuple(each.definitions),
-        )
-        for each in rows
-    )
+    library = Library()
+    for path, digest, size, mtime_ns, inode, status, problems, definitions in files:
+        stat = Stat(0, 0, 0) if moved else Stat(size, mtime_ns, inode)
+        examined = ExaminedFile(path, stat, digest, status, tuple(problems), tuple(definitions))
+        library.put(examined)
+    return library
 
 
 def invalid_paths(files: Iterable[ExaminedFile]) -> tuple[str, ...]:

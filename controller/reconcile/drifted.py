@@ -1,29 +1,50 @@
 """What has to be looked at again though the source has not changed."""
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from controller.core.drift import Terms, fingerprint
 from controller.core.plan import Signature
 from controller.source.library import Library
+from controller.store import Store, ledger
 from controller.store.records import WorkflowHead
 
 
-def drifted_paths(
-    source: str,
-    library: Library,
-    heads: Mapping[str, WorkflowHead],
-    schedules: Mapping[str, Iterable[Terms]],
-    altered: Collection[str],
-) -> dict[str, str]:
+class Recorded(NamedTuple):
+    """What the database has.
+
+    Attributes:
+        heads: Every workflow, by name.
+        schedules: Those that stand as a source gave them, by workflow.
+        altered: Its workflows whose rows are not as their versions say.
+    """
+
+    heads: Mapping[str, WorkflowHead]
+    schedules: Mapping[str, Iterable[Terms]]
+    altered: Collection[str]
+
+
+async def recorded_of(store: Store, source: str) -> Recorded:
+    """What there is now, read side by side."""
+    return Recorded(
+        *await asyncio.gather(
+            store.read(ledger.catalog),
+            store.read(ledger.standing_schedules, source),
+            store.read(ledger.altered, source),
+        )
+    )
+
+
+def drifted_paths(source: str, library: Library, recorded: Recorded) -> dict[str, str]:
     """Files with a workflow that is not recorded as the last look left it, with its name.
 
     Args:
         source: The source's id.
         library: What the last look left.
-        heads: Every workflow of the database.
-        schedules: Those that stand as the source gave them, by workflow.
-        altered: Workflows whose rows are not as their versions say.
+        recorded: What is there now.
     """
+    heads, schedules, altered = recorded
     found: dict[str, str] = {}
     for path, file in library.files.items():
         for definition in file.definitions if file.status == "valid" else ():
@@ -31,10 +52,10 @@ def drifted_paths(
             head = heads.get(name)
             if definition["kind"] != "workflow" or _elsewhere(head, source):
                 continue
-            recorded = (head.digest, head.status, head.path) if head is not None else None
+            stands = (head.digest, head.status, head.path) if head is not None else None
             said = definition["digest"], definition["status"], path
             if (
-                recorded != said
+                stands != said
                 or name in altered
                 or fingerprint(schedules.get(name, ())) != definition["schedules"]
             ):

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from controller.clock import Clock
-from controller.core.drift import Drift, Fate, drift
+from controller.core.drift import Drift, Fate
 from controller.core.plan import Signature
 from controller.core.policy import Policy
 from controller.core.problem import Refused, Unavailable
@@ -15,13 +15,14 @@ from controller.judgement import Judgement, judge
 from controller.logs import get_log
 from controller.reconcile.ahead import Crew, Terms, rehearse
 from controller.reconcile.apply import (
+    Overtaken,
     application_of,
     apply_revision,
     invalid_paths,
     library_of,
     owned_files,
 )
-from controller.reconcile.drifted import drifted_paths, reached_paths
+from controller.reconcile.drifted import Recorded, drifted_paths, reached_paths, recorded_of
 from controller.reconcile.status import Outcome, Standing, status_of
 from controller.reconcile.telling import Teller
 from controller.recording import signatures_of
@@ -36,7 +37,7 @@ from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
 from controller.store.records import Fenced, RevisionRecord, SourceRecord, WorkflowHead
 from controller.tenure import Tenure
-from controller.views import commit_json, recorded, wanted
+from controller.views import commit_json, drift_of
 
 STALE = 300_000
 """Milliseconds after which a status that has not changed is written again, for its `checked_at`."""
@@ -184,6 +185,9 @@ class Reconciler:
         standing = await self._recall()
         try:
             outcome = await self._attempt(standing, now, whole=whole)
+        except Overtaken:
+            self._forget()
+            return await self.reconcile()
         except BaseException:
             self._forget()
             raise
@@ -207,10 +211,10 @@ class Reconciler:
         """What the last look left, perhaps of an earlier daemon."""
         wish = await self._store.read(ledger.wish, self.id)
         if self._library is None:
-            files = await self._store.read(ledger.source_files, self.id)
+            files = await self._store.read(ledger.file_values, self.id)
             self._record = await self._store.read(ledger.source, self.id)
             there = self._record is not None and self._record.location == self.spec.location
-            self._library = library_of(files.values(), moved=not there)
+            self._library = library_of(files, moved=not there)
         return Standing(self._record, wish, self._library)
 
     def _look(self, standing: Standing, now: int, *, whole: bool) -> Look:
@@ -222,23 +226,18 @@ class Reconciler:
 
     async def _carry_out(self, look: Look, standing: Standing, now: int) -> Outcome:
         library, snapshot = standing.library, look.snapshot
+        heads: Mapping[str, WorkflowHead] = {}
         repaired: tuple[str, ...] = ()
-        heads = await self._store.read(ledger.catalog) if look.whole else {}
         others = signatures_of(await self._store.read(ledger.faces, self.id))
         if look.whole:
-            snapshot, repaired = await self._with_drifted(snapshot, library, heads, others)
+            recorded = await recorded_of(self._store, self.id)
+            heads = recorded.heads
+            snapshot, repaired = await self._with_drifted(snapshot, library, recorded, others)
         revision = await asyncio.to_thread(self._examine, snapshot, library, others, now)
         self._elsewhere = others
-        names = None if look.whole else revision.touched
-        if names is not None:
-            heads = await self._store.read(ledger.heads, sorted(names))
-        difference = drift(
-            self.id,
-            wanted(revision, library, names),
-            recorded(heads),
-            prune=self.spec.prune,
-            altered=repaired,
-        )
+        if not look.whole:
+            heads = await self._store.read(ledger.heads, sorted(revision.touched))
+        difference = drift_of(self.spec, revision, library, heads, repaired)
         found = look.revision or library.fingerprint
         prunes = difference.of(Fate.PRUNED)
         owned = await self._store.read(ledger.count_owned, self.id) if prunes else 0
@@ -262,16 +261,12 @@ class Reconciler:
         self,
         snapshot: Snapshot,
         library: Library,
-        heads: Mapping[str, WorkflowHead],
+        recorded: Recorded,
         others: Mapping[str, Signature],
     ) -> tuple[Snapshot, tuple[str, ...]]:
         """The snapshot with what others changed; the workflows that are not as files say."""
-        schedules, altered = await asyncio.gather(
-            self._store.read(ledger.standing_schedules, self.id),
-            self._store.read(ledger.altered, self.id),
-        )
         changed = {each.path for each in snapshot.changed} | set(snapshot.removed)
-        found = await asyncio.to_thread(drifted_paths, self.id, library, heads, schedules, altered)
+        found = await asyncio.to_thread(drifted_paths, self.id, library, recorded)
         drifted = {path: name for path, name in found.items() if path not in changed}
         reached = reached_paths(library, self._elsewhere, others)
         again = await self._with(snapshot, drifted.keys() | reached, library)

@@ -31,7 +31,7 @@ SETTLE = 0.1
 
 
 File = Path | os.DirEntry[str]
-"""What can be asked for a stat: a walk's own entries are three times as quick as paths."""
+"""A file that was listed, or that an event named."""
 
 
 class Directory:
@@ -108,7 +108,7 @@ class Directory:
         """One file, read or refused; None: it is as known, or went away meanwhile."""
         before = known.get(path)
         try:
-            there = file.stat()
+            there = os.stat(file)  # ruff: ignore[os-stat]  # an entry's own is slower
         except OSError as error:
             if not file.is_symlink() and isinstance(error, FileNotFoundError):
                 return None

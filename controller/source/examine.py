@@ -8,7 +8,6 @@ version, for itself and for whoever calls them (LANGUAGE, "Files").
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from controller.core.compile import check_action, check_triggers, compile_plan
 from controller.core.content import action_signature, face_of
@@ -312,7 +311,7 @@ class Examiner:
             for each in file.definitions
             if not self._library.is_good((each["kind"], each["name"]))
         )
-        return replace(file, definitions=kept)
+        return file._replace(definitions=kept)
 
     def _revision(self, removed: tuple[str, ...]) -> Revision:
         revision = Revision(removed=removed, before=self._before)

@@ -7,9 +7,8 @@ all files together.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from controller.core.content import action_signature, face_signature
 from controller.core.definition import Action
@@ -22,8 +21,7 @@ Name = tuple[str, str]
 """The kind and the name of a definition."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExaminedFile:
+class ExaminedFile(NamedTuple):
     """A file and what it defines; what a later revision must know of it without reading it.
 
     Attributes:
@@ -51,14 +49,12 @@ class Library:
         fingerprint: Of all paths and digests together, whatever their order.
     """
 
-    def __init__(self, files: Iterable[ExaminedFile] = ()) -> None:
+    def __init__(self) -> None:
         self.files: dict[str, ExaminedFile] = {}
         self.troubled: set[str] = set()
         self._definers: dict[Name, dict[str, Json]] = defaultdict(dict)
         self._users: dict[Name, set[str]] = defaultdict(set)
         self._sum = 0
-        for each in files:
-            self.put(each)
 
     @property
     def fingerprint(self) -> str:
@@ -67,15 +63,16 @@ class Library:
 
     def put(self, file: ExaminedFile) -> None:
         """Take a file in, in place of what is known of its path."""
-        self.drop(file.path)
-        self.files[file.path] = file
+        path = file.path
+        self.drop(path)
+        self.files[path] = file
         self._sum = (self._sum + _weight(file)) % _MODULUS
         if file.problems:
-            self.troubled.add(file.path)
+            self.troubled.add(path)
         for each in file.definitions:
-            self._definers[each["kind"], each["name"]][file.path] = each
+            self._definers[each["kind"], each["name"]][path] = each
             for used in uses(each):
-                self._users[used].add(file.path)
+                self._users[used].add(path)
 
     def drop(self, path: str) -> None:
         """Forget a file."""
@@ -181,10 +178,10 @@ def signature_of(definition: Json) -> Signature:
     return face_signature(definition["name"], definition["face"])
 
 
-def uses(definition: Json) -> Iterator[Name]:
+def uses(definition: Json) -> list[Name]:
     """The names a definition calls or starts."""
-    yield from (("action", name) for name in definition.get("actions", ()))
-    yield from (("workflow", name) for name in definition.get("subflows", ()))
+    actions = [("action", name) for name in definition.get("actions", ())]
+    return actions + [("workflow", name) for name in definition.get("subflows", ())]
 
 
 _MODULUS = 2**256

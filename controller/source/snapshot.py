@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """How the names of definition files end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """What tells a changed file from one that is the same, without reading it."""
 
     size: int
@@ -17,8 +16,7 @@ class Stat:
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A file that is not as known.
 
     Attributes:

@@ -86,7 +86,7 @@ the indexes, and each page that is not there is read, and written to the log, on
 def decode(encoded: str | bytes) -> Any:  # ruff: ignore[any-type]  # JSON is any JSON value
     """The JSON value of a text; the fast parser first, the patient one for very deep values."""
     try:
-        return from_json(encoded)
+        return from_json(encoded, cache_strings="keys")
     except ValueError:
         return json.loads(encoded)
 

@@ -23,7 +23,10 @@ _FIXED = ("version", "content", "revision", "created_at")
 
 def catalog(tx: Transaction) -> dict[str, WorkflowHead]:
     """Every workflow, archived ones too, by name."""
-    return {head.name: head for head in every(tx, WorkflowHead, pick(WorkflowHead, _workflows))}
+    return {row[0]: WorkflowHead(*row) for row in all_rows(tx, _CATALOG, {})}
+
+
+_CATALOG = pick(WorkflowHead, _workflows)
 
 
 def head(tx: Transaction, name: str) -> WorkflowHead | None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, bindparam, delete, func, or_, select, type_coerce, update
+from sqlalchemy import Select, Text, bindparam, delete, func, or_, select, type_coerce, update
 
 from controller.store.bulk import insert_rows, into, upsert
+from controller.store.dialect import among
 from controller.store.kept import all_records, all_rows, find_value
 from controller.store.records import (
     FileRecord,
@@ -59,10 +61,20 @@ def remove_source(tx: Transaction, source_id: str) -> None:
 # -- files ------------------------------------------------------------------------------------
 
 
+FileValues = tuple[str, str, int, int, int, str, list[Any], list[Any]]
+"""What a `FileRecord` has, in the order of its fields."""
+
+
 def source_files(tx: Transaction, source_id: str) -> dict[str, FileRecord]:
     """The source's files by path."""
+    return {each[0]: FileRecord(*each) for each in file_values(tx, source_id)}
+
+
+def file_values(tx: Transaction, source_id: str) -> Sequence[FileValues]:
+    """The same as plain values, for whoever makes something else of thousands."""
     chosen = pick(FileRecord, _files).where(_files.c.source_id == source_id)
-    return {each.path: each for each in every(tx, FileRecord, chosen.order_by(_files.c.path))}
+    found: Sequence[Any] = tx.execute(chosen.order_by(_files.c.path)).all()
+    return found
 
 
 def file_of(tx: Transaction, source_id: str, path: str) -> FileRecord | None:
@@ -101,20 +113,45 @@ def count_owned(tx: Transaction, source_id: str) -> int:
     return int(tx.scalar(select(func.count()).select_from(_workflows).where(*standing)) or 0)
 
 
+def taken(tx: Transaction, source_id: str, names: Sequence[str]) -> list[str]:
+    """Those of the names that somebody else owns."""
+    if all(row[0] == source_id for row in all_rows(tx, _OWNERS, {})):
+        return []
+    given = {"source": source_id, "names": list(names)}
+    return [row[0] for row in all_rows(tx, _taken(tx.dialect.name), given)]
+
+
+@cache
+def _taken(name: str) -> Select[tuple[str]]:
+    c = _workflows.c
+    theirs = c.origin != bindparam("source"), c.status != "archived"
+    return select(c.id).where(among(name, c.id, "names"), *theirs).order_by(c.id)
+
+
 def standing_schedules(tx: Transaction, source_id: str) -> "dict[str, list[Terms]]":
     """What is recorded of the schedules a source gave its workflows, by workflow.
 
     Left out are those that were stopped; one that pauses, has come to its end or left out a fire
     is as its definition says.
     """
-    c = _schedules.c
-    stands = or_(c.active, c.reason.is_(None), c.reason.in_(("paused", "ended")))
-    inputs, policy = type_coerce(c.inputs, Text), type_coerce(c.policy, Text)
-    chosen = select(c.workflow_id, c.cron_expression, c.at, c.timezone, inputs, policy)
     found: dict[str, list[Terms]] = {}
-    for name, *terms in tx.execute(chosen.where(c.origin == source_id, stands)):
-        found.setdefault(name, []).append((terms[0], terms[1], terms[2], terms[3], terms[4]))
+    for name, cron, at, zone, inputs, policy in all_rows(tx, _STANDING, {"source": source_id}):
+        found.setdefault(name, []).append((cron, at, zone, inputs, policy))
     return found
+
+
+_s = _schedules.c
+_STANDING = select(
+    _s.workflow_id,
+    _s.cron_expression,
+    _s.at,
+    _s.timezone,
+    type_coerce(_s.inputs, Text).label("inputs"),
+    type_coerce(_s.policy, Text).label("policy"),
+).where(
+    _s.origin == bindparam("source"),
+    or_(_s.active, _s.reason.is_(None), _s.reason == "paused", _s.reason == "ended"),
+)
 
 
 def faces(tx: Transaction, besides: str | None = None) -> list[Face]:

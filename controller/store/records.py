@@ -25,8 +25,7 @@ class Fenced(Exception):
     """Another owner recorded this execution's next event: let go of it, and record nothing more."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowHead:
+class WorkflowHead(NamedTuple):
     """What a reconcile or a lookup needs to know of every workflow."""
 
     name: str

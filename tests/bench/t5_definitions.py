@@ -87,7 +87,8 @@ async def _once(folder: Path, source: Path, count: int, crew: Crew) -> float:
             outcome = await reconciler.reconcile()
         seconds = time.perf_counter() - begin
         assert not outcome.invalid, outcome.invalid[:3]
-        assert len(outcome.drift.fates) == count
+        assert reconciler._library is not None
+        assert len(reconciler._library.files) == count
         return seconds
 
 

@@ -1,6 +1,7 @@
 """The database is made equal to a directory, and nothing else is."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ async def test_files_become_workflows_and_go_again(tmp_path: Path, clock: FakeCl
         assert outcome.drift.of(Fate.UPDATED) == ["a"]
         assert outcome.drift.of(Fate.PRUNED) == ["b"]
         assert await place.names() == ["a"]
-        assert (await place.reconcile()).drift.changes is False
+        assert (await place.reconcile()).drift.fates == {}, "nothing is there to be compared"
 
 
 async def test_an_execution_keeps_the_version_it_started_with(
@@ -79,6 +80,26 @@ async def test_an_action_nobody_calls_is_a_warning(tmp_path: Path, clock: FakeCl
         assert [each.problems for each in status.files] == [[], []]
 
 
+async def test_what_no_file_defines_goes_when_the_source_prunes(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Not while it does not; then whatever of its own is in no file, changed or not."""
+    source = {"name": "definitions", "directory": tmp_path / "definitions", "prune_limit": 100}
+    async with opened(tmp_path, clock, source | {"prune": False}) as place:
+        for name in ("a", "b"):
+            place.write(f"{name}.yaml", flow(name))
+        await place.reconcile()
+        (place.root / "b.yaml").unlink()
+        for _ in range(2):
+            outcome = await place.reconcile()
+            assert (outcome.drift.of(Fate.KEPT), outcome.drift.changes) == (["b"], False)
+    async with opened(tmp_path, clock, source) as place:
+        plan = await place.app.sources.plan("definitions")
+        assert [(each.kind, each.name) for each in plan.changes] == [("pruned", "b")]
+        assert (await place.reconcile()).drift.of(Fate.PRUNED) == ["b"]
+        assert await place.names() == ["a"]
+
+
 async def test_a_broken_file_neither_changes_nor_prunes(tmp_path: Path, clock: FakeClock) -> None:
     """The last good version stays active, and the file's status says what is wrong."""
     async with opened(tmp_path, clock) as place:
@@ -126,7 +147,7 @@ async def test_what_a_broken_file_gave_up_belongs_to_whoever_defines_it(
         assert outcome.invalid == ("a.yaml", "c.yaml")
         assert outcome.drift.of(Fate.UPDATED) == ["caller", "w"]
         digest = (await place.app.service.get_workflow("caller")).digest
-        assert (await place.reconcile()).drift.of(Fate.UNCHANGED) == ["caller", "w"]
+        assert (await place.reconcile()).drift.changes is False
         place.write("a.yaml", FLOW.format(name="c", text="again", action="set"))
         place.write("e.yaml", "steps: [")
         assert (await place.reconcile()).drift.of(Fate.INVALID) == ["c", "w"]
@@ -150,6 +171,32 @@ async def test_what_others_own_is_left_alone(tmp_path: Path, clock: FakeClock) -
         assert (await place.app.service.get_workflow("mine")).origin == "api"
         with pytest.raises(Refused, match="belongs to the source"):
             await place.app.service.delete_workflow("a")
+
+
+async def test_a_name_that_another_source_takes_meanwhile_is_left_to_it(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked and found the name free; the second to write looks again, at everything."""
+    sources = [{"name": name, "directory": tmp_path / name} for name in ("one", "two")]
+    async with opened(tmp_path, clock, *sources) as place:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "w.yaml").write_text(flow("w", text=name))
+        (tmp_path / "two" / "b.yaml").write_text(flow("b"))
+        slower = place.reconciler("two")
+        write = slower._write
+
+        async def write_after_the_other(*of: Any) -> object:
+            monkeypatch.undo()
+            await place.reconcile("one")
+            return await write(*of)
+
+        monkeypatch.setattr(slower, "_write", write_after_the_other)
+        outcome = await slower.reconcile(whole=False)
+        assert outcome.drift.owner == {"w": "one"}
+        assert (outcome.drift.of(Fate.CREATED), outcome.invalid) == (["b"], ("w.yaml",))
+        found = await place.app.service.get_workflow("w")
+        assert (found.origin, found.description) == ("one", "one")
 
 
 async def test_a_plan_is_what_a_reconcile_would_do(tmp_path: Path, clock: FakeClock) -> None:

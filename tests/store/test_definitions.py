@@ -26,6 +26,7 @@ from controller.store.ledger_sources import (
     source_files,
     sources,
     stored_file,
+    taken,
 )
 from controller.store.records import (
     AuditRecord,
@@ -103,6 +104,15 @@ def test_workflows_are_found(tx: Transaction) -> None:
     assert names("inactive", "report") == ["beta"]
     assert names(text="%") == names(text="a_m") == [], "they are characters, not patterns"
     assert [each.name for each in workflows(tx, limit=1)] == ["alpha"]
+
+
+def test_a_name_is_taken_while_its_workflow_stands(tx: Transaction) -> None:
+    """By another origin than the one that asks; an archived one belongs to nobody."""
+    for name, origin in (("a", "here"), ("b", "there"), ("c", "api"), ("d", "there")):
+        put_workflow(tx, defined(name, origin=origin), version())
+    archive(tx, ["d"], NOW)
+    assert taken(tx, "here", ["d", "c", "b", "a", "nowhere"]) == ["b", "c"]
+    assert taken(tx, "there", ["b"]) == taken(tx, "here", []) == []
 
 
 def test_archiving_stops_the_schedules(tx: Transaction) -> None:
