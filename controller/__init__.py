@@ -35,14 +35,16 @@ The map, in the order in which things flow (a test keeps it true):
     daemon.py        the controller: starts its loops in order, stops them in reverse
     app.py           wires the parts from the settings
     settings.py      every knob: its default, its bounds, its name in the environment
+    given.py         what the environment, the file and the command line give
+    location.py      where everything is kept, found and opened
     clock.py         the only module that reads the time
     core/            pure: definitions, expressions, plans, the state machine, timetables
 
 Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
 reconcile | schedule | execute | observe > authoring | planning | backfill | doctor > judgement
-| fires > admission | views | lookup | history | tenure > catalog | recording > source | store |
-clock | facts | interpreter > logs > core`. The stages side by side never import each other;
-they meet in the store.
+| fires > admission | views | lookup | history | tenure > catalog | recording | location > given >
+source | store | clock | facts | interpreter > logs > core`. The stages side by side never import
+each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller.clock import Clock, SystemClock
-from controller.core.problem import NotFound, Refused, Unavailable
+from controller.core.problem import NotFound, Unavailable
 from controller.execute.secrets import Secrets
 from controller.facts import Bus
+from controller.given import child_environment, git_environment
+from controller.location import open_store
 from controller.logs import get_log
 from controller.lookup import Lookup
-from controller.settings import Settings, child_environment, git_environment, load_settings
+from controller.settings import Settings, load_settings
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
 from controller.store.identity import new_id
@@ -351,16 +353,8 @@ async def open_app(
         Unavailable: The database does not answer.
     """
     chosen = settings if settings is not None else load_settings()
-    try:
-        chosen.state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused(
-            f"cannot make the state directory {chosen.state_dir}: {error.strerror}",
-            reason="state-dir",
-            hint="choose another one with --state-dir",
-        ) from None
     clock = SystemClock()
-    async with Store.open(chosen.url, monotonic=clock.monotonic) as store:
+    async with open_store(chosen.location, clock) as store:
         app = App(chosen, store, clock, crew)
         try:
             yield app

@@ -3,12 +3,19 @@
 `WorkflowService` has these verbs too, beside those that decide, create or explain.
 """
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from controller.clock import SystemClock
 from controller.core.problem import NotFound, Refused
+from controller.location import Location, open_store
 from controller.store import Store, ledger
 from controller.store.ledger_executions import Place
 from controller.store.records import ExecutionRecord, LogRecord, ScheduleRecord, WorkflowRecord
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 SHORTEST_PREFIX = 6
 
@@ -39,6 +46,13 @@ def place_of(cursor: str) -> Place:
         message = f"not a cursor: {cursor!r}"
         raise Refused(message, reason="cursor", hint="give the `next` of the page before")
     return Place(int(created_at[:15]), execution_id)
+
+
+@asynccontextmanager
+async def open_lookup(location: Location) -> "AsyncGenerator[Lookup]":
+    """What is recorded there; raises what `open_store` raises."""
+    async with open_store(location, SystemClock()) as store:
+        yield Lookup(store)
 
 
 class Lookup:

@@ -1,12 +1,9 @@
 """Every knob: its default, its bounds, its name in the environment.
 
-A value comes from the first that has one: a flag of the command line, a `WINDLASS_*` variable, the
-YAML file (`--config`, or `windlass.yaml` in the working directory), the default. The file may have
-the seed's `config:` section with the seed's own names.
+Who may give a value is in `given.py`.
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,13 +22,10 @@ from pydantic_core import from_json
 from controller.core.duration import Duration
 from controller.core.policy import Policy
 from controller.core.problem import Refused
+from controller.given import default_file, given
+from controller.location import STATE_DIR, Location, database_url
 from controller.source.limits import Limits
 from controller.source.spec import SourceSpec, spec_of
-
-PREFIX = "WINDLASS_"
-FILE = "windlass.yaml"
-
-Day = 86_400_000
 
 
 def _address(text: str) -> str:
@@ -66,7 +60,7 @@ class Settings(BaseModel):
         (), description="Several sources, or one with more to say; docs/gitops.md has the fields."
     )
     state_dir: Path = Field(
-        Path(".windlass"),
+        STATE_DIR,
         description="Directory of everything the daemon keeps; `$STATE_DIRECTORY` under systemd.",
     )
     scratch_dir: Path | None = Field(
@@ -188,7 +182,12 @@ class Settings(BaseModel):
     @property
     def url(self) -> str:
         """The database's URL."""
-        return self.database_url or f"sqlite:///{(self.state_dir / 'windlass.db').absolute()}"
+        return self.database_url or database_url(self.state_dir)
+
+    @property
+    def location(self) -> Location:
+        """Where everything is kept."""
+        return Location(self.state_dir, self.url)
 
     @property
     def policy(self) -> Policy:
@@ -224,109 +223,13 @@ def load_settings(
         config: The YAML file; None: `windlass.yaml` in the working directory, if there is one.
         environ: The environment; None: this process's.
     """
-    environment = os.environ if environ is None else environ
-    values: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    for where, found in _sources(environment, config, flags or {}):
-        if ("source" in found) != ("sources" in found):  # the nearer of the two counts
-            values.pop("sources" if "source" in found else "source", None)
-        values |= found
-        origin |= dict.fromkeys(found, where)
+    values, origin = given(Settings.model_fields, flags or {}, config or default_file(), environ)
     try:
         settings = Settings(**values)
         settings.specs  # ruff: ignore[useless-expression]  # so that a bad URL is refused here
     except ValidationError as error:
         raise _refusal(error, origin) from None
     return settings
-
-
-def _sources(
-    environment: Mapping[str, str], config: Path | None, flags: Mapping[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where values come from, each with its values; the later one wins."""
-    yield "the service manager", _by_the_system(environment)
-    path = config or (Path(FILE) if Path(FILE).exists() else None)
-    if path is not None:
-        yield str(path), _file_values(path)
-    for name in Settings.model_fields:
-        value = environment.get(PREFIX + name.upper())
-        if value:
-            yield f"the variable {PREFIX}{name.upper()}", {name: value}
-    for name, value in flags.items():
-        if value is not None:
-            yield f"--{name.replace('_', '-')}", {name: value}
-
-
-def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Variables with our prefix that are no setting → what to do; they are ignored.
-
-    They are no error: a cluster sets some for a service called windlass, and steps are given some.
-    """
-    import difflib  # ruff: ignore[import-outside-top-level]  # start-up time
-
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
-    found = {}
-    for name in os.environ if environ is None else environ:
-        if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            found[name] = f"did you mean {close[0]}?" if close else "docs/settings.md lists them"
-    return found
-
-
-def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What the processes of steps see of the daemon's environment: never its secrets."""
-    environment = os.environ if environ is None else environ
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "TMPDIR")
-    found = {name: environment[name] for name in kept if name in environment}
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8"} | found
-
-
-def git_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What git and ssh see of the daemon's environment: an agent's socket and proxies besides."""
-    environment = os.environ if environ is None else environ
-    proxies = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-    kept = ("SSH_AUTH_SOCK", *proxies, *(name.upper() for name in proxies))
-    found = {name: environment[name] for name in kept if name in environment}
-    return child_environment(environ) | found
-
-
-def _by_the_system(environment: Mapping[str, str]) -> dict[str, str]:
-    """What systemd says: `StateDirectory=` and `LoadCredential=`."""
-    found: dict[str, str] = {}
-    if environment.get("STATE_DIRECTORY"):
-        found["state_dir"] = environment["STATE_DIRECTORY"].split(":")[0]
-    if environment.get("CREDENTIALS_DIRECTORY"):
-        found["secrets_dir"] = environment["CREDENTIALS_DIRECTORY"]
-    return found
-
-
-_SEED_NAMES = {
-    "maxConcurrentWorkflows": "max_concurrent_workflows",
-    "defaultTimeout": "default_timeout",
-    "retryAttempts": "retry_attempts",
-    "retryDelay": "retry_delay",
-    "checkpointInterval": "checkpoint_interval",
-}
-
-
-def _file_values(path: Path) -> dict[str, Any]:
-    """The file's settings: at the top, and in the seed's `config:` section."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Refused(f"cannot read {path}: {error.strerror}", reason="settings") from None
-    from controller.source.parse import read_data  # ruff: ignore[import-outside-top-level]  # start-up time: few have a file
-
-    data, problems = read_data(str(path), content)
-    if problems:
-        raise Refused(problems[0].render(), reason="settings")
-    if data is None:
-        return {}
-    if not isinstance(data, dict) or not isinstance(data.get("config") or {}, dict):
-        raise Refused(f"{path}: settings are names with values", reason="settings")
-    top = {name: value for name, value in data.items() if name != "config"}
-    merged = top | (data.get("config") or {})
-    return {_SEED_NAMES.get(name, name): value for name, value in merged.items()}
 
 
 def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Refused:

@@ -24,13 +24,13 @@ def run(**flags: str | Path | None) -> None:
     starting = ExitStack()
     starting.enter_context(loading())  # modules are many objects too, and they stay
     from controller.app import crew_of_this_machine, run_main  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.given import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.logs import configure_logs, get_log, load_log  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.settings import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
 
     settings = settings_of(flags)
     configure_logs(settings.log_level, settings.log_format)
     load_log()
-    for name, hint in unknown_variables().items():
+    for name, hint in unknown_variables(type(settings).model_fields).items():
         get_log("windlass.settings").warning(
             "a variable that is no setting is ignored", variable=name, hint=hint
         )

@@ -82,7 +82,7 @@ def _print_findings(checks: list[Check]) -> None:
 
 def _examine(flags: dict[str, str | Path | None], *, full: bool, repair: bool) -> Iterator[Check]:
     from controller.core.problem import Refused  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.settings import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.given import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
 
     yield from _machine()
     try:
@@ -92,7 +92,7 @@ def _examine(flags: dict[str, str | Path | None], *, full: bool, repair: bool) -
         return
     named = ", ".join(each.name for each in settings.sources) or settings.source
     yield Check("settings", "ok", f"source {named}, {settings.http_address}")
-    for name, hint in unknown_variables().items():
+    for name, hint in unknown_variables(type(settings).model_fields).items():
         yield Check("settings", "warning", f"{name} is no setting and is ignored; {hint}")
     yield from _places(settings)
     yield from _inside(settings, full=full, repair=repair)

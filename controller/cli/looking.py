@@ -8,13 +8,14 @@ import click
 
 from controller.cli.executions import execution_option
 from controller.cli.output import as_json, local, print_fields, print_json, print_table, took
-from controller.cli.session import format_option, note, with_app
+from controller.cli.session import format_option, note, with_app, with_lookup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from controller.app import App
     from controller.history import ExecutionView, StepView
+    from controller.lookup import Lookup
     from controller.store.records import LogRecord
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
@@ -38,7 +39,7 @@ async def status(app: "App", *, execution: str, detailed: bool, form: str) -> No
     view = await app.service.get_workflow_status(execution)
     lines: deque[LogRecord] = deque(maxlen=LOG_LINES)
     if detailed:
-        async with aclosing(_lines(app, view.record.id, None, follow=False)) as found:
+        async with aclosing(_lines(app.lookup, view.record.id, None, follow=False)) as found:
             lines.extend([each async for each in found])
     if form == "json":
         shown = {"execution": view.record, "steps": view.steps, "commit": view.commit}
@@ -130,9 +131,9 @@ def _print_details(view: "ExecutionView") -> None:
 )
 @click.option("--cursor", "-c", help="Go on after a page: what it gave as `next`.")
 @format_option("--format", "-f")
-@with_app
+@with_lookup
 async def history(
-    app: "App",
+    lookup: "Lookup",
     *,
     workflow: str | None,
     status: str | None,
@@ -141,8 +142,8 @@ async def history(
     form: str,
 ) -> None:
     """List executions, newest first, with a summary by status below the first page."""
-    page = await app.lookup.page_executions(workflow, status, limit=limit, cursor=cursor)
-    counts = await app.lookup.count_executions(workflow) if cursor is None else None
+    page = await lookup.page_executions(workflow, status, limit=limit, cursor=cursor)
+    counts = await lookup.count_executions(workflow) if cursor is None else None
     if form == "json":
         print_json({"executions": page.executions, "summary": counts, "next": page.next})
         return
@@ -173,14 +174,16 @@ async def history(
 @click.option("--follow", "-f", is_flag=True, help="Go on until the execution has ended.")
 @click.option("--step", "-s", help="Only this step.")
 @format_option("--format")
-@with_app
-async def logs(app: "App", *, execution: str, follow: bool, step: str | None, form: str) -> None:
+@with_lookup
+async def logs(
+    lookup: "Lookup", *, execution: str, follow: bool, step: str | None, form: str
+) -> None:
     """Show the log of an execution.
 
     As JSON it is one list; with --follow, one object a line.
     """
-    record = await app.lookup.get_execution(execution)
-    async with aclosing(_lines(app, record.id, step, follow=follow)) as lines:
+    record = await lookup.get_execution(execution)
+    async with aclosing(_lines(lookup, record.id, step, follow=follow)) as lines:
         if form == "json" and not follow:
             print_json([each async for each in lines])
             return
@@ -192,20 +195,22 @@ async def logs(app: "App", *, execution: str, follow: bool, step: str | None, fo
 
 
 async def _lines(
-    app: "App", execution: str, step: str | None, *, follow: bool
+    lookup: "Lookup", execution: str, step: str | None, *, follow: bool
 ) -> "AsyncGenerator[LogRecord]":
     """The log from its beginning; with `follow`, until the execution has ended."""
-    last = 0
+    from controller.clock import SystemClock  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    clock, last = SystemClock(), 0
     while True:
         # looked at before the lines: what is written until an execution ends is seen
-        ended = (await app.lookup.get_execution(execution)).completed_at is not None
-        while lines := await app.lookup.execution_logs(execution, last, step=step):
+        ended = (await lookup.get_execution(execution)).completed_at is not None
+        while lines := await lookup.execution_logs(execution, last, step=step):
             for line in lines:
                 yield line
             last = lines[-1].id
         if ended or not follow:
             return
-        await app.clock.sleep(FOLLOW_SECONDS)
+        await clock.sleep(FOLLOW_SECONDS)
 
 
 def _print_line(line: "LogRecord") -> None:

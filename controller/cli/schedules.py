@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controller.cli.output import iso, local, print_json, print_table
-from controller.cli.session import format_option, note, with_app
+from controller.cli.session import format_option, note, with_app, with_lookup
 from controller.cli.values import Moment, params_option
 
 if TYPE_CHECKING:
     from controller.app import App
+    from controller.lookup import Lookup
 
 
 @click.command("workflows:schedule")
@@ -44,10 +45,12 @@ async def schedule(
 @click.option("--workflow", "-w", help="Only schedules of this workflow.")
 @click.option("--all", "-a", "stopped", is_flag=True, help="Those that were stopped or ended, too.")
 @format_option("--format", "-f")
-@with_app
-async def list_schedules(app: "App", *, workflow: str | None, stopped: bool, form: str) -> None:
+@with_lookup
+async def list_schedules(
+    lookup: "Lookup", *, workflow: str | None, stopped: bool, form: str
+) -> None:
     """List schedules that fire or are paused."""
-    found = await app.lookup.list_schedules(workflow, stopped=stopped)
+    found = await lookup.list_schedules(workflow, stopped=stopped)
     if form == "json":
         print_json(found)
         return

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 Body = Callable[..., Awaitable[int | None]]
-"""A command over an open app; it returns the exit status, None: 0."""
+"""A command over an open app, or a lookup; it returns the exit status, None: 0."""
+
+Opening = Callable[[dict[str, Any]], AbstractAsyncContextManager[Any]]
+"""Of the flags in `BASE`, what a command is over."""
 
 BASE = (
     click.option("--config", type=click.Path(path_type=Path), help="Settings, a YAML file."),
@@ -48,13 +52,24 @@ def settings_of(flags: dict[str, Any]) -> "Settings":
     """The settings, with the command line's flags first."""
     from controller.settings import load_settings  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    given = {name: value for name, value in flags.items() if name != "config"}
-    return load_settings(given, flags.get("config"))
+    return load_settings(_without_file(flags), flags.get("config"))
+
+
+def _without_file(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if name != "config"}
 
 
 def with_app(body: Body) -> Callable[..., int]:
     """A command whose body is a coroutine over the open app; see `BASE` for its options."""
+    return _with(_app, body)
 
+
+def with_lookup(body: Body) -> Callable[..., int]:
+    """A command whose body is a coroutine that only looks up: it is sooner ready for that."""
+    return _with(_lookup, body)
+
+
+def _with(opening: Opening, body: Body) -> Callable[..., int]:
     @base_options
     @functools.wraps(body)
     def command(
@@ -63,18 +78,36 @@ def with_app(body: Body) -> Callable[..., int]:
         import asyncio  # ruff: ignore[import-outside-top-level]  # start-up time
 
         flags = {"config": config, "state_dir": state_dir, "database_url": database_url}
-        return asyncio.run(_opened(settings_of(flags), body, arguments))
+        return asyncio.run(_run(opening(flags), body, arguments))
 
     return command
 
 
-async def _opened(settings: "Settings", body: Body, arguments: dict[str, Any]) -> int:
+def _app(flags: dict[str, Any]) -> AbstractAsyncContextManager[Any]:
+    settings = settings_of(flags)
     from controller.app import open_app  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    return open_app(settings)
+
+
+def _lookup(flags: dict[str, Any]) -> AbstractAsyncContextManager[Any]:
+    from controller.given import default_file  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.location import location_of  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.lookup import open_lookup  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    if flags["config"] is None and default_file() is None:
+        return open_lookup(location_of(_without_file(flags)))
+    return open_lookup(settings_of(flags).location)  # a file has to be right as a whole
+
+
+async def _run(
+    opening: AbstractAsyncContextManager[Any], body: Body, arguments: dict[str, Any]
+) -> int:
     from controller.logs import configure_logs  # ruff: ignore[import-outside-top-level]  # start-up time
 
     configure_logs("warning", "console")
-    async with open_app(settings) as app:
-        return await body(app, **arguments) or DONE
+    async with opening as opened:
+        return await body(opened, **arguments) or DONE
 
 
 def note(message: str) -> None:

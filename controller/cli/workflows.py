@@ -7,10 +7,11 @@ import click
 
 from controller.cli.ending import DONE, FAILED
 from controller.cli.output import local, print_json, print_table
-from controller.cli.session import format_option, note, with_app
+from controller.cli.session import format_option, note, with_app, with_lookup
 
 if TYPE_CHECKING:
     from controller.app import App
+    from controller.lookup import Lookup
 
 STATUSES = ("active", "inactive", "archived")
 
@@ -21,10 +22,12 @@ workflow_option = click.option("--id", "-i", "workflow", required=True, help="Th
 @click.option("--status", "-s", type=click.Choice(STATUSES), help="Only those with this status.")
 @click.option("--search", "-q", "text", help="Only those with this in name, description or labels.")
 @format_option("--format", "-f")
-@with_app
-async def list_workflows(app: "App", *, status: str | None, text: str | None, form: str) -> None:
+@with_lookup
+async def list_workflows(
+    lookup: "Lookup", *, status: str | None, text: str | None, form: str
+) -> None:
     """List workflows; without --status, all that are not archived."""
-    found = await app.lookup.list_workflows(status, text)
+    found = await lookup.list_workflows(status, text)
     if form == "json":
         print_json(found)
         return

@@ -6,9 +6,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from controller.store.store import Store, database_url
+    from controller.store.store import Store
 
-__all__ = ["Store", "database_url"]
+__all__ = ["Store"]
 
 
 def __getattr__(name: str) -> object:

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import URL
@@ -41,11 +40,6 @@ RECENT = 5.0
 
 READERS = 4
 """Threads, and connections, that read at the same time."""
-
-
-def database_url(state_dir: Path) -> str:
-    """Where the database is when nobody says otherwise: a SQLite file in the state directory."""
-    return f"sqlite:///{state_dir / 'windlass.db'}"
 
 
 class Store:

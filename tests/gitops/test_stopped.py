@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from controller.app import open_app
-from controller.settings import Settings, git_environment
+from controller.given import git_environment
+from controller.settings import Settings
 from controller.source.git import Git, GitError
 from controller.source.spec import SourceSpec
 from controller.store import ledger

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from controller.location import database_url
 from controller.store.dialect import connect, parse_url
 from controller.store.ledger_definitions import put_version
-from controller.store.store import Store, database_url
+from controller.store.store import Store
 from controller.store.tables import Transaction
 from tests.store.sample import version
 

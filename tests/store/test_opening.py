@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from controller.core.problem import NotFound, Refused
+from controller.location import database_url
 from controller.store.ledger_executions import status_counts
 from controller.store.opening import HEAD
-from controller.store.store import Store, database_url
+from controller.store.store import Store
 from tests.sources import ROOT
 
 
