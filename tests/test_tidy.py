@@ -13,7 +13,6 @@ FILE_LINES = 400
 
 LONG: dict[str, str] = {
     "controller/core/compile.py": "one pass over a definition: its checks share what they know",
-    "controller/store/dialect.py": "every difference between the two databases, in one place",
     "controller/service.py": "the verbs of the seed, one class, a few lines each",
     "controller/store/migrations/versions/v0001_first_schema.py::_workflow_executions": (
         "the widest table: a line a column, and a revision is never edited"

@@ -9,9 +9,9 @@ from controller.core.plan import Plan, Signature, digest_of
 from controller.core.policy import Policy, policy_from_json
 from controller.core.problem import Refused
 from controller.doctor.finding import Finding
-from controller.store.dialect import decode
 from controller.store.direct import Direct
 from controller.store.doctor import version_text
+from controller.store.values import decode
 
 KEPT = 512
 """How many compiled versions stay in memory."""

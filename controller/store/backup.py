@@ -22,15 +22,9 @@ from urllib.parse import quote
 from sqlalchemy import URL, func, select
 
 from controller.core.problem import NotFound, Refused, Unavailable
-from controller.store.dialect import (
-    BUSY_SECONDS,
-    connect,
-    damage,
-    parse_url,
-    place,
-    sqlite_failure,
-    sqlite_path,
-)
+from controller.store.connecting import BUSY_SECONDS, connect, parse_url, place, sqlite_path
+from controller.store.dialect import damage
+from controller.store.failures import sqlite_problem
 from controller.store.ledger_executions import ACTIVE
 from controller.store.opening import recorded_revision, translated
 from controller.store.tables import workflow_executions
@@ -178,7 +172,7 @@ def said_of(path: Path, *, writing: bool = False) -> Generator[None]:
         written = code == _CANNOT_WRITE or (code or 0) & 0xFF in {_FULL, _CANNOT_OPEN}
         if code is None or (writing and not written):
             raise
-        problem = sqlite_failure(code, str(path), str(error))
+        problem = sqlite_problem(code, str(path), str(error))
         if problem is None:
             raise
         raise problem from error

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
-from controller.store import dialect
+from controller.store import dialect, failures
 
 SIZES = (256, 64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1)
 """Rows of one statement. The largest stays below the parameters that either database takes."""
@@ -68,7 +68,7 @@ def insert_new(
         try:
             insert_rows(tx, into(table, columns), rows)
         except IntegrityError as error:
-            if not dialect.is_collision(error):
+            if not failures.is_collision(error):
                 raise
             dialect.execute_text(tx, "ROLLBACK TO SAVEPOINT new", ())
         else:

@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from controller.core.problem import Refused
-from controller.store.dialect import (
-    Engines,
-    connect,
-    file_damage,
-    file_size,
-    parse_url,
-    place,
-    sqlite_path,
-)
+from controller.store.connecting import Engines, connect, parse_url, place, sqlite_path
+from controller.store.dialect import file_damage, file_size
 from controller.store.opening import HEAD, absent, check_file, recorded_revision, translated
 from controller.store.tables import Transaction
 from controller.store.wal import cut_back

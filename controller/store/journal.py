@@ -41,7 +41,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from controller.core.problem import Unavailable
-from controller.store import dialect, wal
+from controller.store import dialect, failures, wal
 from controller.store.bulk import SIZES, Insertion, insert_rows
 from controller.store.ledger_executions import record_outcomes
 from controller.store.ledger_signals import add_signal, consume
@@ -281,7 +281,7 @@ class Journal:
                 rows = self._apply(tx, items)
                 started += self._await_moment(items[0])
         except DBAPIError as error:
-            problem = dialect.failure(error, self._where)
+            problem = failures.problem_of(error, self._where)
             if problem is None:
                 raise
             raise problem from error
@@ -326,7 +326,7 @@ class Journal:
             try:
                 insert_rows(tx, CHECKPOINTS, rows)
             except IntegrityError as error:
-                if len(batches) == 1 and dialect.is_collision(error):
+                if len(batches) == 1 and failures.is_collision(error):
                     raise _fenced(batches[0]) from error
                 raise
         _conclude(tx, batches)

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Connection, Dialect, Select, Table, Update, func, select
 from sqlalchemy.exc import DBAPIError
 
-from controller.store.dialect import decode, execute_text, is_sqlite, is_too_big, rows_of_text
+from controller.store.dialect import execute_text, is_sqlite, rows_of_text
+from controller.store.failures import is_too_big
 from controller.store.rows import restored
+from controller.store.values import decode
 
 T = TypeVar("T")
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlalchemy import Select, insert
 
-from controller.store.dialect import among, decode
+from controller.store.dialect import among
 from controller.store.kept import all_rows
 from controller.store.records import CheckpointRecord
 from controller.store.rows import every, pick, pick_stored, row_of
 from controller.store.tables import Transaction, execution_checkpoints
+from controller.store.values import decode
 
 _c = execution_checkpoints.c
 

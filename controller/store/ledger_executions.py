@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from controller.store.bulk import Change, change_rows, insert_new
-from controller.store.dialect import among, begins, decode, encode
+from controller.store.dialect import among, begins
 from controller.store.kept import all_rows, change
 from controller.store.records import (
     FINAL,
@@ -51,6 +51,7 @@ from controller.store.tables import (
     signals,
     workflow_executions,
 )
+from controller.store.values import decode, encode
 
 _e = workflow_executions.c
 

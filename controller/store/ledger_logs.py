@@ -6,10 +6,10 @@ from dataclasses import replace
 from sqlalchemy import Table
 
 from controller.store.bulk import insert_rows, into
-from controller.store.dialect import storable
 from controller.store.records import AuditRecord, LogRecord
 from controller.store.rows import every, names, pick, stored
 from controller.store.tables import Transaction, audit_log, workflow_logs
+from controller.store.values import storable
 
 _l = workflow_logs.c
 _a = audit_log.c

@@ -15,8 +15,8 @@ from sqlalchemy import URL, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from controller.core.problem import NotFound, Refused
-from controller.store import dialect
-from controller.store.dialect import Engines
+from controller.store import connecting, dialect, failures
+from controller.store.connecting import Engines
 from controller.store.tables import Transaction
 from controller.store.wal import use_write_ahead_log
 
@@ -43,8 +43,8 @@ def prepare(engines: Engines, url: URL, *, create: bool) -> None:
         url: What they connect to.
         create: Whether to make a database where there is none; otherwise that is `NotFound`.
     """
-    where = dialect.place(url)
-    path = dialect.sqlite_path(url)
+    where = connecting.place(url)
+    path = connecting.sqlite_path(url)
     if path is not None:
         check_file(path, create=create)
     with translated(where):
@@ -65,7 +65,7 @@ def translated(where: str) -> Generator[None]:
     try:
         yield
     except DBAPIError as error:
-        problem = dialect.failure(error, where)
+        problem = failures.problem_of(error, where)
         if problem is None:
             raise
         raise problem from error
@@ -97,7 +97,7 @@ def check_file(path: Path, *, create: bool) -> None:
     if header not in {b"", _SQLITE_HEADER}:
         raise _not_a_database(path, "is not a database")
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        raise dialect.read_only(str(path))
+        raise failures.read_only(str(path))
 
 
 def _make_file(path: Path, *, create: bool) -> None:

@@ -25,7 +25,7 @@ from controller.store.backup import (
     opened,
     said_of,
 )
-from controller.store.dialect import connect, parse_url, sqlite_path
+from controller.store.connecting import connect, parse_url, sqlite_path
 from controller.store.ledger_logs import audit
 from controller.store.lock import ControllerLock
 from controller.store.opening import prepare, translated

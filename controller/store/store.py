@@ -20,7 +20,7 @@ from sqlalchemy import URL
 
 from controller.core.problem import Unavailable
 from controller.logs import get_log
-from controller.store.dialect import Engines, connect, parse_url, place, sqlite_path
+from controller.store.connecting import Engines, connect, parse_url, place, sqlite_path
 from controller.store.journal import Journal, Moment
 from controller.store.opening import prepare, translated
 from controller.store.records import Batch

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from controller.store.dialect import Json, Unsigned64
+from controller.store.values import Json, Unsigned64
 
 Transaction = Connection
 """What every verb takes first: one step of one transaction."""

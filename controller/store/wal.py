@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from controller.core.problem import Refused
-from controller.store.dialect import BUSY_SECONDS, TURN_MILLISECONDS, by_driver, is_sqlite
+from controller.store.connecting import BUSY_SECONDS, TURN_MILLISECONDS
+from controller.store.dialect import by_driver, is_sqlite
 
 ROOM = 2 * 1024 * 1024
 """Bytes that the log has from the start: about what commits of one row each write to it before the

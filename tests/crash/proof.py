@@ -26,7 +26,7 @@ from controller.core.plan import Plan
 from controller.history import event_of, identity_of
 from controller.settings import Settings
 from controller.store import ledger
-from controller.store.dialect import parse_url
+from controller.store.connecting import parse_url
 from controller.store.records import CheckpointRecord, ExecutionRecord
 
 Step = tuple[str, str]

@@ -13,7 +13,7 @@ from controller.doctor.examine import Examination, Manner, around_of
 from controller.doctor.finding import Finding, Report
 from controller.execute.action import BUILT_IN
 from controller.settings import Settings
-from controller.store.dialect import parse_url
+from controller.store.connecting import parse_url
 from controller.store.direct import Direct
 from controller.store.lock import ControllerLock
 from controller.store.records import NEVER, Keep

@@ -10,9 +10,9 @@ import pytest
 from controller.app import open_app, run_main
 from controller.core.plan import digest_of
 from controller.core.problem import Refused
-from controller.store.dialect import decode
 from controller.store.records import NEVER, Batch, ExecutionRecord, Fenced, Keep
 from controller.store.store import Store
+from controller.store.values import decode
 from tests.doctor.place import Worked
 from tests.doctor.worked import go_on
 from tests.eventually import wait_until

@@ -27,7 +27,8 @@ from controller.app import App, open_app
 from controller.execute import running
 from controller.settings import Settings
 from controller.store import ledger
-from controller.store.dialect import connect, is_sqlite, parse_url
+from controller.store.connecting import connect, parse_url
+from controller.store.dialect import is_sqlite
 from controller.store.identity import new_id
 from controller.store.records import ExecutionRecord
 from tests.eventually import eventually

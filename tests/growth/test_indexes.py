@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Table, create_engine, func, insert, select
 
 from controller.app import run_main
 from controller.store import doctor, ledger, straight
-from controller.store.dialect import is_sqlite, parse_url
+from controller.store.connecting import parse_url
+from controller.store.dialect import is_sqlite
 from controller.store.ledger_executions import Place, Prepared
 from controller.store.records import AuditRecord, Claimant, Keep, LogRecord, Outcome
 from controller.store.tables import (

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 
-from controller.store.dialect import Engines, connect, parse_url, place
+from controller.store.connecting import Engines, connect, parse_url, place
 from controller.store.journal import Journal
 from controller.store.opening import prepare
 from controller.store.store import Store

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from controller.doctor.examine import Examination, Manner
 from controller.doctor.executions import Around
 from controller.execute.action import BUILT_IN
-from controller.store.dialect import connect, parse_url
+from controller.store.connecting import connect, parse_url
 from controller.store.direct import Direct
 from controller.store.opening import HEAD
 from controller.store.records import Keep

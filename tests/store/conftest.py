@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from controller.location import database_url
-from controller.store.dialect import connect, parse_url
+from controller.store.connecting import connect, parse_url
 from controller.store.ledger_definitions import put_version
 from controller.store.store import Store
 from controller.store.tables import Transaction

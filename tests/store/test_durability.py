@@ -173,7 +173,7 @@ async def test_a_database_somebody_else_keeps_locked_is_unavailable(
 ) -> None:
     """After a while; it goes on when the other one lets go, and readers never notice."""
     async with opened(f"sqlite:///{database}", "e") as store:
-        monkeypatch.setattr("controller.store.dialect.BUSY_SECONDS", 0.05)
+        monkeypatch.setattr("controller.store.connecting.BUSY_SECONDS", 0.05)
         other = sqlite3.connect(database, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="locked by another process"):

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from controller.core.problem import Unavailable
-from controller.store import dialect
+from controller.store import connecting, dialect
 from controller.store.listening import Listener
 from tests.postgres import Postgres
 
@@ -29,7 +29,7 @@ async def test_a_lost_connection_says_nothing_to_who_has_its_number_next(
 
     monkeypatch.setattr(dialect, "descriptor", noted)
     with postgres.empty() as url:
-        engines = dialect.connect(dialect.parse_url(url), 1)
+        engines = connecting.connect(connecting.parse_url(url), 1)
         assert engines.listener is not None
         heard, said = asyncio.Event(), []
         listener = Listener(engines.listener, "here", asyncio.sleep, heard.set)

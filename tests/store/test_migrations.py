@@ -11,7 +11,7 @@ from alembic import command
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from controller.store import opening
-from controller.store.dialect import parse_url
+from controller.store.connecting import parse_url
 from tests.store.conftest import BACKENDS
 
 if TYPE_CHECKING:

@@ -1,0 +1,96 @@
+"""What errors of a database mean to us: to try again later, to be refused, or a bug of ours."""
+
+from sqlalchemy.exc import DBAPIError
+
+from controller.core.problem import Refused, Unavailable
+
+_SQLITE_DUPLICATE = {1555, 2067}  # SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE
+_SQLITE_ORPHAN = 787  # SQLITE_CONSTRAINT_FOREIGNKEY
+_MOVED = 1032  # SQLITE_READONLY_DBMOVED
+_TOO_BIG = 18  # SQLITE_TOOBIG: a thousand million bytes
+_AWAY = {
+    5: "{where} is kept locked by another process",
+    6: "{where} is kept locked by another process",
+    7: "{where}: out of memory",
+    10: "{where}: the disk does not take or give the data ({said})",
+    13: "disk full: {where} cannot grow",
+    14: "{where} cannot be opened ({said})",
+}
+"""SQLite's primary result codes after which trying again later makes sense."""
+
+
+def is_collision(error: DBAPIError) -> bool:
+    """Whether the row was there already, or what it belongs to is gone."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code in _SQLITE_DUPLICATE or code == _SQLITE_ORPHAN
+    return getattr(error.orig, "sqlstate", None) in {"23505", "23503"}
+
+
+def is_too_big(error: DBAPIError) -> bool:
+    """Whether a value would be longer than SQLite lets one be."""
+    return getattr(error.orig, "sqlite_errorcode", None) == _TOO_BIG
+
+
+def problem_of(error: DBAPIError, where: str) -> Unavailable | Refused | None:
+    """What a database error asks of us; None when it is about the statement, not the database."""
+    if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
+        return sqlite_problem(code, where, str(error.orig))
+    state = getattr(error.orig, "sqlstate", None)
+    return _postgres_problem(state, error, where)
+
+
+def sqlite_problem(code: int, where: str, said: str) -> Unavailable | Refused | None:
+    """`problem_of` one of SQLite's result codes."""
+    if code == _MOVED:
+        return Refused(
+            f"{where} was moved or deleted while it was open",
+            reason="database-moved",
+            hint="put it back, or start again with a new one",
+        )
+    primary = code & 0xFF
+    if primary in _AWAY:
+        return Unavailable(_AWAY[primary].format(where=where, said=said))
+    if primary in {3, 8}:
+        return read_only(where)
+    if primary in {11, 26}:
+        return Refused(
+            f"{where} is damaged, or is not a database ({said})",
+            reason="database-damaged",
+            hint="restore it from a backup, or move it away to start with a new one",
+        )
+    return None
+
+
+_POSTGRES_AWAY = {"08", "40", "53", "55", "57", "58"}
+"""Classes of SQLSTATE: connection, rollback, resources, not ready, operator, system."""
+
+
+def _postgres_problem(
+    state: str | None, error: DBAPIError, where: str
+) -> Unavailable | Refused | None:
+    said = str(error.orig).strip().partition("\n")[0]
+    if state == "53100":
+        return Unavailable(f"disk full: {where} cannot grow ({said})")
+    if state == "25006":
+        return read_only(where)
+    if state is not None and state[:2] in {"28", "3D", "42"}:
+        return Refused(f"{where} refuses us ({said})", reason="database-access")
+    left_open = state == "25P03"
+    lost = (
+        left_open
+        or error.connection_invalidated
+        or (state is None and type(error.orig).__name__ == "OperationalError")
+    )
+    if lost or (state is not None and state[:2] in _POSTGRES_AWAY):
+        return Unavailable(f"{where} does not answer ({said})")
+    return None
+
+
+def read_only(where: str) -> Refused:
+    """The database cannot be written, by this user or at all."""
+    return Refused(
+        f"{where} is read-only",
+        reason="database-read-only",
+        hint="give the user Windlass runs as the right to write the file and its folder",
+    )
