@@ -293,10 +293,11 @@ class Scheduler:
             now,
             catchup=int(record.policy.get("catchup") or 0),
             limit=MOST_FIRES,
-            grace=GRACE + timetable.jitter,
+            grace=GRACE,
         )
         ready, following = _ready(timetable, passed, now)
-        dealt = max([last, *ready]) if len(ready) < len(passed.fires) else now
+        waiting = passed.fires[len(ready) :]
+        dealt = waiting[0] - 1 if waiting else now
         return Fires(record, dealt, following, passed.missed), ready
 
     def _timetable(self, record: ScheduleRecord, now: int) -> Timetable | None:

@@ -6,6 +6,7 @@ times faster, and free of clock changes, which are `timetable`'s affair. What is
 croniter would read it:
 
 - `9-9` is 9, as in every other cron. croniter takes an equal range for the whole field.
+- `23-5/2` goes on over midnight: 23, 1, 3, 5. croniter begins the step anew at the turn.
 - `@daily` and its like are exact. With a hash croniter spreads them, and with seconds first it gets
   the spread wrong; who wants a spread writes `H`.
 - `H` alone as a day of the month stays within 1 to 28, so that no month is left out.
@@ -13,7 +14,7 @@ croniter would read it:
   other day field, which croniter reads in two ways, are problems.
 
 With both a day of the month and a day of the week, a day that is either matches; a field written
-as `*` or `*/1` asks for nothing.
+as `*`, `*/1` or `?` asks for nothing. Only the text says so: `1-31` asks for every day.
 """
 
 import re
@@ -63,23 +64,31 @@ _WEEKDAYS: Final = dict(
 class _Field(NamedTuple):
     name: str
     takes: str
-    names: dict[str, int]
+    values: range
+    names: dict[str, int] = {}  # ruff: ignore[mutable-class-default]  # nobody changes it
+    also: tuple[int, ...] = ()
 
 
 _FIELDS: Final = (
-    _Field("second", "0 to 59", {}),
-    _Field("minute", "0 to 59", {}),
-    _Field("hour", "0 to 23", {}),
+    _Field("second", "0 to 59", range(60)),
+    _Field("minute", "0 to 59", range(60)),
+    _Field("hour", "0 to 23", range(24)),
     _Field(
-        "day of the month", "1 to 31, `L` (the last) or `15W` (the weekday nearest the 15th)", {}
+        "day of the month",
+        "1 to 31, `L` (the last) or `15W` (the weekday nearest the 15th)",
+        range(1, 32),
     ),
-    _Field("month", "1 to 12 or jan to dec", _MONTHS),
+    _Field("month", "1 to 12 or jan to dec", range(1, 13), _MONTHS),
     _Field(
         "day of the week",
         "0 to 7 (0 and 7 are Sunday), sun to sat, `5#2` (the second Friday) or `L5` (the last)",
+        range(7),
         _WEEKDAYS,
+        also=(7,),
     ),
 )
+_ANY: Final = ("*", "*/1", "?")
+"""How a field of days asks for nothing."""
 _HOW_MANY: Final = (
     "five fields are minute, hour, day of the month, month, day of the week; six have seconds first"
 )
@@ -289,12 +298,22 @@ def _plain(word: str, field: _Field) -> str:
     if word == "h" and field is _FIELDS[3]:
         return "h(1-28)"
 
-    def number(text: str) -> int | str:
-        return int(text) if text.isdecimal() else field.names.get(text, text)
+    def number(text: str) -> int:
+        return int(text) if text.isdecimal() else field.names.get(text, -1)
 
     def plain(item: str) -> str:
         ends = _RANGE.fullmatch(item)
-        return ends[1] if ends and number(ends[1]) == number(ends[2]) else item
+        if ends is None:
+            return item
+        first, last, step = number(ends[1]), number(ends[2]), int((ends[3] or "/1")[1:])
+        if first == last:
+            return ends[1]
+        dial = field.values
+        known = {*dial, *field.also}
+        if not (first in known and last in known and 0 < step <= len(dial)) or first < last:
+            return item
+        around = range(first, last + len(dial) + 1, step)
+        return ",".join(str(dial[(each - dial.start) % len(dial)]) for each in around)
 
     return ",".join(map(plain, word.split(",")))
 
@@ -316,6 +335,8 @@ def _read(fields: tuple[str, ...], workflow: str) -> Cron | None:
     except ValueError:
         return None
     minutes, hours, days, months, weekdays, seconds = read.expanded
+    _, _, _, day_word, _, weekday_word = fields
+    any_day, any_weekday = day_word in _ANY, weekday_word in _ANY
     nth = frozenset(
         (weekday, 0 if n == "l" else n)
         for weekday, ns in read.nth_weekday_of_month.items()
@@ -327,10 +348,10 @@ def _read(fields: tuple[str, ...], workflow: str) -> Cron | None:
         hours=_numbers(hours, 24),
         months=frozenset(range(1, 13)) if "*" in months else frozenset(months),
         days=Days(
-            of_month=None if "*" in days else frozenset(days) - {"l"},
-            last="l" in days and "*" not in days,
+            of_month=None if any_day else _days(days, 3) - {"l"},
+            last="l" in days and not any_day,
             nearest=next(iter(read.nearest_weekday), 0),
-            weekdays=None if nth or "*" in weekdays else frozenset(weekdays),
+            weekdays=None if nth or any_weekday else _days(weekdays, 5),
             nth=nth,
         ),
     )
@@ -342,6 +363,10 @@ _EVERY: Final = {24: tuple(range(24)), 60: tuple(range(60))}
 
 def _numbers(values: list[Any], end: int) -> tuple[int, ...]:
     return _EVERY[end] if "*" in values else tuple(sorted(values))
+
+
+def _days(values: list[Any], field: int) -> frozenset[Any]:
+    return frozenset(_FIELDS[field].values if "*" in values else values)
 
 
 def _unread(path: Path, fields: tuple[str, ...], words: list[tuple[str, int]]) -> Problem:

@@ -223,14 +223,23 @@ def catch_up(
         now: Epoch milliseconds.
         catchup: How many milliseconds back all are made up. With 0 only the latest is.
         limit: How many are fired at once, at most.
-        grace: How many milliseconds late the latest may be in any case.
+        grace: How many milliseconds late the latest may be in any case, its jitter not counted;
+            and all that only their jitter keeps waiting.
     """
     upcoming = timetable.next_after(now)
     if last is None or last >= now:
         return CatchUp([], 0, upcoming)
-    since = max(last, now - max(catchup, grace) - 1)
-    keep = max(limit, 0) if catchup else min(limit, 1)
-    fires = timetable.fires(_newest(timetable, since, now, keep), now, keep)
+    jitter = timetable.jitter
+    since = max(last, now - max(catchup, grace + jitter) - 1)
+    keep = max(limit, 0) if catchup or jitter else min(limit, 1)
+    went_by = timetable.fires(_newest(timetable, since, now, keep), now, keep)
+    fires: list[int] = []
+    fires_at = 0
+    for due in went_by:
+        fires_at = max(fires_at, due + timetable.delay(due))  # none overtakes the one before it
+        in_time = fires_at >= now - grace and (jitter > 0 or due == went_by[-1])
+        if in_time or due >= now - catchup:
+            fires.append(due)
     return CatchUp(fires, timetable.count(last, now) - len(fires), upcoming)
 
 
@@ -327,8 +336,8 @@ def moment_of(text: str, zone: ZoneInfo, path: Path, *, late: bool = False) -> i
     """
     try:
         found = datetime.fromisoformat(text)
-        if late and _is_date(text):
-            found += timedelta(days=1, milliseconds=-1)
+        whole = late and _is_date(text)
+        following = found + timedelta(days=1) if whole else found
     except (ValueError, OverflowError) as error:
         hint = "write it as `2026-12-31T09:00:00`, with `Z` or `+01:00` if it is not in `timezone`"
         why = "" if "isoformat" in str(error) else f": {error}"
@@ -339,8 +348,9 @@ def moment_of(text: str, zone: ZoneInfo, path: Path, *, late: bool = False) -> i
         return Problem("bad-time", message, path)
     if found.tzinfo is not None:
         return (found - _EPOCH) // _MILLISECOND
-    wall, rest = divmod((found.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND, 1000)
-    return instant_of(zone, wall) * 1000 + rest
+    wall, rest = divmod((following.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND, 1000)
+    # its last moment is the one before the next day: an hour of it may come twice, or not at all
+    return instant_of(zone, wall) * 1000 + rest - whole
 
 
 def _is_date(text: str) -> bool:

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from controller.core.problem import Path, Problem
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_STRIDE: Final = 7 * 86_400
-"""Clock changes of a zone lie further apart than this (the nearest, Morocco's, are a month)."""
+_STRIDE: Final = 3 * 86_400
+"""Clock changes of a zone lie further apart than this (the nearest, Gaza's, are seven days)."""
 _NOT_PLACES: Final = ("localtime", "posixrules", "Factory", "posix/", "right/")
 """In the database, but a machine's own setting, a placeholder, or counted with leap seconds."""
 

@@ -30,6 +30,31 @@ def test_catchup_makes_up_all_that_is_not_older() -> None:
     assert found == CatchUp([NOW + 30 * MINUTE, NOW + 45 * MINUTE], 1, NOW + 60 * MINUTE)
 
 
+def test_a_short_catchup_is_no_longer_than_it_says() -> None:
+    """Ten seconds back of one for each second; the latest may be late by a minute all the same."""
+    seconds = table(Text("* * * * * *"))
+    found = catch_up(seconds, NOW, NOW + 55_000, catchup=10_000, limit=100)
+    assert found.fires == [NOW + 1000 * number for number in range(45, 56)]
+    late = catch_up(QUARTERS, NOW, NOW + 15 * MINUTE + 50_000, catchup=10_000, limit=100)
+    assert late.fires == [NOW + 15 * MINUTE]
+
+
+def test_what_only_its_jitter_keeps_waiting_is_owed() -> None:
+    """However many: each is fired in its turn, and none is missed."""
+    often = table(Text("*/5 * * * *", jitter=20 * MINUTE))
+    last, fired = NOW, []
+    for now in range(NOW, NOW + DAY, MINUTE):
+        found = catch_up(often, last, now, catchup=0, limit=1000)
+        assert found.missed == 0
+        for due in found.fires:
+            if due + often.delay(due) > now:
+                break
+            fired.append(due)
+            last = due
+    assert fired == often.fires(NOW, last, 1000)
+    assert last >= NOW + DAY - 25 * MINUTE
+
+
 def test_the_limit_keeps_the_newest() -> None:
     """A year of seconds does not flood anything, is counted exactly, and costs little."""
     seconds = table(Text("* * * * * *", timezone="Europe/Berlin"))

@@ -191,6 +191,32 @@ async def test_jitter_delays_and_keeps_the_due_time(tmp_path: Path, clock: FakeC
         assert len(set(late)) > 1
 
 
+async def test_more_jitter_than_time_between_leaves_nothing_out(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Each fires, late by no more than the jitter, none before the one before it."""
+    async with opened(tmp_path, clock) as time:
+        await schedule(time, cron="*/5 * * * *", jitter="20m", overlap="allow")
+        await time.passes(10 * HOUR)
+        found = await time.executions()
+        assert [each.due_at for each in found] == [
+            START + 5 * MINUTE * number for number in range(1, len(found) + 1)
+        ]
+        assert len(found) >= 10 * 12 - 4
+        assert all(each.created_at - (each.due_at or 0) <= 20 * MINUTE for each in found)
+        assert time.left_out() == []
+
+
+async def test_what_is_missed_is_told_once(tmp_path: Path, clock: FakeClock) -> None:
+    """Also where the one that is made up still waits for its jitter."""
+    async with opened(tmp_path, clock) as time:
+        await schedule(time, cron="0 * * * *", jitter="50m", overlap="allow")
+        await clock.advance(6 * HOUR + MINUTE)
+        await time.passes(HOUR - 2 * MINUTE)
+        missed = [each.data["count"] for each in time.heard if each.type is FactType.MISFIRED]
+        assert (missed, len(await time.executions())) == ([5], 1)
+
+
 async def test_a_schedule_that_cannot_be_is_refused(tmp_path: Path, clock: FakeClock) -> None:
     """30 February, a zone nobody knows, both or neither of cron and at."""
     async with opened(tmp_path, clock) as time:
