@@ -43,6 +43,8 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 9997
 _UTC: Final = ZoneInfo("UTC")
 REMEMBERED: Final = 4096
 """Answers that are kept: many workflows share a cron text, and all are asked for one now."""
+MOST_WAITING: Final = 1_000
+"""Due times of one schedule that only their jitter keeps waiting."""
 _NEAR: Final = 26 * 3600
 """Seconds. No clock has gone back by more since 1970."""
 
@@ -273,8 +275,18 @@ def compile_timetable(
     found = [replace(each, path=(*path, *each.path)) for each in problems]
     if table is None:
         return None, found
+    if waiting := _kept_waiting(table, schedule.jitter, now):
+        message = f"`jitter` keeps {waiting:,} due times waiting at once; at most {MOST_WAITING:,}"
+        return None, [*found, Problem("bad-jitter", message, (*path, "jitter"))]
     whose = (table.zone, table.cron, table.once, table.start, table.end, schedule.jitter, workflow)
     return Timetable(*whose), found
+
+
+def _kept_waiting(table: Timetable, jitter: int, now: int) -> int:
+    """How many due times a jitter may keep waiting at once, where that is too many."""
+    first = table.next_after(now) if jitter > 0 else None
+    waiting = 0 if first is None else table.count(first, first + jitter)
+    return waiting if waiting > MOST_WAITING else 0
 
 
 class _Text(NamedTuple):

@@ -45,7 +45,10 @@ _w = workflows.c
 MANY = 1_000
 """Workflows from which on all schedules of their origin are looked at, rather than theirs."""
 
-STOPPED = ("removed", "cancelled", "archived")
+CANCELLED = "cancelled"
+"""The reason of a schedule that a person stopped for good."""
+
+STOPPED = ("removed", CANCELLED, "archived")
 """The reasons of a schedule that somebody stopped."""
 
 PAUSED = "paused"
@@ -54,7 +57,12 @@ PAUSED = "paused"
 ENDED = "ended"
 """The reason of a schedule that has no next time."""
 
-_TIMING = ("schedule_type", "cron_expression", "at", "timezone", "policy")
+HELD = {"held": True}
+"""In the metadata of a schedule that a person, not its definition, lets pause."""
+
+_TIMING = ("schedule_type", "cron_expression", "at", "timezone")
+_BOUNDS = ("start", "end", "jitter")
+"""What of a policy says when it fires."""
 
 
 class Standing(NamedTuple):
@@ -110,10 +118,13 @@ def put_schedules(
 ) -> None:
     """Make these the schedules that `origin` has for each of the workflows; others are stopped.
 
+    Those are meant that stand in definitions: what a person adds to a workflow is left alone.
+
     A schedule that was and stays active with the same timing keeps when it fires next, and one that
-    came to its end with the same timing stays ended; any known one keeps when it was created and
-    last fired, but one that comes back counts as dealt with until now. A record that is not active
-    says why: `paused`.
+    came to its end with the same timing stays ended; with another timing, what was due and had not
+    fired yet is looked at no later than it would have been. Any known one keeps when it was created
+    and last fired, but one that comes back counts as dealt with until now. What a person let pause
+    or cancelled stays so. A record that is not active says why: `paused`, `ended`.
     """
     known = _known(tx, origin, wanted)
     rows = []
@@ -133,7 +144,8 @@ def _known(tx: Transaction, origin: str, workflows: Collection[str]) -> dict[str
         asked["workflows"] = list(workflows)
     chosen = _owned(tx.dialect.name, few=few)
     found = all_records(tx, ScheduleRecord, workflow_schedules, chosen, asked)
-    return {each.id: each for each in found if each.workflow_id in workflows}
+    defined = (each for each in found if each.id.startswith(f"{each.workflow_id}/"))
+    return {each.id: each for each in defined if each.workflow_id in workflows}
 
 
 @cache
@@ -150,34 +162,51 @@ def _instead_of(before: ScheduleRecord, row: Row, now: int) -> Row:
     record = restored(ScheduleRecord, workflow_schedules, row)
     comes_back = record.active and not before.active
     dealt = {"last_run_at": now if comes_back else before.last_run_at}
-    return stored_schedule(replace(record, **dealt | _continued(before, record)))
+    return stored_schedule(replace(record, **dealt | _continued(before, record, now)))
 
 
-def _continued(before: ScheduleRecord, record: ScheduleRecord) -> dict[str, Any]:
+def _continued(before: ScheduleRecord, record: ScheduleRecord, now: int) -> dict[str, Any]:
     """What stays as it was."""
-    same = all(getattr(before, each) == getattr(record, each) for each in _TIMING)
-    if not same or not record.active:
+    if before.reason == CANCELLED or before.metadata == HELD:
+        return _kept(before)
+    if record.reason == PAUSED:
         return {}
-    if before.active:
-        return {"next_run_at": before.next_run_at, "reason": before.reason}
-    if before.reason in {*STOPPED, PAUSED}:
-        return {}
+    same = _timing(before) == _timing(record)
+    if before.active and before.next_run_at is not None:
+        upcoming = before.next_run_at
+        if not same and upcoming - (before.policy.get("jitter") or 0) > now:
+            return {}
+        if not same and record.next_run_at is not None:
+            upcoming = min(upcoming, record.next_run_at)
+        return {"next_run_at": upcoming, "active": True, "reason": before.reason if same else None}
+    return _kept(before) if same and before.reason not in {*STOPPED, PAUSED} else {}
+
+
+def _kept(before: ScheduleRecord) -> dict[str, Any]:
+    """It does not fire, and goes on so."""
     return {
         "last_run_at": before.last_run_at,
         "next_run_at": None,
         "active": False,
         "reason": before.reason,
+        "metadata": before.metadata,
     }
+
+
+def _timing(record: ScheduleRecord) -> tuple[Any, ...]:
+    """When it fires, as its text says it."""
+    bounds = (record.policy.get(each) for each in _BOUNDS)
+    return *(getattr(record, each) for each in _TIMING), *bounds
 
 
 def cancel_schedule(tx: Transaction, schedule_id: str, now: int) -> bool:
     """Stop it for good; False: it is not there, or is stopped already."""
-    return _stop(tx, schedule_id, "cancelled", now)
+    return _stop(tx, schedule_id, CANCELLED, now)
 
 
 def pause_schedule(tx: Transaction, schedule_id: str, now: int) -> bool:
     """Let it fire no more until it is resumed; False: it is not there, or does not fire anyway."""
-    return _stop(tx, schedule_id, PAUSED, now)
+    return _stop(tx, schedule_id, PAUSED, now, metadata=HELD)
 
 
 def resume_schedule(tx: Transaction, schedule_id: str, next_run_at: int | None, now: int) -> bool:
@@ -186,21 +215,23 @@ def resume_schedule(tx: Transaction, schedule_id: str, next_run_at: int | None, 
     What was due meanwhile counts as dealt with: nothing is made up for a pause.
     """
     ended = next_run_at is None
-    values = {
+    values: dict[str, Any] = {
         "next_run_at": next_run_at,
         "last_run_at": now,
         "active": not ended,
         "reason": ENDED if ended else None,
+        "metadata": {},
         "updated_at": now,
     }
     pausing = _s.id == schedule_id, _s.active.is_(False), _s.reason == PAUSED
     return tx.execute(update(workflow_schedules).where(*pausing).values(values)).rowcount == 1
 
 
-def _stop(tx: Transaction, schedule_id: str, reason: str, now: int) -> bool:
+def _stop(tx: Transaction, schedule_id: str, reason: str, now: int, **more: dict[str, Any]) -> bool:
     standing = _s.id == schedule_id, _s.active.is_(True)
-    values = {"active": False, "next_run_at": None, "reason": reason, "updated_at": now}
-    return tx.execute(update(workflow_schedules).where(*standing).values(values)).rowcount == 1
+    stopped = {"active": False, "next_run_at": None, "reason": reason, "updated_at": now}
+    changed = update(workflow_schedules).where(*standing).values(stopped | more)
+    return tx.execute(changed).rowcount == 1
 
 
 def deactivate(tx: Transaction, workflows: Sequence[str], reason: str, now: int) -> int:

@@ -237,6 +237,7 @@ class ScheduleRecord:
     """One schedule of a workflow.
 
     Attributes:
+        id: Of one that stands in its workflow's definition, `WORKFLOW/…`.
         schedule_type: `once` (`at`), `recurring` (`cron_expression`).
         policy: {overlap, catchup, jitter, start, end}.
         next_run_at: None when it will not fire.

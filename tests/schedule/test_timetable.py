@@ -361,6 +361,7 @@ def test_a_day_as_the_end_is_all_of_it(zone: str, end: str, last: str) -> None:
         (Text(at="2026-05-01", end="2026-04-01"), "never-fires", "error"),
         (Text("@daily", end="2025-04-01"), "never-fires", "warning"),
         (Text("@yearly", end="2026-04-01"), "never-fires", "warning"),
+        (Text("* * * * *", jitter=17 * HOUR), "bad-jitter", "error"),
         (Text(), "bad-schedule", "error"),
         (Text("@daily", at="2026-05-01"), "bad-schedule", "error"),
     ],

@@ -112,51 +112,53 @@ def test_a_stopped_schedule_neither_pauses_nor_resumes(tx: Transaction) -> None:
 
 
 def test_a_source_replaces_its_own_schedules(tx: Transaction) -> None:
-    """Those of other workflows and other origins stay; what is gone is stopped."""
+    """Those of other workflows and origins stay, and added ones; what is gone is stopped."""
     add_schedule(tx, schedule("api", origin="api"))
+    add_schedule(tx, schedule("added"))
     add_schedule(tx, schedule("other", workflow_id="v"))
-    put_schedules(tx, "here", {"w": [schedule("a"), schedule("b")]}, now=NOW)
-    put_schedules(tx, "here", {"w": [schedule("b"), schedule("c")]}, now=NOW + 1)
-    assert [each.id for each in schedules(tx, "w")] == ["api", "b", "c"]
+    put_schedules(tx, "here", {"w": [schedule("w/a"), schedule("w/b")]}, now=NOW)
+    put_schedules(tx, "here", {"w": [schedule("w/b"), schedule("w/c")]}, now=NOW + 1)
+    assert [each.id for each in schedules(tx, "w")] == ["added", "api", "w/b", "w/c"]
     assert [each.id for each in schedules(tx, "v")] == ["other"]
-    assert (found(tx, "a").reason, found(tx, "a").updated_at) == ("removed", NOW + 1)
-    assert len(schedules(tx, active=None)) == 5
+    assert (found(tx, "w/a").reason, found(tx, "w/a").updated_at) == ("removed", NOW + 1)
+    assert len(schedules(tx, active=None)) == 6
 
 
 def test_what_did_not_change_keeps_when_it_fires(tx: Transaction) -> None:
     """Other inputs leave the times alone; another timing brings its own next time."""
-    put_schedules(tx, "here", {"w": [schedule()]}, now=NOW)
-    advance(tx, "s", last_run_at=NOW + 1000, next_run_at=NOW + 2000)
-    later = schedule(inputs={"x": 1}, next_run_at=NOW + 9000, created_at=NOW + 9)
+    put_schedules(tx, "here", {"w": [schedule("w/s")]}, now=NOW)
+    advance(tx, "w/s", last_run_at=NOW + 1000, next_run_at=NOW + 2000)
+    later = schedule("w/s", inputs={"x": 1}, next_run_at=NOW + 9000, created_at=NOW + 9)
     put_schedules(tx, "here", {"w": [later]}, now=NOW)
-    record = found(tx, "s")
+    record = found(tx, "w/s")
     assert (record.last_run_at, record.next_run_at) == (NOW + 1000, NOW + 2000)
     assert (record.inputs, record.created_at) == ({"x": 1}, NOW)
 
-    put_schedules(tx, "here", {"w": [replace(later, cron_expression="1 * * * *")]}, now=NOW)
-    assert found(tx, "s").next_run_at == NOW + 9000
-    assert found(tx, "s").last_run_at == NOW + 1000
+    other = replace(later, policy={"jitter": 1000})
+    put_schedules(tx, "here", {"w": [other]}, now=NOW)
+    assert found(tx, "w/s").next_run_at == NOW + 9000
+    assert found(tx, "w/s").last_run_at == NOW + 1000
 
 
 def test_a_schedule_that_comes_back_does_not_make_up_for_its_absence(tx: Transaction) -> None:
     """Removed or paused and then active again: the new record says when it fires next."""
-    put_schedules(tx, "here", {"w": [schedule()]}, now=NOW)
+    put_schedules(tx, "here", {"w": [schedule("w/s")]}, now=NOW)
     put_schedules(tx, "here", {"w": []}, now=NOW + 1)
-    put_schedules(tx, "here", {"w": [schedule(next_run_at=NOW + 9000)]}, now=NOW + 2)
-    assert (found(tx, "s").next_run_at, found(tx, "s").reason) == (NOW + 9000, None)
-    paused = schedule(active=False, next_run_at=None, reason="paused")
+    put_schedules(tx, "here", {"w": [schedule("w/s", next_run_at=NOW + 9000)]}, now=NOW + 2)
+    assert (found(tx, "w/s").next_run_at, found(tx, "w/s").reason) == (NOW + 9000, None)
+    paused = schedule("w/s", active=False, next_run_at=None, reason="paused")
     put_schedules(tx, "here", {"w": [paused]}, now=NOW + 3)
     assert next_due(tx) is None
-    put_schedules(tx, "here", {"w": [schedule(next_run_at=NOW + 12_000)]}, now=NOW + 4)
+    put_schedules(tx, "here", {"w": [schedule("w/s", next_run_at=NOW + 12_000)]}, now=NOW + 4)
     assert next_due(tx) == NOW + 12_000
-    assert found(tx, "s").last_run_at == NOW + 4, "what was due before is dealt with"
+    assert found(tx, "w/s").last_run_at == NOW + 4, "what was due before is dealt with"
 
 
 def test_what_came_to_its_end_stays_ended(tx: Transaction) -> None:
     """A `once` that fired is put again by every reconcile: it does not fire again."""
-    once = schedule(schedule_type="once", cron_expression=None, at=NOW + 1000)
+    once = schedule("w/s", schedule_type="once", cron_expression=None, at=NOW + 1000)
     put_schedules(tx, "here", {"w": [once]}, now=NOW)
-    advance(tx, "s", last_run_at=NOW + 1000, next_run_at=None)
+    advance(tx, "w/s", last_run_at=NOW + 1000, next_run_at=None)
     put_schedules(tx, "here", {"w": [once]}, now=NOW + 2000)
     assert next_due(tx) is None
-    assert not found(tx, "s").active
+    assert not found(tx, "w/s").active
