@@ -90,11 +90,10 @@ def fire_wish(record: ScheduleRecord, due: int, now: int) -> Wish:
 
 def in_line(schedule: ScheduleRecord, admission: Admission, line: str = "schedule") -> Admission:
     """Unless fires of the schedule may overlap, this one waits for those before it in its line."""
-    new = admission.execution
-    if schedule.policy.get("overlap") == "allow" or new.concurrency_key is not None:
+    if schedule.policy.get("overlap") == "allow":
         return admission
-    keyed = replace(new, concurrency_key=f"{line} {schedule.id}", concurrency_max=1)
-    return replace(admission, execution=keyed)
+    queued = replace(admission.execution, queue=f"{line} {schedule.id}")
+    return replace(admission, execution=queued)
 
 
 # -- firing -----------------------------------------------------------------------------------

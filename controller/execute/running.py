@@ -135,8 +135,8 @@ class Running:
 
     @property
     def lets_others_go_on(self) -> bool:
-        """Now that it has left: it had a place of its key, or what it waits for may have come."""
-        return not self._ended or self.record.concurrency_key is not None
+        """Now that it has left: it had a place of others, or what it waits for may have come."""
+        return not self._ended or (self.record.concurrency_key or self.record.queue) is not None
 
     def start(self, signals: Iterable[SignalRecord]) -> None:
         """Go on from the state: people's wishes first, then what is outstanding."""

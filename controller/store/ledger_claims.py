@@ -2,8 +2,8 @@
 
 An execution has at most one owner, who renews a lease. It is free to be claimed when it is
 
-- pending, and its concurrency key (if any) has a place left: running and paused executions take
-  one each, also while they are parked;
+- pending, its concurrency key (if any) has a place left, and nobody is at the head of its queue (if
+  any): running and paused executions take a place, and the head, also while they are parked;
 - running or paused without an owner, and it waits for nothing: its owner died, or gave it up;
 - parked, and its `wake_at` has come, or a signal waits for it;
 - owned by somebody else whose lease ran out.
@@ -126,21 +126,24 @@ def _takeover(dialect: str) -> ReturningInsert[Any]:
 
 
 def _pending(tx: Transaction, given: dict[str, Any]) -> list[Any]:
-    """The oldest pending executions whose key has a place: rows (id, key, places left, since)."""
+    """The oldest pending executions that may begin: rows (id, since, key, places left, queue)."""
     serialise(tx, _CLAIM_LOCK)
     found = all_rows(tx, _candidates(rooted=given["root"] is not None), given)
-    return sorted(found, key=itemgetter(3, 0))
+    return sorted(found, key=itemgetter(1, 0))
 
 
 def _admitted(candidates: Iterable[Any]) -> list[str]:
     """Those that still have a place when the ones before them have taken theirs."""
     taken: Counter[str] = Counter()
+    heads: set[str] = set()
     admitted = []
-    for execution_id, key, places, _ in candidates:
+    for execution_id, _, key, places, queue in candidates:
+        if queue in heads or (places is not None and taken[key] >= places):
+            continue
         if places is not None:
-            if taken[key] >= places:
-                continue
             taken[key] += 1
+        if queue is not None:
+            heads.add(queue)
         admitted.append(execution_id)
     return admitted
 
@@ -180,17 +183,15 @@ def _ways(*, rooted: bool, take: bool = True) -> tuple[Select[Any], ...]:
 @cache
 def _candidates(*, rooted: bool, take: bool = True) -> Select[Any]:
     other = workflow_executions.alias("other")
-    started = or_(*(other.c.status == each for each in _STARTED))
-    taken = (
-        select(func.count())
-        .where(other.c.concurrency_key == _e.concurrency_key, other.c.completed_at.is_(None))
-        .where(started)
-        .scalar_subquery()
-    )
-    left = _e.concurrency_max - taken
+    started = or_(*(other.c.status == each for each in _STARTED)), other.c.completed_at.is_(None)
+    beside = select(func.count()).where(other.c.concurrency_key == _e.concurrency_key, *started)
+    left = _e.concurrency_max - beside.scalar_subquery()
     unbounded = or_(_e.concurrency_key.is_(None), _e.concurrency_max.is_(None))
-    columns_of_one = _e.id, _e.concurrency_key, left, _e.created_at
-    chosen = select(*columns_of_one).where(text(PENDING), or_(unbounded, left > 0))
+    ahead = select(other.c.id).where(other.c.queue == _e.queue, *started).exists()
+    columns_of_one = _e.id, _e.created_at, _e.concurrency_key, left, _e.queue
+    chosen = select(*columns_of_one).where(
+        text(PENDING), or_(unbounded, left > 0), or_(_e.queue.is_(None), ~ahead)
+    )
     return _first(chosen, _e.created_at, rooted=rooted, take=take)
 
 

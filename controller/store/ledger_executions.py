@@ -148,6 +148,7 @@ def created(new: NewExecution) -> ExecutionRecord:
         due_at=new.due_at,
         concurrency_key=new.concurrency_key,
         concurrency_max=new.concurrency_max,
+        queue=new.queue,
         policy=new.policy,
         attempt_of=new.attempt_of,
         claims=0,

@@ -96,6 +96,7 @@ class NewExecution:
         root_id: The execution at the top of its tree; None: itself.
         due_at: With `schedule_id`, unique: one fire makes one execution.
         concurrency_key: Executions with one key share `concurrency_max` places.
+        queue: Executions of one queue go one after another, whatever their keys are.
         attempt_of: The execution that this one tries again.
     """
 
@@ -116,6 +117,7 @@ class NewExecution:
     due_at: int | None = None
     concurrency_key: str | None = None
     concurrency_max: int | None = None
+    queue: str | None = None
     attempt_of: str | None = None
 
 
@@ -156,6 +158,7 @@ class ExecutionRecord:
     due_at: int | None
     concurrency_key: str | None
     concurrency_max: int | None
+    queue: str | None
     policy: JsonObject
     attempt_of: str | None
     claims: int

@@ -45,6 +45,9 @@ ENDED = "status IN ('completed', 'failed', 'cancelled')"
 GOING_KEY = "concurrency_key IS NOT NULL AND completed_at IS NULL"
 """Has a place of its key, or waits for one."""
 
+GOING_QUEUE = "queue IS NOT NULL AND completed_at IS NULL"
+"""At the head of its queue, or behind."""
+
 INSIDE = "parent_id IS NOT NULL"
 """Not at the top of its tree."""
 
@@ -133,6 +136,7 @@ workflow_executions = Table(
     Column("due_at", BigInteger),
     Column("concurrency_key", Text),
     Column("concurrency_max", Integer),
+    Column("queue", Text),
     Column("policy", Json, nullable=False),
     Column("attempt_of", Text),
     Column("claims", Integer, nullable=False, server_default="0"),
@@ -149,6 +153,7 @@ workflow_executions = Table(
     _index("ix_executions_owner", "owner", where="owner IS NOT NULL"),
     _index("ix_executions_lease", "lease_until", "id", where="lease_until IS NOT NULL"),
     _index("ix_executions_concurrency", "concurrency_key", "status", where=GOING_KEY),
+    _index("ix_executions_queue", "queue", "status", where=GOING_QUEUE),
     _index("ix_executions_root", "root_id", where=INSIDE),
     _index("ix_executions_parent", "parent_id", where=INSIDE),
     _index("ix_executions_ended_root", "workflow_id", "created_at", "id", where=ENDED_ROOT),

@@ -123,7 +123,7 @@ async def test_queue_one_keeps_one_waiting(tmp_path: Path, clock: FakeClock) -> 
         await time.passes(40 * MINUTE)
         found = await time.executions()
         assert len(found) == 1
-        assert found[0].concurrency_max == 1
+        assert found[0].queue == f"schedule {found[0].schedule_id}"
 
 
 async def test_missed_fires_are_made_up_as_far_as_catchup_says(

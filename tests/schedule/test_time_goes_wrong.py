@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -42,6 +42,41 @@ async def start(time: Time) -> None:
     """A worker takes what it may take and does not come to an end."""
     now = time.clock.now()
     await time.app.store.write(ledger.claim, "o", lease_until=now, now=now, limit=100)
+
+
+@pytest.mark.parametrize(
+    ("policy", "statuses"),
+    [
+        ("skip", ["running"]),
+        ("queue_one", ["running", "pending"]),
+        ("queue_all", ["running", "pending", "pending"]),
+        ("cancel_running", ["running", "cancelled", "pending"]),
+        ("allow", ["running", "running", "running"]),
+    ],
+)
+@pytest.mark.parametrize("concurrency", [None, {"max": 5}, {"max": 5, "key": "${inputs.k}"}])
+async def test_overlap_holds_beside_the_workflow_s_own_concurrency(
+    tmp_path: Path,
+    clock: FakeClock,
+    policy: str,
+    statuses: list[str],
+    concurrency: dict[str, Any] | None,
+) -> None:
+    """Fires of a schedule go one after another however many places their workflow has."""
+    async with opened(tmp_path, clock) as time:
+        config = {"cron": "0 * * * *", "overlap": policy}
+        workflow = {
+            "name": "w",
+            "inputs": [{"name": "k", "default": "x"}],
+            "steps": [{"id": "a", "type": "action", "action": "set"}],
+            "triggers": [{"type": "scheduled", "config": config}],
+        }
+        own = {} if concurrency is None else {"concurrency": concurrency}
+        await time.app.service.create_workflow(workflow | own)
+        for _ in range(3):
+            await time.passes(HOUR)
+            await start(time)
+        assert [each.status for each in await time.executions()] == statuses
 
 
 class AfterSleep(NamedTuple):

@@ -73,6 +73,20 @@ def test_a_key_has_so_many_places(tx: Transaction) -> None:
     assert take(tx) == ["k2"]
 
 
+def test_a_queue_goes_one_after_another(tx: Transaction) -> None:
+    """Whatever keys its executions have; who is at its head stays so until it has ended."""
+    for number in range(3):
+        key = {} if number == 1 else {"concurrency_key": f"k{number}", "concurrency_max": 5}
+        create(tx, new(f"q{number}", NOW + number, queue="q", **key))
+    create(tx, new("full", NOW + 4, queue="r", concurrency_key="o", concurrency_max=0))
+    create(tx, new("other", NOW + 5, queue="r"))
+    assert take(tx) == ["q0", "other"]
+    park(tx, "q0", NEVER, "paused")
+    assert take(tx) == []
+    record_outcome(tx, "q0", Outcome("completed", completed_at=NOW))
+    assert (take(tx), take(tx)) == (["q1"], [])
+
+
 def test_a_key_behind_many_is_found_within_one_claim(tx: Transaction) -> None:
     """The limit counts what is claimed, not what is looked at."""
     for number in range(30):
