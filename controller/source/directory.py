@@ -90,15 +90,11 @@ class Directory:
         removed = tuple(sorted(gone - set(writing)))
         return Snapshot(by_path(changed), removed, unsettled)
 
-    def read(self, paths: Sequence[str]) -> Mapping[str, bytes]:
-        """Contents of files, as far as they can be read."""
-        found: dict[str, bytes] = {}
-        for path in paths:
-            try:
-                found[path] = (self.root / path).read_bytes()
-            except OSError:
-                continue
-        return found
+    def read(self, known: Known, paths: Sequence[str]) -> Mapping[str, bytes]:
+        """Contents of files that are known and could be used then, as far as they can be now."""
+        real = Path(os.path.realpath(self.root))
+        found = (self._look_at(real / path, path, real, {}) for path in paths if known[path].digest)
+        return {each.path: each.content for each in found if each and each.content is not None}
 
     def _is_unsettled(self, found: Found, now_ns: int) -> bool:
         age = now_ns - found.stat.mtime_ns
@@ -112,32 +108,52 @@ class Directory:
         except OSError as error:
             if not file.is_symlink() and isinstance(error, FileNotFoundError):
                 return None
-            return _refused(path, Stat(0, 0, 0), f"cannot be read: {error.strerror}", known)
+            return _refused(path, Stat(0, 0, 0), _because(error), known)
         seen = _stat(there)
         if before is not None and before.stat == seen and before.digest:
             return None
-        refusal = _refusal(file, root, there, self._largest)
-        if refusal is not None:
-            return _refused(path, seen, refusal, known)
         try:
-            content, found = _read(file, there.st_size)
-        except OSError as error:
-            return _refused(path, seen, f"cannot be read: {error.strerror}", known)
+            content, found = _read(file, root, there, self._largest)
+        except FileNotFoundError:
+            return None
+        except (OSError, _Unfit) as error:
+            return _refused(path, seen, _because(error), known)
         return Found(path, _stat(found), hashlib.sha256(content).hexdigest(), content)
 
 
-def _read(file: File, size: int) -> tuple[bytes, os.stat_result]:
-    """All of a file, which most likely has this size, and its stat then."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+class _Unfit(Exception):
+    """A file is not read; why."""
+
+
+def _because(error: OSError | _Unfit) -> str:
+    return f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+
+
+def _read(
+    file: File, root: Path, seen: os.stat_result, largest: int
+) -> tuple[bytes, os.stat_result]:
+    """All of a file, and its stat then; raises `_Unfit` and `OSError`.
+
+    What was seen of it may be so no more when it is opened: another file, even a pipe, may be in
+    its place, and it may grow while it is read.
+    """
+    real = _inside(file, root)
+    _check(seen, largest)
+    descriptor = os.open(real, _FLAGS)
     try:
-        content = part = os.read(descriptor, size + 1)
+        content = part = os.read(descriptor, seen.st_size + 1)
         while (found := os.fstat(descriptor)).st_size != len(content) and part:
+            _check(found, largest)
             part = os.read(descriptor, _MORE)
             content += part
+        _check(found, largest)
         return content, found
     finally:
         os.close(descriptor)
 
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""No link is followed that was not looked at, and no writer of a pipe waited for."""
 
 _MORE = 65_536
 """Bytes that are read at once of a file that has grown meanwhile."""
@@ -183,10 +199,19 @@ def _refused(path: str, seen: Stat, refusal: str, known: Known) -> Found | None:
     return Found(path, seen, "", refusal=refusal)
 
 
-def _refusal(file: File, root: Path, found: os.stat_result, largest: int) -> str | None:
-    """Why a file is not read, before it is opened."""
-    if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(root):
-        return "is a symbolic link that leads out of the source"
+def _inside(file: File, root: Path) -> File:
+    """The file, or what it leads to; raises `_Unfit` where that is not of the source."""
+    if isinstance(file, os.DirEntry) and not file.is_symlink():
+        return file  # it was listed below the root
+    real = Path(os.path.realpath(file))
+    if not real.is_relative_to(root):
+        raise _Unfit("is a symbolic link that leads out of the source")
+    return real
+
+
+def _check(found: os.stat_result, largest: int) -> None:
+    """Raises `_Unfit` for what is not a file, or too large a one."""
     if not stat.S_ISREG(found.st_mode):
-        return "is not a regular file"
-    return too_large(found.st_size, largest) if found.st_size > largest else None
+        raise _Unfit("is not a regular file")
+    if found.st_size > largest:
+        raise _Unfit(too_large(found.st_size, largest))

@@ -114,9 +114,8 @@ class FromDirectory:
         return self.at(revision, {}, None)
 
     def read(self, known: Known, paths: Sequence[str]) -> Mapping[str, bytes]:
-        """Contents as they are now."""
-        del known
-        return self._directory.read(paths)
+        """Contents as they are now, of files that can be used."""
+        return self._directory.read(known, paths)
 
     def follows(self, revision: str, before: str) -> bool:
         """One state of a directory comes after another by happening later."""
