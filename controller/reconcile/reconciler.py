@@ -180,11 +180,14 @@ class Reconciler:
     # -- one look ---------------------------------------------------------------------------
 
     async def reconcile(self, *, whole: bool = True) -> Outcome:
-        """Look once, and apply what is there; `whole`: whatever the hints say, at everything."""
+        """Look once, and apply what is there; `whole`: whatever the hints say, at everything.
+
+        So it is after a look that applied nothing, too.
+        """
         now = self._clock.now()
         standing = await self._recall()
         try:
-            outcome = await self._attempt(standing, now, whole=whole)
+            outcome = await self._attempt(standing, now, whole=whole or not standing.complete)
         except Overtaken:
             self._forget()
             return await self.reconcile()

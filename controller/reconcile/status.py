@@ -31,6 +31,11 @@ class Standing:
         """The one that was applied last."""
         return self.record.revision if self.record is not None else None
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last look applied what it found; what it did not, no hint names again."""
+        return self.record is not None and self.record.phase in {"ready", "degraded"}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -9,8 +9,9 @@ import pytest
 from controller.core.drift import Fate
 from controller.core.problem import Refused
 from controller.reconcile import mark_removed
-from controller.source.origin import unused_homes
+from controller.source.origin import FromDirectory, unused_homes
 from controller.source.spec import SourceSpec
+from controller.source.watch import Hint
 from controller.store import ledger
 from controller.store.tables import Transaction, workflow_schedules, workflows
 from tests.fake_clock import FakeClock
@@ -163,6 +164,38 @@ async def test_mass_deletion_waits_for_a_person(
         assert (await _status(place, kind), await place.names()) == (("ready", None), ["d"])
         with pytest.raises(Refused, match="does not wait"):
             await place.app.sources.approve(kind)
+
+
+async def test_what_was_not_applied_is_weighed_with_whatever_changes_next(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Events name one file only; what is broken or gone besides keeps it back all the same."""
+    source = {"name": "files", "directory": str(tmp_path / "definitions")}
+    async with opened(tmp_path, clock, source | {"on_invalid": "reject_revision"}) as place:
+        for name in "abcd":
+            place.write(f"{name}.yaml", flow(name, "one"))
+        reconciler = place.reconciler("files")
+        await reconciler.reconcile()
+
+        async def look(path: str, text: str | None) -> tuple[str, str | None]:
+            place.write(path, text) if text else (place.root / path).unlink()
+            assert isinstance(reconciler._origin, FromDirectory)
+            reconciler._origin._hint = Hint(frozenset({path}))
+            source = (await reconciler.reconcile(whole=False)).source
+            return source.phase, source.reason
+
+        assert await look("a.yaml", BROKEN) == ("rejected", "invalid-files")
+        assert await look("b.yaml", flow("b", "two")) == ("rejected", "invalid-files")
+        assert await _says(place, "b") == "one"
+        assert await look("a.yaml", flow("a", "two")) == ("ready", None)
+        assert (await _says(place), await _says(place, "b")) == ("two", "two")
+        assert await look("a.yaml", None) == ("ready", None)
+        assert await look("b.yaml", None) == ("ready", None)
+        assert await look("c.yaml", None) == ("held", "prune-limit")
+        assert await look("d.yaml", flow("d", "two")) == ("held", "prune-limit")
+        assert (await place.names(), await _says(place, "d")) == (["c", "d"], "one")
+        assert await look("c.yaml", flow("c", "two")) == ("ready", None)
+        assert (await _says(place, "c"), await _says(place, "d")) == ("two", "two")
 
 
 def _mirror(repository: Repository, target: Path) -> None:
