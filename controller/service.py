@@ -437,7 +437,7 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
             now=now,
         )
         schedules = schedules_of(workflow, ORIGIN, now)
-        await self._store.write(_put_owned, record, version, schedules, replace=replace)
+        await self._store.write_out(None, _put_owned, record, version, schedules, replace=replace)
         await self._audit("update" if replace else "create", workflow.name)
         kind = FactType.UPDATED if replace else FactType.CREATED
         self._bus.publish(Fact(kind, now, workflow.name))
@@ -500,6 +500,7 @@ def _put_owned(
     replace: bool,
 ) -> None:
     """A verb for the store: record a workflow of ours, unless its name is taken."""
+    ledger.take_turns(tx)
     known = ledger.head(tx, record.name)
     if known is not None and known.status != "archived":
         _refuse_foreign(known.name, known.origin)

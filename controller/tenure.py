@@ -60,13 +60,13 @@ class Tenure:
     async def write(
         self, verb: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`Store.write`, while nobody else has taken it; raises `Fenced` when somebody has."""
+        """`Store.write_out`, while nobody else has taken it; raises `Fenced` when somebody has."""
 
         def fenced(tx: Transaction) -> T:
             ledger.hold_lease(tx, self.name, self._owner)
             return verb(tx, *args, **kwargs)
 
-        return await self._store.write(fenced)
+        return await self._store.write_out(None, fenced)
 
     def look_again(self) -> None:
         """Somebody may have let go of it."""

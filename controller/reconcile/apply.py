@@ -56,6 +56,7 @@ def apply_revision(tx: Transaction, application: Application) -> list[str]:
         Overtaken: Nothing is written, and the revision is to be compared again.
     """
     source, now = application.source, application.now
+    ledger.take_turns(tx)
     if ledger.taken(tx, source.id, (*application.workflows, *application.pruned)):
         raise Overtaken
     compiled = [rows[:2] for rows in application.workflows.values()]

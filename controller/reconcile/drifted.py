@@ -50,12 +50,12 @@ def drifted_paths(source: str, library: Library, recorded: Recorded) -> dict[str
         for definition in file.definitions if file.status == "valid" else ():
             name = definition["name"]
             head = heads.get(name)
-            if definition["kind"] != "workflow" or _elsewhere(head, source):
+            if definition["kind"] != "workflow":
                 continue
-            stands = (head.digest, head.status, head.path) if head is not None else None
-            said = definition["digest"], definition["status"], path
+            said = definition["digest"], source, definition["status"], path
             if (
-                stands != said
+                head is None
+                or (head.digest, head.origin, head.status, head.path) != said
                 or name in altered
                 or fingerprint(schedules.get(name, ())) != definition["schedules"]
             ):
@@ -79,8 +79,3 @@ def reached_paths(
     names = {name for name in known.keys() | now.keys() if known.get(name) != now.get(name)}
     users = {path for name in names for path in library.users(("workflow", name))}
     return users | {path for path in library.troubled if library.files[path].status == "invalid"}
-
-
-def _elsewhere(head: WorkflowHead | None, source: str) -> bool:
-    """Whether somebody else owns the name, which is refused and not repaired."""
-    return head is not None and head.origin != source and head.status != "archived"

@@ -241,6 +241,7 @@ class Reconciler:
         if not look.whole:
             heads = await self._store.read(ledger.heads, sorted(revision.touched))
         difference = drift_of(self.spec, revision, library, heads, repaired)
+        repaired = tuple(name for name in repaired if name not in difference.owner)
         found = look.revision or library.fingerprint
         prunes = difference.of(Fate.PRUNED)
         owned = await self._store.read(ledger.count_owned, self.id) if prunes else 0

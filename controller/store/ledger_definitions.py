@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, Text, bindparam, func, or_, select, type_coerce, update
 
 from controller.store.bulk import insert_missing, upsert
-from controller.store.dialect import among, insert_or_ignore, json_part
+from controller.store.dialect import among, insert_or_ignore, json_part, serialise
 from controller.store.kept import all_rows
 from controller.store.ledger_schedules import deactivate
 from controller.store.records import VersionRecord, WorkflowHead, WorkflowRecord
@@ -19,6 +19,19 @@ _w = _workflows.c
 
 _FIXED = ("version", "content", "revision", "created_at")
 """A version that is there already stays as it is."""
+
+_NAMES_LOCK = 0x57494E4E
+"""The advisory lock under which it is decided on PostgreSQL whose a name is."""
+
+
+def take_turns(tx: Transaction) -> None:
+    """From here to the end of this transaction nobody else decides whose a workflow's name is.
+
+    What is read after it is as whoever went before has left it. Let its transaction end with it
+    (`Store.write_out`): two that take this turn and others in different order would wait for each
+    other.
+    """
+    serialise(tx, _NAMES_LOCK)
 
 
 def catalog(tx: Transaction) -> dict[str, WorkflowHead]:

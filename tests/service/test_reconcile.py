@@ -1,15 +1,27 @@
 """The database is made equal to a directory, and nothing else is."""
 
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, create_engine, text
 
 from controller.core.drift import Fate
 from controller.core.problem import Refused
+from controller.reconcile.apply import apply_revision
 from controller.settings import load_settings
+from controller.store import ledger
+from controller.store.connecting import parse_url
+from controller.store.tables import Transaction, workflows
+from tests.eventually import eventually
 from tests.fake_clock import FakeClock
-from tests.service.place import ACTION, FLOW, flow, opened
+from tests.postgres import Postgres
+from tests.service.place import ACTION, FLOW, Place, flow, opened
+from tests.store.sample import version, workflow
 
 
 async def test_files_become_workflows_and_go_again(tmp_path: Path, clock: FakeClock) -> None:
@@ -197,6 +209,107 @@ async def test_a_name_that_another_source_takes_meanwhile_is_left_to_it(
         assert (outcome.drift.of(Fate.CREATED), outcome.invalid) == (["b"], ("w.yaml",))
         found = await place.app.service.get_workflow("w")
         assert (found.origin, found.description) == ("one", "one")
+
+
+@asynccontextmanager
+async def _controllers(
+    folder: Path, clock: FakeClock, url: str, *names: str
+) -> AsyncGenerator[list[Place]]:
+    """A controller for each source, all of them on one database; each source brings `w`."""
+    sources = [{"name": name, "directory": folder / name} for name in names]
+    async with AsyncExitStack() as stack:
+        found = []
+        for name in names:
+            (folder / name).mkdir()
+            (folder / name / "w.yaml").write_text(flow("w", text=name))
+            place = opened(folder / f"of-{name}", clock, *sources, database_url=url)
+            found.append(await stack.enter_async_context(place))
+        yield found
+
+
+async def test_a_name_has_one_owner_however_many_controllers_write(
+    tmp_path: Path, clock: FakeClock, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has written, and not committed: the other waits for that, and is refused the name."""
+    written, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    with postgres.empty() as url:
+        async with _controllers(tmp_path, clock, url, "one", "two") as (one, two):
+            slow, quick = one.reconciler("one"), two.reconciler("two")
+
+            def apply_and_stay(tx: Transaction, *of: Any) -> object:
+                done = apply_revision(tx, *of)
+                loop.call_soon_threadsafe(written.set)
+                assert go.wait(30)
+                return done
+
+            def stay(_: object, *of: Any) -> Any:
+                return one.app.store.write(apply_and_stay, *of)
+
+            monkeypatch.setattr(slow, "_write", stay)
+            first = asyncio.create_task(slow.reconcile())
+            await written.wait()
+            second = asyncio.create_task(quick.reconcile())
+            with _connected(url) as (watching, _):
+                await eventually(lambda: _waits(watching), "the other waits for the first")
+            go.set()
+            assert (await first).drift.of(Fate.CREATED) == ["w"]
+            outcome = await second
+            assert (outcome.drift.owner, outcome.invalid) == ({"w": "one"}, ("w.yaml",))
+            found = await two.app.service.get_workflow("w")
+            assert (found.origin, found.description) == ("one", "one")
+
+
+@contextmanager
+def _connected(url: str) -> Generator[tuple[Connection, Connection]]:
+    """Two connections of nobody's."""
+    engine = create_engine(parse_url(url))
+    try:
+        with engine.connect() as one, engine.connect() as other:
+            yield one, other
+    finally:
+        engine.dispose()
+
+
+def _waits(tx: Transaction) -> bool:
+    """Whether somebody waits for a lock."""
+    return bool(tx.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+
+async def test_a_person_and_a_source_do_not_both_get_a_name(
+    tmp_path: Path, clock: FakeClock, postgres: Postgres
+) -> None:
+    """A source has written it, and not committed: who creates it waits, and is refused."""
+    with postgres.empty() as url:
+        async with _controllers(tmp_path, clock, url, "one") as [place]:
+            with _connected(url) as (watching, other):
+                record = workflow("w", origin="one")
+                with other.begin():
+                    ledger.take_turns(other)
+                    ledger.put_workflow(other, record, version())
+                    own = {"name": "w", "steps": [{"id": "a", "type": "action", "action": "set"}]}
+                    creating = asyncio.create_task(place.app.service.create_workflow(own))
+                    await eventually(lambda: _waits(watching), "who creates it waits")
+                with pytest.raises(Refused, match="belongs to the source 'one'"):
+                    await creating
+
+
+async def test_a_source_that_lost_a_name_says_so(tmp_path: Path, clock: FakeClock) -> None:
+    """However that came: at its next look, and until the name is free again."""
+    sources = [{"name": name, "directory": tmp_path / name} for name in ("one", "two")]
+    async with opened(tmp_path, clock, *sources) as place:
+        (tmp_path / "one").mkdir()
+        (tmp_path / "one" / "w.yaml").write_text(flow("w"))
+        reconciler = place.reconciler("one")
+        assert (await reconciler.reconcile()).invalid == ()
+        await place.app.store.write(lambda tx: tx.execute(workflows.update().values(origin="two")))
+        for _ in range(2):
+            outcome = await reconciler.reconcile()
+            assert (outcome.source.phase, outcome.invalid) == ("degraded", ("w.yaml",))
+            assert outcome.repaired == (), "nothing was put back"
+        await place.app.store.write(ledger.archive, ["w"], clock.now())
+        outcome = await reconciler.reconcile()
+        assert (outcome.drift.of(Fate.CREATED), outcome.invalid) == (["w"], ())
 
 
 async def test_a_plan_is_what_a_reconcile_would_do(tmp_path: Path, clock: FakeClock) -> None:
