@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -94,7 +94,8 @@ def server(handlers: Handlers) -> Server:
             Route("/push/{source}", push_receiver(handlers.pushed), methods=["POST"]),
             Route("/api/sources", looker(handlers.sources)),
             Route("/api/sources/{source}", looker(handlers.sources)),
-        ]
+        ],
+        exception_handlers={ClientDisconnect: _left},
     )
     config = uvicorn.Config(
         application,
@@ -109,13 +110,25 @@ def server(handlers: Handlers) -> Server:
     return Server(config)
 
 
+async def body_of(request: Request, largest: int) -> bytes | None:
+    """The body of a request, from anybody; None: it is larger, and no more of it is taken."""
+    if int(request.headers.get("content-length", 0)) > largest:  # a number: h11 saw to that
+        return None
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > largest:
+            return None
+    return bytes(body)
+
+
 def receiver(hook: Hook) -> Callable[[Request], Awaitable[Response]]:
     """What answers `POST /hooks/WORKFLOW`."""
 
     async def receive(request: Request) -> Response:
-        body = await request.body()
-        if len(body) > LARGEST_BODY:
-            return JSONResponse({"error": "the request is too large"}, status_code=413)
+        body = await body_of(request, LARGEST_BODY)
+        if body is None:
+            return _too_large()
         try:
             record = await hook(
                 request.path_params["workflow"],
@@ -135,9 +148,9 @@ def push_receiver(pushed: Pushed) -> Callable[[Request], Awaitable[Response]]:
     """What answers `POST /push/SOURCE`: at once, before anything is fetched."""
 
     async def receive(request: Request) -> Response:
-        body = await request.body()
-        if len(body) > LARGEST_PUSH:
-            return JSONResponse({"error": "the request is too large"}, status_code=413)
+        body = await body_of(request, LARGEST_PUSH)
+        if body is None:
+            return _too_large()
         try:
             said = pushed(request.path_params["source"], request.headers, body)
         except Refused as error:
@@ -157,6 +170,17 @@ def looker(sources: Looked) -> Callable[[Request], Awaitable[Response]]:
             return JSONResponse({"error": str(error)}, status_code=_status(error))
 
     return look
+
+
+def _too_large() -> Response:
+    """Without a word about the rest: a connection that is kept would have to read it."""
+    said = {"error": "the request is too large"}
+    return JSONResponse(said, status_code=413, headers={"connection": "close"})
+
+
+def _left(_request: Request, _error: Exception) -> Response:
+    """Whoever leaves in the middle of a request hears nothing, and it is no error of ours."""
+    return Response(status_code=400)
 
 
 def _status(error: Refused | Unavailable) -> int:
