@@ -160,6 +160,7 @@ class App:
             ),
             ring=self.ring,
             homes=self.homes,
+            at_work=self.at_work,
         )
 
     async def close(self) -> None:

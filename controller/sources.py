@@ -5,7 +5,8 @@ wish outlives the daemon: what is suspended stays so until somebody resumes it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from controller.planning import Planner
 from controller.source.origin import remove_homes
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
+from controller.store.ledger_sources import REVISIONS_KEPT
+from controller.store.lock import Holder
 from controller.store.records import AuditRecord, RevisionRecord, SourceRecord
 from controller.store.tables import Transaction
 from controller.views import SourceStatus, SyncPlan
@@ -27,6 +30,7 @@ class SourceService:
         specs: The sources in the settings, by name.
         ring: Tells whoever reconciles to read the wishes.
         homes: Where mirrors of repositories are.
+        at_work: Tells who executes, and so follows sources, by settings that may be others.
         by: Who asks, for the audit log.
     """
 
@@ -39,6 +43,7 @@ class SourceService:
         planner: Planner,
         ring: Callable[[], None],
         homes: Path,
+        at_work: Callable[[], Awaitable[Holder | None]],
         by: str = "local",
     ) -> None:
         self._store = store
@@ -47,6 +52,7 @@ class SourceService:
         self._planner = planner
         self._ring = ring
         self._homes = homes
+        self._at_work = at_work
         self._by = by
 
     # -- looking ----------------------------------------------------------------------------
@@ -112,7 +118,8 @@ class SourceService:
 
         Args:
             name: The source.
-            revision: Its id, or the beginning of it; None: the one before the live one.
+            revision: Its id, or the beginning of it; None: the one before the live one, and after
+                a rollback the one before that.
         """
         source = await self.source(name)
         if source.type != "git":
@@ -132,14 +139,18 @@ class SourceService:
         return source.observed
 
     async def forget(self, name: str) -> int:
-        """Archive what a source owns that the settings do not name any more; how many.
+        """Archive what a source owns that nobody's settings name any more; how many.
 
-        Its mirror goes as well.
+        Its mirror goes as well. While a controller is at work, what it found as it started counts.
         """
         source = await self.source(name)
+        hint = "take it out of the settings and restart the controller without it first"
         if name in self._specs:
             message = f"source {name!r} is in the settings"
-            hint = "take it out of the settings and restart the controller first"
+            raise Refused(message, reason="configured", hint=hint)
+        if source.phase != "removed" and (holder := await self._at_work()) is not None:
+            who = f"process {holder.pid}" if holder.pid else holder.owner
+            message = f"source {name!r} may be followed by {who}, at work with other settings"
             raise Refused(message, reason="configured", hint=hint)
         archived = await self._store.write(_forget, source.id, self._clock.now())
         await asyncio.to_thread(remove_homes, self._homes, [source.id])
@@ -151,12 +162,13 @@ class SourceService:
 
     async def _target(self, source: SourceRecord, revision: str | None) -> str:
         if revision is None:
-            applied = await self._store.read(ledger.revisions, source.id, 100)
-            earlier = [each.revision for each in applied if each.revision != source.revision]
-            if not earlier:
-                message = f"source {source.id!r} has no earlier revision"
-                raise Refused(message, reason="no-history")
-            return earlier[0]
+            applied = await self._store.read(ledger.revisions, source.id, REVISIONS_KEPT)
+            earlier = _earlier(applied, source.revision)
+            if earlier is None:
+                message = f"source {source.id!r} has no earlier revision than the live one"
+                hint = "name one that `windlass sync:history` lists with --revision"
+                raise Refused(message, reason="no-history", hint=hint)
+            return earlier
         found = await self._store.read(ledger.revisions_like, source.id, revision)
         if len(found) != 1:
             what = "more than one revision" if found else "no revision"
@@ -216,6 +228,21 @@ def _only(names: Mapping[str, object]) -> str:
         hint = f"name one of: {', '.join(sorted(names))}"
         raise Refused("there is more than one source", reason="ambiguous", hint=hint)
     return next(iter(names), "definitions")
+
+
+def _earlier(applied: Sequence[RevisionRecord], live: str | None) -> str | None:
+    """What was applied before the live revision was; None: nothing that is kept.
+
+    What was left by rollbacks since the source was last followed is no place to go back to.
+
+    Args:
+        applied: Newest first; the row of a rollback does not say where its revision stood.
+        live: The revision that is in force.
+    """
+    followed = next((place for place, each in enumerate(applied) if each.kind == "sync"), -1)
+    left = {live, *(each.revision for each in applied[: followed + 1])}
+    older = dropwhile(lambda each: (each.kind, each.revision) != ("sync", live), applied)
+    return next((each.revision for each in older if each.revision not in left), None)
 
 
 def _forget(tx: Transaction, source_id: str, now: int) -> int:

@@ -1,14 +1,17 @@
 """What people decide: hold, go back, approve; what the source may not do by itself."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controller.app import App
 from controller.core.drift import Fate
 from controller.core.problem import Refused
 from controller.reconcile import mark_removed
+from controller.settings import Settings
 from controller.source.origin import FromDirectory, unused_homes
 from controller.source.spec import SourceSpec
 from controller.source.watch import Hint
@@ -108,6 +111,48 @@ async def test_a_rollback_holds_until_a_person_resumes(tmp_path: Path, clock: Fa
         kinds = [each.kind for each in await place.app.sources.history("git")]
         assert kinds == ["sync", "rollback", "sync", "sync"]
         assert (await place.names(), await _says(place)) == (["a", "b"], "three")
+
+
+async def test_a_rollback_after_a_rollback_goes_further_back(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Never forward to what was left; before the first there is none, and the source stays."""
+    repository = Repository(tmp_path)
+    commits = [repository.put("a.yaml", flow("a", each), each) for each in ("1", "2", "3")]
+    source = {"name": "git", "url": repository.url, "branch": "main"}
+    async with opened(tmp_path, clock, source) as place:
+        for each in commits:
+            repository.git("push", "--quiet", "--force", "origin", f"{each}:main")
+            await place.reconcile("git")
+        for earlier in (commits[1], commits[0]):
+            assert await place.app.sources.rollback("git") == earlier
+            assert (await place.reconcile("git")).source.revision == earlier
+        with pytest.raises(Refused, match="no earlier revision"):
+            await place.app.sources.rollback("git")
+        await place.app.sources.resume("git")
+        assert (await place.reconcile("git")).source.revision == commits[2]
+        assert await place.app.sources.rollback("git", commits[0]) == commits[0]
+        await place.reconcile("git")
+        with pytest.raises(Refused, match="no earlier revision"):
+            await place.app.sources.rollback("git")
+
+
+async def test_a_rollback_does_not_return_to_what_one_left(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Though a force push had brought it twice, before and after the live one."""
+    repository = Repository(tmp_path)
+    bad = repository.put("a.yaml", flow("a", "bad"))
+    good = repository.put("a.yaml", flow("a", "good"))
+    source = {"name": "git", "url": repository.url, "branch": "main"}
+    async with opened(tmp_path, clock, source) as place:
+        for each in (bad, good, bad):
+            repository.git("push", "--quiet", "--force", "origin", f"{each}:main")
+            await place.reconcile("git")
+        assert await place.app.sources.rollback("git") == good
+        await place.reconcile("git")
+        with pytest.raises(Refused, match="no earlier revision"):
+            await place.app.sources.rollback("git")
 
 
 async def test_a_rollback_needs_a_revision_that_was_applied(
@@ -295,6 +340,31 @@ async def test_a_source_that_is_not_configured_any_more_is_kept_until_forgotten(
         assert await place.app.sources.forget("git") == 1
         assert await place.names() == []
         assert not mirror.parent.exists()
+
+
+async def test_a_source_that_a_controller_follows_is_not_forgotten_elsewhere(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """By a command with other settings: refused, unless the controller has no such source."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a"))
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        await place.app.sources.suspend("git")
+        other = Settings(state_dir=tmp_path / "state", source=str(tmp_path / "elsewhere"))
+        command = App(other, place.app.store, clock).sources
+        with place.app.lock("controller").acquire(clock.now()):
+            with pytest.raises(Refused, match=f"followed by process {os.getpid()}") as refusal:
+                await command.forget("git")
+            assert "restart the controller without it" in (refusal.value.hint or "")
+            assert await place.names() == ["a"]
+            assert (place.app.homes / "git" / "mirror.git").is_dir()
+            assert (await place.app.store.read(ledger.wish, "git")).held is not None
+            await place.app.store.write(mark_removed, ["elsewhere"])
+            assert await command.forget("git") == 1
+        await place.reconcile("git")
+        assert await place.names() == ["a"]
+        assert await command.forget("git") == 1  # nobody is at work
 
 
 def test_a_mirror_is_unused_unless_a_repository_of_its_name_is_followed(tmp_path: Path) -> None:
