@@ -190,6 +190,18 @@ def _unstarted(block: Block, depth: int) -> Iterator[StepView]:
         yield StepView(plan.id, plan.name, plan.type, str(Status.PENDING), 0, depth)
 
 
+def asks(
+    record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord], signal: str
+) -> str | None:
+    """The step that a signal of this name approves or rejects; None: none waits for it now."""
+    if record.started_at is None:
+        return None
+    state = fold(plan, identity_of(record, 0), map(event_of, rows))
+    waiting = (step for step in state.active_steps() if step.signal == signal)
+    step = next(waiting, None)
+    return step.key if step is not None and step.wait.get("approval") else None
+
+
 def keep_for_retry(
     record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord], from_step: str | None
 ) -> list[CheckpointRecord]:

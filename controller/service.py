@@ -30,7 +30,7 @@ from controller.core.occasion import event_inputs
 from controller.core.problem import NotFound, Refused
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
-from controller.history import ExecutionView, keep_for_retry, view
+from controller.history import ExecutionView, asks, keep_for_retry, view
 from controller.lookup import Lookup
 from controller.recording import first_run, schedule_record, schedules_of, workflow_record
 from controller.store import Store, ledger
@@ -244,8 +244,16 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
         await self._send(record, "resume", {})
 
     async def send_signal(self, execution_id: str, name: str, payload: Any = None) -> None:  # ruff: ignore[any-type]  # any JSON value
-        """Give a waiting step what it waits for."""
+        """Give a waiting step what it waits for.
+
+        Raises:
+            Refused: An approval is waited for, and the payload does not say `approved`, true or
+                false.
+        """
         record = await self._unfinished(execution_id, "signal")
+        answer = payload.get("approved") if isinstance(payload, Mapping) else None
+        if not isinstance(answer, bool):
+            await self._refuse_approval(record, name)
         await self._send(record, "signal", {"name": name, "payload": payload})
 
     async def retry_execution(
@@ -457,6 +465,17 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
                 reason="finished",
             )
         return record
+
+    async def _refuse_approval(self, record: ExecutionRecord, name: str) -> None:
+        """Raise `Refused` where a signal of this name would answer an approval."""
+        plan = await self._catalog.plan_of(record)
+        step = asks(record, plan, await self._store.read(ledger.checkpoints, record.id), name)
+        if step is not None:
+            raise Refused(
+                f"step {step!r} waits for an approval: the payload must say whether it is approved",
+                reason="not-an-answer",
+                hint='send {"approved": true} or {"approved": false}',
+            )
 
     async def _send(self, record: ExecutionRecord, kind: str, payload: Mapping[str, Any]) -> None:
         now = self._clock.now()

@@ -213,12 +213,21 @@ def _on_signal(move: Transition, event: Event) -> None:
 
 
 def _answer(move: Transition, step: StepState, payload: Any) -> None:  # ruff: ignore[any-type]  # a JSON value
-    refused = isinstance(payload, Mapping) and payload.get("approved") is False
-    if step.wait.get("approval") and refused:
-        by = payload.get("by") or "somebody"
-        move.failed(step, "rejected", f"{by} did not approve: {payload.get('comment') or '-'}")
+    if step.wait.get("approval") and (why := _withheld(payload)) is not None:
+        move.failed(step, "rejected", why)
         return
     move.completed(step, {**(step.wait.get("outputs") or {}), "payload": payload})
+
+
+def _withheld(payload: Any) -> str | None:  # ruff: ignore[any-type]  # a JSON value
+    """Why this is no approval; None: it is one. Nothing but `approved: true` is."""
+    answer = payload if isinstance(payload, Mapping) else {}
+    if answer.get("approved") is True:
+        return None
+    if answer.get("approved") is False:
+        by = answer.get("by") or "somebody"
+        return f"{by} did not approve: {answer.get('comment') or '-'}"
+    return "the signal says neither `approved: true` nor `approved: false`"
 
 
 def _on_cancel(move: Transition, event: Event) -> None:

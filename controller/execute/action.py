@@ -94,7 +94,7 @@ class Suspended:
     Attributes:
         until: Epoch milliseconds; with `signal`, when to give up.
         signal: Name of the signal to wait for.
-        approval: The signal's payload says `approved`.
+        approval: Only a signal whose payload says `approved: true` lets the step complete.
         outputs: Of the step, when the wait is over.
     """
 

@@ -209,25 +209,26 @@ async def test_cancelling_ends_what_runs(tmp_path: Path) -> None:
         })
         for workflow, force in (("soft", False), ("deaf", True)):
             record = await app.service.execute_workflow(workflow)
-            await _until_running(app, record.id)
+            await _until(app, record.id, "running")
             await app.service.cancel_execution(record.id, force=force)
             view = await app.attend(record.id)
             assert view.record.status == "cancelled"
             assert statuses(view) == {"a": "cancelled"}
 
 
-async def _until_running(app: App, execution_id: str) -> None:
+async def _until(app: App, execution_id: str, status: str) -> None:
+    """Wait until its first step has this status."""
     views: list[ExecutionView] = []
 
     async def look() -> None:
         views.append(await app.service.get_workflow_status(execution_id))
 
-    def running() -> bool:
+    def there() -> bool:
         tasks.append(asyncio.ensure_future(look()))
-        return bool(views) and views[-1].steps[0].status == "running"
+        return bool(views) and views[-1].steps[0].status == status
 
     tasks: list[asyncio.Future[None]] = []
-    await eventually(running, "the step runs")
+    await eventually(there, f"the step is {status}")
     await asyncio.gather(*tasks)
 
 
@@ -259,6 +260,32 @@ async def test_an_approval_refused_fails_its_step(tmp_path: Path) -> None:
         view = await app.attend(record.id)
         assert view.record.error is not None
         assert view.record.error["type"] == "rejected"
+
+
+@pytest.mark.parametrize(
+    "payload", [None, {}, True, [], {"approved": "false"}, {"approved": 1}, {"aproved": False}]
+)
+async def test_nothing_but_an_approval_approves(tmp_path: Path, payload: Any) -> None:
+    """What is no answer is refused while the step waits, and rejects when it was sent before."""
+    async with opened(tmp_path) as app:
+        ask = step("ask", "approval", inputs={"name": "ship"})
+        steps = [step("gate", "wait_for_signal", inputs={"name": "go"}), ask, step("ship", "set")]
+        await app.service.create_workflow({"name": "early", "steps": steps})
+        await app.service.create_workflow({"name": "w", "steps": steps[1:]})
+        early = await app.service.execute_workflow("early")
+        await app.service.send_signal(early.id, "ship", payload)
+        await app.service.send_signal(early.id, "go")
+        record = await app.service.execute_workflow("w")
+        async with working(app):
+            view = await app.attend(early.id)
+            assert view.record.error is not None
+            assert view.record.error["type"] == "rejected"
+            assert statuses(view)["ship"] == "skipped"
+            await _until(app, record.id, "waiting")
+            with pytest.raises(Refused, match="'ask' waits for an approval"):
+                await app.service.send_signal(record.id, "ship", payload)
+            await app.service.send_signal(record.id, "ship", {"approved": True})
+            assert (await app.attend(record.id)).record.status == "completed"
 
 
 async def test_an_event_starts_those_who_wait_for_it(tmp_path: Path) -> None:

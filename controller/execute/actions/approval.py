@@ -1,4 +1,4 @@
-"""`approval`: wait durably until a person approves; `approved: false` fails the step."""
+"""`approval`: wait durably until a person says `approved: true`; anything else fails the step."""
 
 from typing import Any
 
