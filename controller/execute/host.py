@@ -1,7 +1,7 @@
 """What a worker gives to the executions it has in memory."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, Protocol
 
 from controller.admission import Gate
@@ -57,6 +57,9 @@ class Host(Protocol):
 
     def wake(self) -> None:
         """There may be executions to claim or signals to take."""
+
+    def took(self, signals: Iterable[str]) -> None:
+        """These have become events, durably; whoever looked before that still sees them."""
 
     def waits(self) -> None:
         """An execution only waits, and stays in memory."""

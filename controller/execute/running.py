@@ -43,6 +43,7 @@ from controller.execute.attempts import Attempts
 from controller.execute.children import Children
 from controller.execute.host import Host
 from controller.execute.telling import Teller
+from controller.execute.timers import Timers
 from controller.history import (
     dues_of,
     end_of,
@@ -94,7 +95,7 @@ class Running:
         self.record = record
         self._host = host
         self._seq = events[-1].seq + 1 if events else 0
-        self._timers: dict[tuple[str | None, str], Timer] = {}
+        self._timers = Timers(host.clock, self.report)
         self._todo: deque[Command] = deque()
         self._rows: list[CheckpointRow] = []
         self._signals: list[str] = []
@@ -237,7 +238,7 @@ class Running:
         self._flight = batch
         if self._ended:
             self._host.logs.flush()
-        self._append(batch, lambda: self._durable(commands, changes))
+        self._append(batch, lambda: self._durable(batch, commands, changes))
 
     def _append(self, batch: Batch, then: Callable[[], None]) -> None:
         """Append a batch; while the database cannot be written, again and again."""
@@ -255,11 +256,14 @@ class Running:
 
         self._host.store.append(batch).add_done_callback(done)
 
-    def _durable(self, commands: list[Command], changes: list[tuple[int, Change]]) -> None:
-        flight, self._flight = self._flight, None
+    def _durable(
+        self, batch: Batch, commands: list[Command], changes: list[tuple[int, Change]]
+    ) -> None:
+        self._flight = None
+        self._host.took(batch.signals)
         for at, change in changes:
             self._teller.tell(self.state, at, change)
-        if flight is not None and flight.notify:
+        if batch.notify:
             self._host.wake()
         self._todo.extend(() if self._interrupted else commands)
         self._flush()
@@ -331,18 +335,7 @@ class Running:
             self._children.launch(step, self._names(step))
 
     def _arm(self, command: Arm) -> None:
-        key = (command.step, command.timer)
-        earlier = self._timers.pop(key, None)
-        if earlier is not None:
-            earlier.cancel()
-
-        def due() -> None:
-            self._timers.pop(key, None)
-            now = max(self._host.clock.now(), command.due)
-            data = {"timer": command.timer}
-            self.report(Event(EventType.DUE, now, command.step, command.attempt, data))
-
-        self._timers[key] = self._host.clock.call_at(command.due, due)
+        self._timers.arm(command)
 
     def _finish(self, _command: Finish | None = None) -> None:
         self._gone = True
@@ -386,9 +379,7 @@ class Running:
     def _cancel_timers(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel()
 
 
 _CARRY: Mapping[type[Command], Any] = {

@@ -106,6 +106,7 @@ class Worker:
         self._woken = asyncio.Event()
         self._strays: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
+        self._took: set[str] = set()  # signals that became events since the last look began
         self._unsure = False
         self._still = asyncio.Event()  # no turn is in progress
         self.first = asyncio.Event()  # what was claimed first has begun, or could not be claimed
@@ -173,6 +174,10 @@ class Worker:
     def wake(self) -> None:
         """There may be executions to claim or signals to take: look now."""
         self._woken.set()
+
+    def took(self, signals: Iterable[str]) -> None:
+        """See `Host`; the next look begins after that."""
+        self._took.update(signals)
 
     def waits(self) -> None:
         """An execution has left its place, and stays in memory: the next one may have it."""
@@ -300,8 +305,10 @@ class Worker:
             await self._renew(now)
         await self._claim(now)
         if self._running:
+            self._took.clear()
             for signal in await self.store.read(ledger.signals_for, self.owner):
-                if (running := self._running.get(signal.execution_id)) is not None:
+                running = self._running.get(signal.execution_id)
+                if running is not None and signal.id not in self._took:
                     running.take(signal)
 
     async def _claim(self, now: int) -> None:

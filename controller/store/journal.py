@@ -12,8 +12,8 @@ When something fails
 - The transaction is rolled back, and the items are applied again one by one, in transactions of
   their own: only the guilty one gets the exception. A verb may therefore run twice, and must do
   nothing but read and write through its transaction.
-- An append whose (execution_id, seq) is there already, or whose outcome comes too late, is
-  `Fenced`, and so are later appends of that execution in the same group.
+- An append whose (execution_id, seq) is there already, whose signal was consumed before, or whose
+  outcome comes too late, is `Fenced`, and so are later appends of that execution in the same group.
 - A database that does not answer — disk full, disk error, locked, disconnected — fails the whole
   group as `Unavailable`; nothing is tried again here, the callers back off. The next group is tried
   as if nothing had happened: when space or the server is back, writing goes on.
@@ -356,7 +356,8 @@ def _conclude(tx: Transaction, batches: Sequence[Batch]) -> None:
     for batch in batches:
         if batch.signals:
             at = batch.checkpoints[-1][5] if batch.checkpoints else 0
-            consume(tx, batch.signals, at)
+            if consume(tx, batch.signals, at) != len(batch.signals):
+                raise _fenced(batch)  # one of them is an event already
     ends = [(each.execution_id, each.outcome, each.owner) for each in batches if each.outcome]
     if ends and not record_outcomes(tx, ends):
         raise _fenced(batches[0])  # of many, each finds out by itself

@@ -222,7 +222,8 @@ class Batch:
         checkpoints: New events; a seq that exists already means another owner: `Fenced`.
         outcome: The change of the execution's row, if any.
         owner: When given, `outcome` applies only while this owner holds the execution.
-        signals: Ids of the signals that became events here: consumed.
+        signals: Ids of the signals that became events here: consumed. One that was consumed
+            before is not consumed again: `Fenced`.
         notify: Signals to send, such as telling a parent that its child ended. One to an execution
             that has ended, or that was sent before, goes nowhere.
     """

@@ -223,6 +223,24 @@ async def test_a_batch_is_recorded_as_a_whole(store_url: str) -> None:
         assert len(await store.read(signals, ["parent"])) == 1
 
 
+async def test_a_signal_is_consumed_once(store_url: str) -> None:
+    """A batch that consumes it again is fenced as a whole, and its neighbours are recorded."""
+    async with opened(store_url, "e0", "e1") as store:
+        for name in ("g1", "g2"):
+            await store.write(add_signal, signal(name, "e0"))
+        await store.append(batch("e0", 0, signals=("g1",)))
+        async with busy(store):
+            appends = [
+                store.append(batch("e0", 1, signals=("g2", "g1"))),
+                store.append(batch("e1", 0)),
+            ]
+        again, other = await outcomes(*appends)
+        assert isinstance(again, Fenced)
+        assert other is None
+        assert len(await store.read(checkpoints, "e0")) == 1
+        assert [each.id for each in await store.read(signals, ["e0"])] == ["g2"]
+
+
 async def test_items_are_applied_in_the_order_they_were_queued(store_url: str) -> None:
     """Appends before and after a verb in one group stay before and after it."""
     seen: list[int] = []
@@ -426,7 +444,8 @@ async def test_a_statement_that_is_all_there_is_needs_no_other(
         events.listen(engine, "before_cursor_execute", watch)
         await store.append(batch("e", 0))
         assert alone == [True]
-        await store.append(batch("e", 1, signals=("none",)))
+        await store.write(add_signal, signal("g1", "e"))
+        await store.append(batch("e", 1, signals=("g1",)))
         assert set(alone[1:]) == {False}
         with pytest.raises(Fenced):
             await store.append(batch("e", 1))
