@@ -14,6 +14,7 @@ The map, in the order in which things flow (a test keeps it true):
     backfill.py      fires made up by hand, for a range of due times
     doctor/          what is wrong with a database, and how it is mended
     fires.py         a schedule's fires: how one becomes an execution, and which are to come
+    pruning.py       what is not kept any longer goes
     admission.py     the one place where an execution is created, or refused, with the reason
     catalog.py       recorded definitions by digest, compiled once
     recording.py     definitions as rows, whoever records them
@@ -42,9 +43,9 @@ The map, in the order in which things flow (a test keeps it true):
 
 Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
 reconcile | schedule | execute | observe > authoring | planning | backfill | doctor > judgement
-| fires > admission | views | lookup | history | tenure > catalog | recording | location > given >
-source | store | clock | facts | interpreter > logs > core`. The stages side by side never import
-each other; they meet in the store.
+| fires | pruning > admission | views | lookup | history | tenure > catalog | recording | location >
+given > source | store | clock | facts | interpreter > logs > core`. The stages side by side never
+import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

@@ -20,8 +20,9 @@ from controller.execute.patience import patiently
 from controller.execute.taking import take_over
 from controller.interpreter import loading
 from controller.logs import get_log
+from controller.pruning import Leftovers, Pruner
 from controller.reconcile import Wishes, mark_removed
-from controller.schedule import Leftovers, Scheduler
+from controller.schedule import Scheduler
 from controller.source.origin import remove_homes, unused_homes
 from controller.store import ledger
 from controller.store.records import Keep
@@ -77,13 +78,7 @@ class Daemon:
             bus=app.bus,
             gate=app.gate,
             executor=self.worker,
-            keep=Keep(self.settings.retention_days, self.settings.retention_keep_last),
-            leftovers=Leftovers(
-                logs=self.settings.retention_log_days,
-                audits=self.settings.retention_audit_days,
-                unused=self.settings.retention_unused_days,
-                every=self.settings.retention_interval,
-            ),
+            pruner=self._pruner(),
         )
         names = {name: f"source/{name}" for name in app.specs}
         found = {each: app.tenure(each) for each in (*names.values(), f"controller/{app.owner}")}
@@ -95,6 +90,17 @@ class Daemon:
         self.wishes = Wishes(app.store, self.reconcilers.values())
         self.metrics = Metrics(__version__, self._levels)
         self.reporters = self._reporters()
+
+    def _pruner(self) -> Pruner:
+        settings = self.settings
+        leftovers = Leftovers(
+            logs=settings.retention_log_days,
+            audits=settings.retention_audit_days,
+            unused=settings.retention_unused_days,
+            every=settings.retention_interval,
+        )
+        keep = Keep(settings.retention_days, settings.retention_keep_last)
+        return Pruner(self.app.store, keep, leftovers)
 
     def _reporters(self) -> "dict[str, Reporter]":
         """What tells forges of commits, for the sources that want it."""

@@ -9,7 +9,6 @@ every `LOOK_AGAIN` in case the clock was moved.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
@@ -21,8 +20,10 @@ from controller.facts import Bus, Fact, FactType
 from controller.fires import Fired, Fires, fire_wish, record_fires, timetable_of
 from controller.interpreter import rush
 from controller.logs import get_log
+from controller.pruning import Pruner
+from controller.recording import first_run
 from controller.store import Store, ledger
-from controller.store.records import Claimant, ExecutionRecord, Keep, ScheduleRecord
+from controller.store.records import Claimant, ExecutionRecord, ScheduleRecord
 from controller.store.tables import Transaction
 
 GRACE = 60_000
@@ -50,33 +51,7 @@ together, and the commit is all that is left to do then. Nobody else writes mean
 MOST_AHEAD = 2_000
 """Fires prepared at once, at most."""
 
-PRUNE_AT_ONCE = 200
-"""Executions looked for at once, to prune them."""
-
-ROWS_AT_ONCE = 2_000
-"""Rows removed in one transaction, so that nobody who records waits long."""
-
-DAY = 86_400_000
-"""Milliseconds."""
-
 log = get_log("windlass.schedule")
-
-
-@dataclass(frozen=True, slots=True)
-class Leftovers:
-    """Days that something stays which belongs to no execution any more; None: for ever.
-
-    Attributes:
-        logs: Log lines; in any case they go with their execution.
-        audits: Entries of the audit log.
-        unused: Versions that nothing points to, and schedules that somebody stopped.
-        every: Milliseconds between looks for them, and for executions to prune.
-    """
-
-    logs: int | None = None
-    audits: int | None = None
-    unused: int | None = None
-    every: int = 600_000
 
 
 class Executor(Protocol):
@@ -112,8 +87,7 @@ class Scheduler:
 
     Args:
         executor: Begins what is due, as far as it has room.
-        keep: Retention where a workflow says nothing.
-        leftovers: Retention of what belongs to no execution.
+        pruner: Removes what is not kept any longer.
         ahead_of_each: Milliseconds that it takes to write a fire.
     """
 
@@ -125,8 +99,7 @@ class Scheduler:
         bus: Bus,
         gate: Gate,
         executor: Executor,
-        keep: Keep,
-        leftovers: Leftovers,
+        pruner: Pruner,
         ahead_of_each: float = AHEAD_OF_EACH,
     ) -> None:
         self._store = store
@@ -134,15 +107,15 @@ class Scheduler:
         self._bus = bus
         self._gate = gate
         self._executor = executor
-        self._keep = keep
-        self._leftovers = leftovers
+        self._pruner = pruner
         self._ahead_of_each = ahead_of_each
         self._woken = asyncio.Event()
         self._stopping = False
         self._timetables: dict[str, tuple[ScheduleRecord, Timetable | None]] = {}
         self._ahead: list[Fires] = []
         self._ahead_of: int | None = None
-        self._prune_at = clock.now() + leftovers.every
+        self._distance: int | None = None  # milliseconds from the monotonic clock to the wall's
+        self._prune_at = clock.now() + pruner.every
 
     def look_again(self) -> None:
         """Schedules may have changed."""
@@ -169,6 +142,7 @@ class Scheduler:
     async def turn(self) -> int:
         """Do all that is due; when to look again."""
         now = self._clock.now()
+        await self._heed_clock(now)
         if self._ahead and self._ahead_of is not None and self._write_at(self._ahead_of) <= now:
             await self._fire_ahead(max(now, self._ahead_of))
             now = self._clock.now()
@@ -179,8 +153,8 @@ class Scheduler:
             self._executor.wake()
             wake = now + 1_000
         if now >= self._prune_at:
-            self._prune_at = now + self._leftovers.every
-            await self._prune(now)
+            self._prune_at = now + self._pruner.every
+            await self._pruner.prune(now, lambda: self._stopping)
         following = await self._store.read(ledger.next_due)
         if following is not None:
             if following - now > SOON:
@@ -191,6 +165,26 @@ class Scheduler:
                 following = self._write_at(following)
         times = (now + LOOK_AGAIN, wake, following, self._prune_at)
         return min(time for time in times if time is not None)
+
+    async def _heed_clock(self, now: int) -> None:
+        """After the clock was set back, what a later time had dealt with is due at its own again.
+
+        What fired then does not fire twice: (schedule, due time) is unique. Without it an hourly
+        schedule would be silent for as long as the clock was wrong by.
+        """
+        distance = now - int(self._clock.monotonic() * 1000)
+        before, self._distance = self._distance, distance
+        if before is not None and distance > before - GRACE:
+            return
+        while later := await self._store.read(ledger.dealt_later, now + GRACE, AT_ONCE):
+            steps = [(each, self._first_run(each, now)) for each in later]
+            if not await self._store.write(ledger.rewind, steps, now):
+                break
+            log.warning("the clock was set back, and schedules with it", schedules=len(steps))
+
+    def _first_run(self, record: ScheduleRecord, now: int) -> int | None:
+        timetable = self._timetable(record, now)
+        return None if timetable is None else first_run(timetable, now)
 
     # -- firing -----------------------------------------------------------------------------
 
@@ -322,6 +316,8 @@ class Scheduler:
     def _tell(self, fires: Fires, verdicts: Sequence[str], now: int) -> None:
         schedule = fires.schedule
         for admission, verdict in zip(fires.admissions, verdicts, strict=True):
+            if verdict == Admitted.EXISTS:
+                continue  # it fired before: by hand, or as the clock was ahead
             new = admission.execution
             created = verdict == Admitted.CREATED
             data = {"schedule": schedule.id, "due_at": new.due_at, "reason": verdict}
@@ -336,40 +332,6 @@ class Scheduler:
             log.warning("fire refused", workflow=schedule.workflow_id, reason=fires.refused)
             data = {"schedule": schedule.id, "reason": fires.refused.partition(":")[0]}
             self._bus.publish(Fact(FactType.MISFIRED, now, schedule.workflow_id, data=data))
-
-    # -- pruning ----------------------------------------------------------------------------
-
-    async def _prune(self, now: int) -> None:
-        """Remove what retention does not keep: found by a reader, removed a little at a time."""
-        rows = await self._prune_executions(now)
-        leftovers = (
-            (ledger.remove_logs, self._leftovers.logs),
-            (ledger.remove_audits, self._leftovers.audits),
-            (ledger.remove_versions, self._leftovers.unused),
-            (ledger.remove_schedules, self._leftovers.unused),
-        )
-        for remove, days in leftovers:
-            if days is None:
-                continue
-            while gone := await self._store.write(remove, now - days * DAY, ROWS_AT_ONCE):
-                rows += gone
-                if gone < ROWS_AT_ONCE:
-                    break
-        if rows:
-            log.info("pruned what is not kept any longer", rows=rows)
-
-    async def _prune_executions(self, now: int) -> int:
-        read = self._store.read
-        found = await read(ledger.retention_rules)
-        rules = {name: Keep(of.get("days"), of.get("keep_last")) for name, of in found.items()}
-        rows = 0
-        for name in await read(ledger.workflows_executed):
-            keep, gone = rules.get(name, self._keep), 1
-            while gone and not self._stopping:  # 0: nothing is over, or somebody else removed it
-                roots = await read(ledger.expired, name, keep, now, limit=PRUNE_AT_ONCE)
-                gone = await self._store.write(ledger.remove, roots, ROWS_AT_ONCE) if roots else 0
-                rows += gone
-        return rows
 
 
 def _sizes(count: int, room: int) -> Iterator[int]:

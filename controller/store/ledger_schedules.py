@@ -264,6 +264,31 @@ def _standing(name: str) -> Select[Any]:
     )
 
 
+def dealt_later(tx: Transaction, moment: int, limit: int) -> list[ScheduleRecord]:
+    """Those that fire, or have come to their end, and are dealt with until after a moment."""
+    chosen = pick(ScheduleRecord, workflow_schedules).where(_s.last_run_at > moment)
+    going = or_(_s.active.is_(True), _s.reason.not_in((*STOPPED, PAUSED)))
+    return every(tx, ScheduleRecord, chosen.where(going).order_by(_s.id).limit(limit))
+
+
+def rewind(tx: Transaction, steps: Sequence[tuple[ScheduleRecord, int | None]], now: int) -> int:
+    """Let each go on from now, next at its time (None: it has ended); how many did.
+
+    One that somebody changed meanwhile is left as it is.
+    """
+    rewound = 0
+    for before, upcoming in steps:
+        same = _s.id == before.id, _s.last_run_at == before.last_run_at
+        values = {
+            "last_run_at": now,
+            "next_run_at": upcoming,
+            "active": upcoming is not None,
+            "reason": before.reason if upcoming is None else None,
+        }
+        rewound += tx.execute(update(workflow_schedules).where(*same).values(values)).rowcount
+    return rewound
+
+
 def next_due(tx: Transaction) -> int | None:
     """When the next schedule is due, epoch milliseconds; None: none is."""
     soonest: int | None = tx.scalar(

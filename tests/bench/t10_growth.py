@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from controller.app import App, open_app, run_main
-from controller.schedule import Leftovers, Scheduler
+from controller.pruning import Leftovers, Pruner
 from controller.settings import Settings
 from controller.store.records import Keep
 from controller.store.tables import Transaction
@@ -165,23 +165,16 @@ async def _worked(folder: Path, found: Figures) -> None:
 
 async def _longest_wait(app: App) -> float:
     """Seconds somebody who records waits at most, while what is over its bounds is removed."""
-    scheduler = Scheduler(
-        store=app.store,
-        clock=app.clock,
-        bus=app.bus,
-        gate=app.gate,
-        executor=app.worker(),
-        keep=Keep(PRUNED_AFTER),
-        leftovers=Leftovers(),
-    )
-    pruning = asyncio.ensure_future(scheduler._prune(app.clock.now()))
+    enough = asyncio.Event()
+    pruner = Pruner(app.store, Keep(PRUNED_AFTER), Leftovers())
+    pruning = asyncio.ensure_future(pruner.prune(app.clock.now(), enough.is_set))
     begin = time.perf_counter()
     longest = 0.0
     while not pruning.done() and time.perf_counter() - begin < PRUNE_SECONDS:
         asked = time.perf_counter()
         await app.store.write(_nothing)
         longest = max(longest, time.perf_counter() - asked)
-    scheduler.stop()
+    enough.set()
     await pruning
     return longest
 

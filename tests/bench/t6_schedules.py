@@ -17,8 +17,9 @@ from controller.app import App, open_app, run_main
 from controller.core.definition import Schedule
 from controller.facts import Fact, FactType
 from controller.observe.metrics import Metrics
+from controller.pruning import Leftovers, Pruner
 from controller.recording import schedule_record
-from controller.schedule import Leftovers, Scheduler
+from controller.schedule import Scheduler
 from controller.settings import Settings
 from controller.store import ledger
 from controller.store.records import Keep, ScheduleRecord
@@ -67,8 +68,7 @@ class Daemon:
             bus=app.bus,
             gate=app.gate,
             executor=self.worker,
-            keep=Keep(),
-            leftovers=Leftovers(),
+            pruner=Pruner(app.store, Keep(), Leftovers()),
         )
         self._left = 0
         self._done = asyncio.Event()

@@ -9,7 +9,8 @@ import pytest
 from controller.admission import Wish, admit
 from controller.app import App, run_main
 from controller.observe.metrics import Metrics
-from controller.schedule import Leftovers, Scheduler
+from controller.pruning import Leftovers, Pruner
+from controller.schedule import Scheduler
 from controller.store.identity import new_id
 from controller.store.records import Keep
 from tests.growth.grown import workflow, working
@@ -68,10 +69,9 @@ async def _execute(app: App, count: int) -> None:
         bus=app.bus,
         gate=app.gate,
         executor=app.worker(),
-        keep=Keep(last=0),
-        leftovers=Leftovers(),
+        pruner=Pruner(app.store, Keep(last=0), Leftovers()),
     )
-    await scheduler._prune(app.clock.now())
+    await scheduler._pruner.prune(app.clock.now(), lambda: False)
     assert await app.service.count_executions() == {}
 
 

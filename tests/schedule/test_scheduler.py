@@ -11,7 +11,8 @@ from controller.app import App
 from controller.core.problem import Refused
 from controller.execute.worker import Worker
 from controller.facts import Fact, FactType
-from controller.schedule import Leftovers, Scheduler
+from controller.pruning import Leftovers, Pruner
+from controller.schedule import Scheduler
 from controller.settings import Settings
 from controller.store import Store, ledger
 from controller.store.records import ExecutionRecord, Keep
@@ -40,8 +41,7 @@ class Time:
             bus=self.app.bus,
             gate=self.app.gate,
             executor=worker or self.app.worker(),
-            keep=Keep(),
-            leftovers=Leftovers(),
+            pruner=Pruner(self.app.store, Keep(), Leftovers()),
         )
         return self.scheduler
 
@@ -244,8 +244,8 @@ async def test_what_is_not_kept_is_pruned_while_time_passes(
             await time.app.service.cancel_execution(each.id)
         [record] = await time.app.service.list_schedules()
         await time.app.service.cancel_scheduled_workflow(record.id)
-        time.scheduler._leftovers = Leftovers(audits=2, unused=2)
-        time.scheduler._keep = Keep(days=2)
+        leftovers = Leftovers(audits=2, unused=2)
+        time.scheduler._pruner = Pruner(time.app.store, Keep(days=2), leftovers)
         await time.passes(DAY)
         assert len(await time.executions()) == 2
         assert len(await time.app.service.list_schedules(stopped=True)) == 1

@@ -98,6 +98,24 @@ ASLEEP = {
 }
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_clock_that_was_ahead_for_a_while_silences_nothing(
+    tmp_path: Path, clock: FakeClock, *, restarted: bool
+) -> None:
+    """A year ahead for one look, then corrected: what was due then is due at its own time."""
+    async with opened(tmp_path, clock) as time:
+        await schedule(time, cron="0 * * * *", overlap="allow", end="2026-06-01")
+        await time.app.service.schedule_workflow("w", at="2026-01-01T05:30:00Z")
+        await time.passes(HOUR)
+        clock.jump(365 * DAY)
+        await time.scheduler.turn()
+        clock.jump(-365 * DAY)
+        if restarted:
+            time.restart()
+        await time.passes(6 * HOUR)
+        assert await hours(time) == [1, 2, 3, 4, 5, 5.5, 6, 7]
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 async def test_a_clock_that_jumps_forward_makes_up_as_the_policy_says(
     tmp_path: Path, clock: FakeClock, policy: str

@@ -156,6 +156,7 @@ def test_where_no_clock_changes_it_agrees_with_croniter(cron: str, moment: int) 
     assert found.cron is not None
     full = {frozenset(range(1, 32)), frozenset(range(7))}  # croniter has these otherwise
     assume(full.isdisjoint({found.cron.days.of_month, found.cron.days.weekdays}))
+    assume("*/1" not in cron.split())
     expected = [round(theirs.get_next(float) * 1000) for _ in range(5)]
     assert found.fires(moment, moment + 200 * 366 * DAY, 5) == expected
 
