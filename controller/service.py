@@ -468,7 +468,10 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
 
     async def _refuse_approval(self, record: ExecutionRecord, name: str) -> None:
         """Raise `Refused` where a signal of this name would answer an approval."""
-        plan = await self._catalog.plan_of(record)
+        try:
+            plan = await self._catalog.plan_of(record)
+        except (NotFound, Refused, ValueError):
+            return  # it cannot go on, and says so itself
         step = asks(record, plan, await self._store.read(ledger.checkpoints, record.id), name)
         if step is not None:
             raise Refused(
