@@ -1,7 +1,7 @@
 """One source, kept: the loop that looks, and the steps of one look."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -222,10 +222,10 @@ class Reconciler:
 
     def _look(self, standing: Standing, now: int, *, whole: bool) -> Look:
         """Off the loop: it may take as long as a network does."""
-        held, files = standing.wish.held, standing.library.files
+        held, library = standing.wish.held, standing.library
         if held is not None:
-            return self._origin.at(held["revision"], files, standing.revision)
-        return self._origin.look(files, standing.revision, now, whole=whole)
+            return self._origin.at(held["revision"], library.files, library.revision)
+        return self._origin.look(library.files, library.revision, now, whole=whole)
 
     async def _carry_out(self, look: Look, standing: Standing, now: int) -> Outcome:
         library, snapshot = standing.library, look.snapshot
@@ -339,16 +339,18 @@ class Reconciler:
         outcome = Outcome(source, difference, invalid, repaired)
         history = await self._history(outcome, standing, now)
         application = application_of(source, revision, difference, history, now)
+        forgotten: Sequence[str] = ()
         if application.changes:
             forgotten = await self._write(apply_revision, application)
             approved = standing.wish.approved == found
             self._pruned = [] if approved else self._pruned + [now] * len(application.pruned)
             self._teller.tell(outcome, revision, library, now)
             self._applied()
-            if history is not None:
-                await asyncio.to_thread(self._origin.applied, found, forgotten)
         else:
             await self._put_status(outcome, standing, now)
+        if library.revision != found:
+            await asyncio.to_thread(self._origin.applied, found, forgotten)
+            library.revision = found
         return outcome
 
     async def _history(

@@ -47,11 +47,14 @@ class Library:
         files: By path.
         troubled: Paths of files with a problem or a warning: looked at again with any change.
         fingerprint: Of all paths and digests together, whatever their order.
+        revision: The one that all of it is of, as far as this process has seen for itself: what is
+            recorded may be of another location, and of before it had to be signed.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, ExaminedFile] = {}
         self.troubled: set[str] = set()
+        self.revision: str | None = None
         self._definers: dict[Name, dict[str, Json]] = defaultdict(dict)
         self._users: dict[Name, set[str]] = defaultdict(set)
         self._sum = 0

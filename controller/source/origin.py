@@ -67,7 +67,7 @@ class Origin(Protocol):
         """Whether a revision comes after another."""
 
     def applied(self, revision: str, forgotten: Sequence[str]) -> None:
-        """A revision was applied; others need not be kept any longer."""
+        """A revision is what stands; others need not be kept any longer."""
 
     def close(self) -> None:
         """End what runs, watch nothing."""

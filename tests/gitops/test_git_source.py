@@ -57,6 +57,8 @@ async def test_one_reconciler_reads_only_what_changed(tmp_path: Path, clock: Fak
         outcome = await reconciler.reconcile(whole=False)
         fates = {fate: outcome.drift.of(fate) for fate in Fate if outcome.drift.of(fate)}
         assert fates == {Fate.CREATED: ["w20"], Fate.UPDATED: ["w3", "w8"], Fate.PRUNED: ["w7"]}
+        assert reconciler._library is not None
+        assert reconciler._library.revision == repository.head(), "the next look begins there"
         assert (await place.reconcile("git")).drift.changes is False
 
 
@@ -133,6 +135,31 @@ async def test_a_path_below_the_root_is_the_source(tmp_path: Path, clock: FakeCl
         source_now = (await place.reconcile("git")).source
         assert (source_now.phase, source_now.reason) == ("rejected", "path-gone")
         assert await place.names() == ["a"]
+
+
+async def test_a_path_that_is_set_otherwise_is_followed_at_once(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Though the commit is the same; and a daemon that starts before it was applied still knows."""
+    repository = Repository(tmp_path)
+    repository.write("one/a.yaml", flow("a"))
+    repository.write("one/c.yaml", flow("c", "one"))
+    repository.write("two/c.yaml", flow("c", "two"))
+    commit = repository.put("two/b.yaml", flow("b"))
+    source = {"name": "git", "url": repository.url, "prune_limit": 0}
+    async with opened(tmp_path, clock, source | {"path": "one"}) as place:
+        await place.reconcile("git")
+    async with opened(tmp_path, clock, source | {"path": "two"}) as place:
+        for _ in range(2):
+            found = (await place.reconcile("git")).source
+            assert (found.phase, found.reason) == ("held", "prune-limit")
+        assert await place.names() == ["a", "c"]
+        assert await place.app.sources.approve("git") == commit
+        outcome = await place.reconcile("git")
+        fates = outcome.drift.fates
+        assert fates == {"a": Fate.PRUNED, "b": Fate.CREATED, "c": Fate.UPDATED}
+        assert outcome.source.phase == "ready"
+        assert (await place.app.service.get_workflow("c")).description == "two"
 
 
 async def test_rewritten_history_is_followed_and_said(tmp_path: Path, clock: FakeClock) -> None:
@@ -306,6 +333,26 @@ async def test_a_rollback_can_go_where_history_was_rewritten(
         source = (await place.reconcile("git")).source
         assert (source.phase, source.reason, source.revision) == ("held", "rollback", first)
         assert (await place.app.service.get_workflow("a")).description == "one"
+
+
+async def test_what_is_live_is_kept_in_a_mirror_that_was_lost_too(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Fetched anew, it is kept as it was when it was applied: a rollback can go there."""
+    repository = Repository(tmp_path)
+    first = repository.put("a.yaml", flow("a", "one"))
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        shutil.rmtree(place.app.homes)
+        await place.reconcile("git")
+        repository.git("checkout", "--quiet", "--orphan", "new")
+        repository.git("branch", "-M", "main")
+        repository.put("a.yaml", flow("a", "two"))
+        await place.reconcile("git")
+        for bare in (place.app.homes / "git" / "mirror.git", repository.bare):
+            run("git", "--git-dir", bare, "gc", "--quiet", "--prune=now")
+        assert await place.app.sources.rollback("git") == first
+        assert (await place.reconcile("git")).source.revision == first
 
 
 async def test_what_another_source_brings_mends_this_one(tmp_path: Path, clock: FakeClock) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.problem import Refused
 from controller.facts import Fact, FactType
 from tests.fake_clock import FakeClock
 from tests.gitops.repository import Repository, run
@@ -70,6 +71,28 @@ async def test_only_signed_commits_are_applied(tmp_path: Path, clock: FakeClock)
 
         last = _signed(repository, ada, "a.yaml", flow("a", "fine"))
         assert await _look(place) == ("ready", None, last)
+
+
+async def test_what_is_live_is_verified_when_it_is_first_asked_for(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """An unsigned commit that was applied before stays, and the status says what a plan says."""
+    repository = Repository(tmp_path)
+    commit = repository.put("a.yaml", flow("a"))
+    source = {"name": "git", "url": repository.url}
+    async with opened(tmp_path, clock, source) as place:
+        assert await _look(place) == ("ready", None, commit)
+    source |= {"verify": "ssh", "signers": str(_signers(tmp_path, ada := _key(tmp_path, "ada")))}
+    async with opened(tmp_path, clock, source) as place:
+        reconciler = place.reconciler("git")
+        for _ in range(2):
+            found = (await reconciler.reconcile()).source
+            assert (found.phase, found.reason) == ("rejected", "unsigned")
+        assert await place.names() == ["a"]
+        with pytest.raises(Refused, match="is not signed"):
+            await place.app.sources.plan("git")
+        _signed(repository, ada, "a.yaml", flow("a", "two"))
+        assert (await reconciler.reconcile()).source.phase == "ready"
 
 
 def _tampered(repository: Repository, key: Path) -> str:
