@@ -323,9 +323,8 @@ async def test_a_rollback_can_go_where_history_was_rewritten(
     first = repository.put("a.yaml", flow("a", "one"))
     async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
         await place.reconcile("git")
-        repository.git("checkout", "--quiet", "--orphan", "new")
-        repository.git("branch", "-M", "main")
-        repository.put("a.yaml", flow("a", "two"))
+        repository.write("a.yaml", flow("a", "two"))
+        repository.commit("Change", "--amend")
         await place.reconcile("git")
         mirror = place.app.settings.state_dir / "sources" / "git" / "mirror.git"
         run("git", "--git-dir", str(mirror), "gc", "--quiet", "--prune=now")
@@ -345,9 +344,8 @@ async def test_what_is_live_is_kept_in_a_mirror_that_was_lost_too(
         await place.reconcile("git")
         shutil.rmtree(place.app.homes)
         await place.reconcile("git")
-        repository.git("checkout", "--quiet", "--orphan", "new")
-        repository.git("branch", "-M", "main")
-        repository.put("a.yaml", flow("a", "two"))
+        repository.write("a.yaml", flow("a", "two"))
+        repository.commit("Change", "--amend")
         await place.reconcile("git")
         for bare in (place.app.homes / "git" / "mirror.git", repository.bare):
             run("git", "--git-dir", bare, "gc", "--quiet", "--prune=now")
