@@ -3,7 +3,7 @@
 A look is total: what cannot be read is in it as a problem, and a root that cannot be listed is
 `Unavailable` — never an empty directory, which would prune everything. It takes no file that is
 being written: one that an event says is open is left as it is known, and one that changed a moment
-ago is taken when it is still the same a moment later.
+ago is taken when it is still the same a moment later. Until then no file is gone: it may be the one.
 """
 
 import hashlib
@@ -87,7 +87,7 @@ class Directory:
                 changed.append(found)
         self._pending = pending if near is None else self._pending
         gone = (known.keys() if near is None else known.keys() & set(near)) - there.keys()
-        removed = tuple(sorted(gone - set(writing)))
+        removed = () if unsettled else tuple(sorted(gone - set(writing)))
         return Snapshot(by_path(changed), removed, unsettled)
 
     def read(self, known: Known, paths: Sequence[str]) -> Mapping[str, bytes]:
