@@ -180,6 +180,17 @@ class Checkout:
                 return self.resolve(PLANNED)
         return self.resolve(revision)
 
+    def again(self, commit: str) -> str:
+        """The id of a commit that was applied once, fetched where the mirror lost it."""
+        self._prepare()
+        if not self._has(commit):
+            try:
+                self._fetch_commit(commit)
+            except GitError as error:
+                if error.reason != "ref-gone":
+                    raise
+        return self.resolve(commit)
+
     def follows(self, revision: str, before: str) -> bool:
         """Whether a commit comes after another; False: history was rewritten between them."""
         arguments = ("merge-base", "--is-ancestor", before, revision)

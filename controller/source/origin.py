@@ -160,8 +160,8 @@ class FromGit:
         return Look(found.revision, found.snapshot, whole)
 
     def at(self, revision: str, known: Known, base: str | None) -> Look:
-        """A commit of the mirror; nothing is fetched."""
-        found = self._checkout.resolve(revision)
+        """A commit that was applied; nothing is fetched while the mirror has it."""
+        found = self._whole_mirror(lambda: self._checkout.again(revision))
         if found == base:
             return Look(found, Snapshot())
         return self._look(self._checkout.commit(found), known, base, ())

@@ -18,7 +18,7 @@ from controller.source.watch import Hint
 from controller.store import ledger
 from controller.store.tables import Transaction, workflow_schedules, workflows
 from tests.fake_clock import FakeClock
-from tests.gitops.repository import Repository
+from tests.gitops.repository import Repository, run
 from tests.service.place import Place, flow, opened
 
 BROKEN = "name: b\nsteps: [\n"
@@ -176,6 +176,34 @@ async def test_a_rollback_needs_a_revision_that_was_applied(
         ):
             with pytest.raises(Refused, match=says):
                 await place.app.sources.rollback(name, revision)
+
+
+async def test_a_rollback_holds_where_the_mirror_is_lost(tmp_path: Path, clock: FakeClock) -> None:
+    """Or is another controller's: the commit is fetched; one that is nowhere is refused."""
+    repository = Repository(tmp_path)
+    first = repository.put("a.yaml", flow("a", "one"))
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        repository.put("a.yaml", flow("a", "two"))
+        await place.reconcile("git")
+        await place.app.sources.rollback("git")
+        shutil.rmtree(place.app.homes)
+        for _ in range(2):
+            await place.reconcile("git")
+            assert (await _status(place), await _says(place)) == (("held", "rollback"), "one")
+            assert (await place.app.sources.status("git")).source.revision == first
+        shutil.rmtree(place.app.homes)
+        moved = repository.bare.rename(tmp_path / "away.git")
+        await place.reconcile("git")
+        assert await _status(place) == ("failed", "not-found")
+        moved.rename(repository.bare)
+        repository.git("checkout", "--quiet", "--orphan", "other")
+        repository.commit("Another history", push=False)
+        repository.git("push", "--quiet", "--force", "origin", "other:main")
+        run("git", "--git-dir", repository.bare, "gc", "--quiet", "--prune=now")
+        await place.reconcile("git")
+        assert await _status(place) == ("rejected", "not-found")
+        assert await _says(place) == "one"
 
 
 @pytest.mark.parametrize("kind", ["git", "directory"])
