@@ -8,10 +8,13 @@ from controller.core.drift import Drift, Fate
 from controller.core.problem import Refused, Unavailable
 from controller.source.revision import Revision
 from controller.source.spec import SourceSpec
-from controller.store.records import SourceWish
+from controller.store.records import SourceRecord, SourceWish
 
 SHOWN = 5
 """Names that a message lists."""
+
+TOGETHER = 60_000
+"""Milliseconds within which deletions of a directory's files count as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,21 @@ class Judgement:
         return cls("rejected" if isinstance(error, Refused) else "failed", reason, message)
 
 
+def counted_from(spec: SourceSpec, record: SourceRecord | None, now: int) -> int | None:
+    """Since when workflows that went count with those that would go; None: none do.
+
+    A commit is whole by itself. Of a directory those count that went within `TOGETHER`; what is
+    held stays counted until it is decided, and what a person approved is not counted again.
+    """
+    if spec.type == "git":
+        return None
+    begin = now - TOGETHER
+    if record is None:
+        return begin
+    begin = begin if record.counted_from is None else record.counted_from
+    return max(begin, record.approved_at or 0)
+
+
 def judge(  # ruff: ignore[too-many-positional-arguments]  # all that it weighs
     spec: SourceSpec,
     wish: SourceWish,
@@ -65,7 +83,7 @@ def judge(  # ruff: ignore[too-many-positional-arguments]  # all that it weighs
         found: The revision.
         revision: What it says.
         difference: What it would change.
-        owned: How many workflows the source has, and how many it lost lately.
+        owned: How many workflows the source has, and how many it lost since `counted_from`.
     """
     invalid = sorted(path for path, each in revision.files.items() if each.status == "invalid")
     if invalid and spec.on_invalid == "reject_revision":

@@ -10,7 +10,7 @@ from controller.core.drift import CHANGING, Drift, Fate
 from controller.core.plan import Signature
 from controller.core.policy import Policy
 from controller.core.problem import NotFound, Refused
-from controller.judgement import judge
+from controller.judgement import counted_from, judge
 from controller.recording import signatures_of
 from controller.source.directory import Directory
 from controller.source.examine import Examiner
@@ -76,12 +76,11 @@ class Planner:
         revision = await asyncio.to_thread(examiner.examine, look.snapshot)
         heads = await self.store.read(ledger.catalog)
         drifted = drift_of(spec, revision, library, heads)
-        owned = sum(
-            each.origin == spec.name for each in heads.values() if each.status != "archived"
-        )
+        since = counted_from(spec, await self.store.read(ledger.source, spec.name), now)
+        owned = await self.store.read(ledger.count_workflows, spec.name, since)
         wish = await self.store.read(ledger.wish, spec.name)
         found_revision = look.revision or library.fingerprint
-        verdict = judge(spec, wish, found_revision, revision, drifted, (owned, 0))
+        verdict = judge(spec, wish, found_revision, revision, drifted, owned)
         return SyncPlan(
             source=spec.name,
             revision=look.revision,

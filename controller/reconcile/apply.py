@@ -29,6 +29,7 @@ class Application:
     Attributes:
         workflows: By name.
         history: The revision, where it is another one than before.
+        uses_approval: There is an approval, which is for this revision, or for none any more.
     """
 
     source: SourceRecord
@@ -38,11 +39,19 @@ class Application:
     removed: tuple[str, ...]
     history: RevisionRecord | None
     now: int
+    uses_approval: bool
 
     @property
     def changes(self) -> bool:
         """Whether it writes more than a status."""
-        return bool(self.workflows or self.pruned or self.files or self.removed or self.history)
+        return bool(
+            self.workflows
+            or self.pruned
+            or self.files
+            or self.removed
+            or self.history
+            or self.uses_approval
+        )
 
 
 class Overtaken(Exception):
@@ -66,6 +75,8 @@ def apply_revision(tx: Transaction, application: Application) -> list[str]:
     ledger.archive(tx, application.pruned, now)
     ledger.put_files(tx, source.id, application.files, application.removed)
     ledger.put_source(tx, source)
+    if application.uses_approval:
+        ledger.put_wish(tx, source.id, {"approved": None})
     ledger.announce(tx)  # other controllers fire its schedules too
     return ledger.add_revision(tx, application.history) if application.history else []
 
@@ -76,6 +87,8 @@ def application_of(
     difference: Drift,
     history: RevisionRecord | None,
     now: int,
+    *,
+    uses_approval: bool,
 ) -> Application:
     """What to write for a revision."""
     files = owned_files(revision, difference)
@@ -88,6 +101,7 @@ def application_of(
         removed=revision.removed,
         history=history,
         now=now,
+        uses_approval=uses_approval,
     )
 
 

@@ -11,7 +11,7 @@ from controller.core.plan import Signature
 from controller.core.policy import Policy
 from controller.core.problem import Refused, Unavailable
 from controller.facts import Bus
-from controller.judgement import Judgement, judge
+from controller.judgement import Judgement, counted_from, judge
 from controller.logs import get_log
 from controller.reconcile.ahead import Crew, Terms, rehearse
 from controller.reconcile.apply import (
@@ -44,9 +44,6 @@ STALE = 300_000
 
 LOOK_AGAIN = 1_000
 """Milliseconds between tries when the database, or the right to write, is away."""
-
-TOGETHER = 60_000
-"""Milliseconds within which deletions of a directory's files count as one."""
 
 log = get_log("windlass.reconcile")
 
@@ -100,7 +97,6 @@ class Reconciler:
         self._record: SourceRecord | None = None
         self._elsewhere: Mapping[str, Signature] | None = None
         self._unsettled = False
-        self._pruned: list[int] = []
         self._whole_at = 0.0  # monotonic seconds
         self._woken = asyncio.Event()
         self._stopping = False
@@ -243,23 +239,15 @@ class Reconciler:
         difference = drift_of(self.spec, revision, library, heads, repaired)
         repaired = tuple(name for name in repaired if name not in difference.owner)
         found = look.revision or library.fingerprint
-        prunes = difference.of(Fate.PRUNED)
-        owned = await self._store.read(ledger.count_owned, self.id) if prunes else 0
-        recent = self._pruned_lately(standing, now)
-        verdict = judge(self.spec, standing.wish, found, revision, difference, (owned, recent))
+        owned = 0, 0
+        if difference.of(Fate.PRUNED):
+            since = counted_from(self.spec, standing.record, now)
+            owned = await self._store.read(ledger.count_workflows, self.id, since)
+        verdict = judge(self.spec, standing.wish, found, revision, difference, owned)
         if verdict is not None:
             library.restore(revision.before)
             return await self._without_change(standing, now, verdict, found)
         return await self._apply(look, revision, difference, standing, now, repaired)
-
-    def _pruned_lately(self, standing: Standing, now: int) -> int:
-        """Workflows that went within `TOGETHER`; what is held stays counted until it is decided."""
-        held = standing.record is not None and standing.record.reason == "prune-limit"
-        if self.spec.type == "git":  # a commit is whole by itself
-            self._pruned = []
-        elif not held:
-            self._pruned = [each for each in self._pruned if each > now - TOGETHER]
-        return len(self._pruned)
 
     async def _with_drifted(
         self,
@@ -334,16 +322,22 @@ class Reconciler:
         )
         source = status_of(self.spec, standing, Judgement.good(invalid, standing.wish), found, now)
         moves = difference.changes or found != standing.revision
-        applied_at = now if moves else source.applied_at
-        source = replace(source, revision=found, commit=commit, applied_at=applied_at)
+        approved = standing.wish.approved == found
+        source = replace(
+            source,
+            revision=found,
+            commit=commit,
+            applied_at=now if moves else source.applied_at,
+            counted_from=None,
+            approved_at=now if approved else source.approved_at,
+        )
         outcome = Outcome(source, difference, invalid, repaired)
         history = await self._history(outcome, standing, now)
-        application = application_of(source, revision, difference, history, now)
+        uses = standing.wish.approved is not None
+        application = application_of(source, revision, difference, history, now, uses_approval=uses)
         forgotten: Sequence[str] = ()
         if application.changes:
             forgotten = await self._write(apply_revision, application)
-            approved = standing.wish.approved == found
-            self._pruned = [] if approved else self._pruned + [now] * len(application.pruned)
             self._teller.tell(outcome, revision, library, now)
             self._applied()
         else:

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from controller.core.drift import Drift, Fate
-from controller.judgement import Judgement
+from controller.judgement import Judgement, counted_from
 from controller.source.library import Library
 from controller.source.spec import SourceSpec
 from controller.store.records import SourceRecord, SourceWish
@@ -62,6 +62,9 @@ def status_of(
     """The one place where a status is made; what was applied stays as it was."""
     before = standing.record
     failures = (before.failures if before else 0) + 1 if judgement.phase == "failed" else 0
+    counted = before.counted_from if before else None
+    if judgement.reason == "prune-limit":
+        counted = counted_from(spec, before, now)
     return SourceRecord(
         id=spec.name,
         type=spec.type,
@@ -77,6 +80,8 @@ def status_of(
         problems=list(judgement.problems) or None,
         failures=failures,
         next_at=now + backoff(spec.name, failures) if failures else None,
+        counted_from=counted,
+        approved_at=before.approved_at if before else None,
     )
 
 

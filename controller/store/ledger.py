@@ -81,7 +81,7 @@ from controller.store.ledger_schedules import (
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
 from controller.store.ledger_sources import (
     add_revision,
-    count_owned,
+    count_workflows,
     faces,
     file_of,
     file_values,
@@ -137,7 +137,7 @@ __all__ = [
     "claim",
     "claimable",
     "consume",
-    "count_owned",
+    "count_workflows",
     "create",
     "create_all",
     "create_claimed",

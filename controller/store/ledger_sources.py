@@ -5,7 +5,18 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Text, bindparam, delete, func, or_, select, type_coerce, update
+from sqlalchemy import (
+    Select,
+    Text,
+    bindparam,
+    delete,
+    false,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
 from controller.store.bulk import insert_rows, into, upsert
 from controller.store.dialect import among
@@ -107,10 +118,16 @@ def owned(tx: Transaction, source_id: str) -> list[WorkflowHead]:
     return every(tx, WorkflowHead, pick(WorkflowHead, _workflows).where(*standing))
 
 
-def count_owned(tx: Transaction, source_id: str) -> int:
-    """How many there are."""
-    standing = _workflows.c.origin == source_id, _workflows.c.status != "archived"
-    return int(tx.scalar(select(func.count()).select_from(_workflows).where(*standing)) or 0)
+def count_workflows(tx: Transaction, source_id: str, since: int | None) -> tuple[int, int]:
+    """How many there are, and how many were archived after a moment and stayed so; None: never."""
+    c = _workflows.c
+    lately = false() if since is None else c.updated_at > since
+    counts = (
+        func.count().filter(c.status != "archived"),
+        func.count().filter(c.status == "archived", lately),
+    )
+    standing, gone = tx.execute(select(*counts).where(c.origin == source_id)).one()
+    return standing, gone
 
 
 def taken(tx: Transaction, source_id: str, names: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA_TABLE = "windlass_schema"
 """Where alembic keeps the revision."""
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """The schema's revisions, oldest first: those under migrations/versions."""
 
 HEAD = REVISIONS[-1]

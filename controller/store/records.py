@@ -302,6 +302,8 @@ class SourceRecord:
         problems: Diagnostics of a revision that was rejected.
         failures: Looks in a row that failed.
         next_at: When it is looked at again without a hint.
+        counted_from: Since when workflows that went count with those of a revision that waits.
+        approved_at: When a revision was applied that had waited for an approval.
     """
 
     id: str
@@ -318,6 +320,8 @@ class SourceRecord:
     problems: JsonArray | None = None
     failures: int = 0
     next_at: int | None = None
+    counted_from: int | None = None
+    approved_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +330,7 @@ class SourceWish:
 
     Attributes:
         held: {reason: `suspended` or `rollback`, revision, by, at}, or None.
-        approved: The revision that may prune as much as it does.
+        approved: The revision that may prune as much as it does; None again once any is applied.
         requested_at: When somebody last asked to look at once.
     """
 

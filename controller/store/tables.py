@@ -241,6 +241,8 @@ sources = Table(
     Column("problems", Json),
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("next_at", BigInteger),
+    Column("counted_from", BigInteger),
+    Column("approved_at", BigInteger),
 )
 
 source_wishes = Table(

@@ -266,6 +266,7 @@ async def test_an_approval_is_not_for_ever(tmp_path: Path, clock: FakeClock) -> 
         await place.app.sources.approve()
         await reconciler.reconcile()
         assert await place.names() == ["d"]
+        await clock.advance(1)
         for name in "efg":
             place.write(f"{name}.yaml", flow(name))
         await reconciler.reconcile()

@@ -21,6 +21,9 @@ from tests.fake_clock import FakeClock
 from tests.gitops.repository import Repository, run
 from tests.service.place import Place, flow, opened
 
+HOUR = 3_600_000
+"""Milliseconds."""
+
 BROKEN = "name: b\nsteps: [\n"
 
 
@@ -295,6 +298,76 @@ async def test_an_approval_is_of_one_revision(tmp_path: Path, clock: FakeClock) 
         await place.reconcile("git")
         assert await _status(place) == ("held", "prune-limit")
         assert await place.names() == list("abcd")
+
+
+async def test_an_approval_is_used_up(tmp_path: Path, clock: FakeClock) -> None:
+    """By the revision it was given for: that this one comes again is for a person again."""
+    repository = Repository(tmp_path)
+    for name in "abc":
+        repository.write(f"{name}.yaml", flow(name))
+    full = repository.commit()
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        repository.git("rm", "--quiet", "a.yaml", "b.yaml")
+        less = repository.commit()
+        await place.reconcile("git")
+        await place.app.sources.approve("git")
+        await place.reconcile("git")
+        assert (await _status(place), await place.names()) == (("ready", None), ["c"])
+        await clock.advance(HOUR)
+        for commit, phase in ((full, "ready"), (less, "held")):
+            repository.git("push", "--quiet", "--force", "origin", f"{commit}:main")
+            assert (await place.reconcile("git")).source.phase == phase
+        assert await place.names() == list("abc")
+
+
+async def test_an_approval_is_used_up_by_any_revision(tmp_path: Path, clock: FakeClock) -> None:
+    """What was approved did not come, the files did: when it comes later, it waits again."""
+    repository = Repository(tmp_path)
+    for name in "abc":
+        repository.write(f"{name}.yaml", flow(name))
+    full = repository.commit()
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        repository.git("rm", "--quiet", "a.yaml", "b.yaml")
+        less = repository.commit()
+        await place.reconcile("git")
+        await place.app.sources.approve("git")
+        for commit, phase in ((full, "ready"), (less, "held")):
+            repository.git("push", "--quiet", "--force", "origin", f"{commit}:main")
+            assert (await place.reconcile("git")).source.phase == phase
+        assert await place.names() == list("abc")
+
+
+@pytest.mark.parametrize(("seconds", "back"), [(1, "abc"), (3600, "ab")])
+async def test_what_went_before_counts_until_it_is_decided(
+    tmp_path: Path, clock: FakeClock, seconds: int, back: str
+) -> None:
+    """Whatever restarts meanwhile, and for a plan too; then only what went within a minute."""
+    async with opened(tmp_path, clock) as place:
+        for name in "abcdefghij":
+            place.write(f"{name}.yaml", flow(name))
+        await place.reconcile()
+        _remove(place, "abcd")
+        assert (await place.reconcile()).source.phase == "ready"
+        _remove(place, "ef")
+        held = (await place.reconcile()).source
+        assert (held.phase, "6 of 10 workflows" in (held.message or "")) == ("held", True)
+        await clock.advance(seconds * 1000)
+        assert (await place.app.sources.plan()).refusal == held.message
+        assert (await place.reconcile()).source.message == held.message
+        assert await place.names() == list("efghij")
+        for name in back + "ef":
+            place.write(f"{name}.yaml", flow(name))
+        assert (await place.reconcile()).source.phase == "ready"
+        _remove(place, "efgh")
+        assert (await place.reconcile()).source.phase == "ready", "what came back does not count"
+        assert await place.names() == list(back + "ij")
+
+
+def _remove(place: Place, names: str) -> None:
+    for name in names:
+        (place.root / f"{name}.yaml").unlink()
 
 
 SCHEDULED = flow("a", "one") + ("triggers:\n  - type: scheduled\n    config: {cron: '0 3 * * *'}\n")
