@@ -114,10 +114,14 @@ def _concerns_all(state: ExecutionState, event: Event) -> bool:
         case EventType.RESUME:
             return state.paused_at is not None
         case EventType.DUE:
-            ending = state.cancelling or (state.failure is not None and not state.handling)
-            return not ending and state.paused_at is None and event.at >= state.deadline
+            return _can_be_late(state) and event.at >= state.deadline
         case _:
             return event.type is EventType.SIGNAL
+
+
+def _can_be_late(state: ExecutionState) -> bool:
+    """Whether the deadline counts: it fires once, and once more for the error handler."""
+    return not (state.cancelling or state.overdue) and state.paused_at is None
 
 
 def outstanding(state: ExecutionState) -> list[Command]:
@@ -177,8 +181,10 @@ def _on_due(move: Transition, event: Event) -> None:
         state = move.state
         seconds = state.plan.timeout / 1000
         message = f"the execution took longer than its timeout of {seconds:g} s"
-        state.frame.failure = Failure(step=None, type="timeout", message=message)
-        state.failure = state.failure or state.frame.failure
+        late = Failure(step=None, type="timeout", message=message)
+        state.overdue = True
+        state.frame.failure = state.frame.failure or late
+        state.failure = state.failure or late
         move.stop_running(state.frame, Reason.TIMED_OUT)
         move.quiet.append(state.frame)
         return

@@ -276,7 +276,11 @@ class Identity:
 
 
 class ExecutionState:
-    """The whole execution; owned by one fold and changed in place."""
+    """The whole execution; owned by one fold and changed in place.
+
+    Attributes:
+        deadline: When it, or its error handler, has taken too long; `overdue`: it was told so.
+    """
 
     __slots__ = (
         "cancelling",
@@ -289,6 +293,7 @@ class ExecutionState:
         "held",
         "identity",
         "outputs",
+        "overdue",
         "paused_at",
         "plan",
         "restarting",
@@ -314,6 +319,7 @@ class ExecutionState:
         self.outputs: dict[str, Any] = {}
         self.completed_at: int | None = None
         self.deadline = identity.started_at + plan.timeout
+        self.overdue = False
 
     def active_steps(self) -> Iterator[StepState]:
         """Every step that runs or waits, containers included, in the order they were first met."""

@@ -369,6 +369,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
             return
         state.handling = True
         state.deadline = self.at + state.plan.timeout
+        state.overdue = False
         self.commands.append(Arm(None, 0, "deadline", state.deadline))
         state.frame = Frame(state.plan.handler, frame.scope, None, 0)
         self.open(state.frame)

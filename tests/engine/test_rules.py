@@ -1,7 +1,7 @@
 """The rules of LANGUAGE, "Steps", one by one, on the state machine alone."""
 
 from controller.core.decide import fold, outstanding
-from controller.core.execution import EventType, Launch, Stop
+from controller.core.execution import Event, EventType, Launch, Stop
 from tests.engine.machine import FAIL, Machine, act, flow
 
 
@@ -234,6 +234,29 @@ def test_the_deadline_ends_an_execution() -> None:
     machine.answer("h")
     assert machine.state.error is not None
     assert machine.state.error["type"] == "timeout"
+
+
+def test_a_failure_does_not_stop_the_clock() -> None:
+    """What still runs is stopped in time, then the error handler; the first failure is told."""
+    handler = act("h")
+    machine = Machine(flow(act("a"), act("b", depends_on=[]), timeout=1_000, error_handler=handler))
+    machine.answer("a", FAIL)
+    machine.fire()
+    assert machine.stopped == [("b", 1)]
+    count = len(machine.events)
+    machine.send(Event(EventType.DUE, machine.now, None, 0, {"timer": "deadline"}))
+    assert len(machine.events) == count, "it is late once"
+    machine.answer("b", FAIL)
+    assert machine.todo == {"h": 1}
+    machine.fire()
+    assert machine.stopped == [("b", 1), ("h", 1)]
+    machine.answer("h", FAIL)
+    assert machine.finished == ["failed"]
+    assert machine.state.error is not None
+    assert (machine.state.error["type"], machine.state.error["handler"]["type"]) == (
+        "boom",
+        "timeout",
+    )
 
 
 def test_a_cancel_waits_for_what_runs() -> None:
