@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.core.decide import begin, decide, fold, relevant
+from controller.core.decide import begin, can_be_late, decide, fold, relevant
 from controller.core.execution import (
     SETTLED,
     Event,
@@ -20,6 +20,7 @@ from controller.core.execution import (
     Status,
     StepState,
 )
+from controller.core.follow import timeout_of
 from controller.core.plan import Block, Plan
 from controller.core.problem import NotFound
 from controller.store.records import (
@@ -131,13 +132,21 @@ def _current_step(state: ExecutionState) -> str | None:
 
 
 def dues_of(state: ExecutionState) -> list[int]:
-    """When each of its steps that wait for a time goes on."""
-    return [step.due for step in state.active_steps() if step.due is not None]
+    """When each of its steps that wait for a time goes on, or has taken too long."""
+    dues: list[int] = []
+    for step in state.active_steps():
+        if step.due is not None:
+            dues.append(step.due)
+        dues.extend(timeout.due for timeout in timeout_of(step))
+    return dues
 
 
 def wake_of(state: ExecutionState) -> int:
     """When an execution that nobody has in memory must be looked at again, at the latest."""
-    return NEVER if state.paused_at is not None else min([state.deadline, *dues_of(state)])
+    if state.paused_at is not None:
+        return NEVER
+    deadline = [state.deadline] if can_be_late(state) else []
+    return min([*deadline, *dues_of(state)], default=NEVER)
 
 
 def view(record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord]) -> ExecutionView:

@@ -114,12 +114,12 @@ def _concerns_all(state: ExecutionState, event: Event) -> bool:
         case EventType.RESUME:
             return state.paused_at is not None
         case EventType.DUE:
-            return _can_be_late(state) and event.at >= state.deadline
+            return can_be_late(state) and event.at >= state.deadline
         case _:
             return event.type is EventType.SIGNAL
 
 
-def _can_be_late(state: ExecutionState) -> bool:
+def can_be_late(state: ExecutionState) -> bool:
     """Whether the deadline counts: it fires once, and once more for the error handler."""
     return not (state.cancelling or state.overdue) and state.paused_at is None
 

@@ -1,8 +1,14 @@
 """The rules of LANGUAGE, "Steps", one by one, on the state machine alone."""
 
+from typing import Any
+
+import pytest
+
 from controller.core.decide import fold, outstanding
 from controller.core.execution import Event, EventType, Launch, Stop
-from tests.engine.machine import FAIL, Machine, act, flow
+from controller.history import wake_of
+from controller.store.records import NEVER
+from tests.engine.machine import FAIL, STARTED, Machine, act, flow
 
 
 def only(step: str, answer: dict[str, object], times: int = 10**6) -> object:
@@ -257,6 +263,38 @@ def test_a_failure_does_not_stop_the_clock() -> None:
         "boom",
         "timeout",
     )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        act("s", timeout=20),
+        {"id": "c", "type": "subflow", "subflow": "child", "timeout": 20},
+        {"id": "l", "type": "loop", "loop": {"over": [1], "steps": [act("s")]}, "timeout": 20},
+        {"id": "p", "type": "parallel", "parallel": {"branches": [[act("s")]]}, "timeout": 20},
+    ],
+)
+def test_what_waits_is_looked_at_when_it_has_taken_too_long(step: dict[str, Any]) -> None:
+    """Whatever kind of step has the timeout, and whether it waits itself or what it holds does."""
+    machine = Machine(flow(step, timeout=1_000))
+    for waiting in [each for each in machine.todo if each.endswith("s")]:
+        machine.answer(waiting, {"suspend": {"signal": "go"}})
+    assert wake_of(machine.state) == STARTED + 20
+    machine.fire()
+    assert machine.finished == ["failed"]
+    assert machine.state.failure is not None
+    assert machine.state.failure["type"] == "timeout"
+
+
+def test_who_is_late_or_cancelled_is_not_looked_at_for_that_again() -> None:
+    """It waits for a child that ends in its own time: only the child wakes it."""
+    for kind in (EventType.DUE, EventType.CANCEL):
+        machine = Machine(flow({"id": "c", "type": "subflow", "subflow": "child"}, timeout=20))
+        assert wake_of(machine.state) == STARTED + 20
+        machine.now += 20
+        machine.send(Event(kind, machine.now, data={"timer": "deadline"}))
+        assert machine.statuses() == {"c": "waiting"}
+        assert wake_of(machine.state) == NEVER
 
 
 def test_a_cancel_waits_for_what_runs() -> None:

@@ -39,7 +39,8 @@ def step(step_id: str, action: str, **more: Any) -> dict[str, Any]:
 
 NAP = step("nap", "sleep", inputs={"duration": "2h"})
 ASK = step("ask", "wait_for_signal", inputs={"name": "go"})
-BRANCHES = [[NAP], [step("long", "sleep", inputs={"duration": "300d"})]]
+LONG_NAP = step("long", "sleep", inputs={"duration": "300d"})
+BRANCHES = [[NAP], [LONG_NAP]]
 
 WAITS: dict[str, list[dict[str, Any]]] = {
     "sleep": [NAP],
@@ -55,6 +56,10 @@ WAITS: dict[str, list[dict[str, Any]]] = {
             retry={"attempts": 2, "delay": "2h", "max_delay": "3h"},
         )
     ],
+    "timeout": [ASK | {"timeout": "2h"}],
+    "loop-timeout": [
+        {"id": "each", "type": "loop", "timeout": "2h", "loop": {"over": [1], "steps": [LONG_NAP]}}
+    ],
     "subflow": [{"id": "call", "type": "subflow", "subflow": "child"}],
     "branch": [
         {"id": "both", "type": "parallel", "parallel": {"branches": BRANCHES, "wait_all": False}}
@@ -63,7 +68,7 @@ WAITS: dict[str, list[dict[str, Any]]] = {
 }
 """Workflows whose first step waits: until two hours have passed, or `go` was sent."""
 
-ENDS = {"signal-until": "failed"}
+ENDS = dict.fromkeys(("signal-until", "timeout", "loop-timeout"), "failed")
 
 
 class Stage:
