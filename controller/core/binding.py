@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.core.execution import ExecutionState, Frame, Status, StepState
-from controller.core.expression import ExpressionError
+from controller.core.expression import ExpressionError, to_plain
 from controller.core.inputs import fits
 from controller.core.names import Names
 from controller.core.plan import OutputPlan
@@ -61,7 +61,7 @@ def output_value(state: ExecutionState, output: OutputPlan, names: Names) -> Any
         source = state.steps.get(output.step)
         if source is None or source.status is not Status.COMPLETED:
             return None
-    value = output.template.render(names)
+    value = to_plain(output.template.render(names))
     if value is not None and output.type is not None and not fits(value, output.type):
         raise ExpressionError(f"{output.type} is declared, but the value is {type(value).__name__}")
     return value

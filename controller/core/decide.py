@@ -116,7 +116,7 @@ def _concerns_all(state: ExecutionState, event: Event) -> bool:
         case EventType.DUE:
             return can_be_late(state) and event.at >= state.deadline
         case _:
-            return event.type is EventType.SIGNAL
+            return event.type in {EventType.SIGNAL, EventType.BROKEN}
 
 
 def can_be_late(state: ExecutionState) -> bool:
@@ -281,6 +281,20 @@ def _on_resume(move: Transition, event: Event) -> None:
             move.ready.append(step)
 
 
+def _on_broken(move: Transition, event: Event) -> None:
+    state = move.state
+    state.failure = Failure(step=None, type="bug", message=event.data["message"])
+    state.error = dict(state.failure)
+    for step in list(state.steps.values()):
+        if step.status in ACTIVE:
+            move.commands.extend(stop_commands(step, force=False))
+            move.change(step, Status.CANCELLED, Reason.CANCELLED)
+        elif step.status is Status.PENDING:
+            move.change(step, Status.SKIPPED, Reason.FAILED_BEFORE)
+    move.finish(Status.FAILED)
+    move.quiet.clear()  # no list goes on, and no error handler
+
+
 _HANDLERS: Mapping[EventType, Callable[[Transition, Event], None]] = {
     EventType.COMPLETED: _on_completed,
     EventType.FAILED: _on_failed,
@@ -290,4 +304,5 @@ _HANDLERS: Mapping[EventType, Callable[[Transition, Event], None]] = {
     EventType.CANCEL: _on_cancel,
     EventType.PAUSE: _on_pause,
     EventType.RESUME: _on_resume,
+    EventType.BROKEN: _on_broken,
 }

@@ -71,6 +71,7 @@ class EventType(StrEnum):
     CANCEL = "cancel"  # {force, reason}
     PAUSE = "pause"  # {restart}: held back for a restart of the daemon, not by a person
     RESUME = "resume"
+    BROKEN = "broken"  # a bug of the engine's showed in it, and ends it: {message}
     TAKEN_OVER = "taken-over"  # another controller goes on with it: {owner}; it changes nothing
 
 

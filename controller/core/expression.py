@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from pydantic_core import from_json, to_json
+
 from controller.core.cel import LONGEST_TEXT, CelError, Type, compile_cel, references
 from controller.core.paths import Missing, kind_of, parse_path, walk
 from controller.core.problem import Path, Problem
@@ -159,14 +161,25 @@ def type_of(value: Any) -> Type:  # ruff: ignore[any-type]  # a JSON value
 
 
 def to_text(value: Any) -> str:  # ruff: ignore[any-type]  # a value of the language
-    """A value inside longer text."""
+    """A value inside longer text; raises `ExpressionError` for `steps` or `secrets` as a whole."""
     if isinstance(value, str):
         return value
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:  # ruff: ignore[magic-value-comparison]  # exact
         return str(int(value))
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise ExpressionError(f"this cannot be put into text: {error}") from None
+
+
+def to_plain(value: Any) -> Any:  # ruff: ignore[any-type]  # a value of the language
+    """A value as it will be read back where it is recorded; raises `ExpressionError`."""
+    try:
+        return from_json(to_json(value), allow_inf_nan=False)
+    except ValueError as error:
+        raise ExpressionError(f"this is not JSON: {error}") from None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from controller.core.definition import Action, Output, Parameter
-from controller.core.expression import Template
+from controller.core.expression import ExpressionError, Template
+from controller.core.paths import kind_of
 from controller.core.policy import Policy
 from controller.core.retry import RetryPolicy
 from controller.core.shelltext import ShellText
@@ -54,7 +55,9 @@ class InputsPlan:
         if self.shell_key is None or self.shell_text is None:
             return values
         script, environment = self.shell_text.render(names)
-        given = values.get("env") or {}
+        given = {} if values.get("env") is None else values["env"]
+        if not isinstance(given, dict):
+            raise ExpressionError(f"`env` must be an object, and this is {kind_of(given)}")
         return {**values, self.shell_key: script, "env": {**given, **environment}}
 
 

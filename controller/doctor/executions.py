@@ -1,8 +1,8 @@
 """What is wrong with one execution, judged by what is recorded of it. Nothing here reads or writes.
 
 An execution is the fold of its checkpoints: its row must say what they lead to, by the code that
-recorded it. What never began, and what was ended because its definition could not be used, has no
-fold to be compared with.
+recorded it. What never began, and what was ended because its definition could not be used, or by a
+bug, has no fold to be compared with.
 """
 
 from collections.abc import Iterator
@@ -144,9 +144,9 @@ def _unbegun(record: ExecutionRecord) -> Iterator[Finding]:
 
 
 def _hopeless(record: ExecutionRecord) -> bool:
-    """It was ended because its definition cannot be used: whatever its events say."""
+    """It was ended because it could not go on: whatever its events say."""
     error = record.error or {}
-    return error.get("step") is None and error.get("type") == "definition"
+    return error.get("step") is None and error.get("type") in {"definition", "bug"}
 
 
 def _unlike(case: Case, found: Replayed, around: Around) -> Iterator[Finding]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.core.execution import Event, EventType, StepState
-from controller.core.expression import ExpressionError
 from controller.execute.action import ActionFailed, Call, Result, Suspended
 from controller.execute.host import Host
 from controller.execute.patience import patiently
+from controller.execute.perform import failure_of
 
 _TOLD = {"stop": "cancelled", "timeout": "timeout"}
 """Why an attempt was ended → the type of its failure; `shutdown` is not told: it goes on later."""
@@ -91,10 +91,7 @@ class Attempts:
         try:
             inputs = plan.inputs.render(names) if plan.inputs is not None else {}
             result = host.performer.perform(plan, call, inputs)
-        except ExpressionError as error:
-            failure = ActionFailed("expression", str(error))
-            self._kept.append(self._failure(step.key, step.attempt, failure))
-        except ActionFailed as error:
+        except Exception as error:  # ruff: ignore[blind-except]  # whatever it is, the step fails
             self._kept.append(self._failure(step.key, step.attempt, error))
         else:
             if isinstance(result, Coroutine):
@@ -134,7 +131,7 @@ class Attempts:
         for attempt in self._now.values():
             attempt.end("shutdown")
 
-    def failed(self, step: str, number: int, error: ActionFailed) -> None:
+    def failed(self, step: str, number: int, error: Exception) -> None:
         """Report a failure, secrets masked."""
         self._report(self._failure(step, number, error))
 
@@ -144,19 +141,19 @@ class Attempts:
         if isinstance(result, Suspended):
             data = {
                 "until": result.until,
-                "signal": result.signal,
+                "signal": mask(result.signal),
                 "approval": result.approval,
                 "outputs": mask(result.outputs),
             }
             return Event(EventType.SUSPENDED, now, step, number, data)
         return Event(EventType.COMPLETED, now, step, number, {"outputs": mask(result)})
 
-    def _failure(self, step: str, number: int, error: ActionFailed) -> Event:
+    def _failure(self, step: str, number: int, error: Exception) -> Event:
         """Why an attempt failed, secrets masked."""
-        mask = self._host.secrets.mask
-        data = {"type": error.type, "message": mask(error.message)}
-        if error.outputs:
-            data["outputs"] = mask(error.outputs)
+        mask, failure = self._host.secrets.mask, failure_of(error)
+        data = {"type": mask(failure.type), "message": mask(failure.message)}
+        if failure.outputs:
+            data["outputs"] = mask(failure.outputs)
         return Event(EventType.FAILED, self._host.clock.now(), step, number, data)
 
     async def _await(
@@ -167,7 +164,7 @@ class Attempts:
         call = attempt.call
         try:
             result = await self._within(attempt, work, limit)
-        except ActionFailed as error:
+        except Exception as error:  # ruff: ignore[blind-except]  # whatever it is, the step fails
             self._now.pop((call.step, call.attempt), None)
             self.failed(call.step, call.attempt, error)
         else:

@@ -4,9 +4,16 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from controller.admission import Admission, Wish, admit, cancel, cancel_signal, derived_id
-from controller.core.execution import StepState, Stop
-from controller.core.expression import ExpressionError
+from controller.admission import (
+    Admission,
+    Wish,
+    admit,
+    cancel,
+    cancel_signal,
+    derived_id,
+    to_parent,
+)
+from controller.core.execution import FINAL, Command, ExecutionState, Status, StepState, Stop
 from controller.core.problem import Refused
 from controller.execute.action import ActionFailed
 from controller.execute.host import Host
@@ -35,7 +42,7 @@ class Children:
         record: ExecutionRecord,
         host: Host,
         max_depth: int,
-        failed: Callable[[str, int, ActionFailed], None],
+        failed: Callable[[str, int, Exception], None],
         calm: Callable[[], None],
     ) -> None:
         self._record = record
@@ -55,13 +62,18 @@ class Children:
         self._now += 1
         self._host.spawn(self._create(step, step.attempt, names))
 
-    def stopping(self, stops: Iterable[Stop]) -> tuple[SignalRecord, ...]:
-        """What is recorded together with the events that these steps' children are stopped for."""
+    def told(self, state: ExecutionState, commands: Iterable[Command]) -> tuple[SignalRecord, ...]:
+        """What others are told with what is recorded: children to end, a parent of the end."""
         now, found = self._host.clock.now(), []
-        for each in stops:
-            child = self._id(each.step, each.attempt)
-            self._stopped[child] = now
-            found.append(cancel_signal(child, now, force=each.force))
+        for each in commands:
+            if isinstance(each, Stop) and state.steps[each.step].plan.type == "subflow":
+                child = self._id(each.step, each.attempt)
+                self._stopped[child] = now
+                found.append(cancel_signal(child, now, force=each.force))
+        if state.status in FINAL:
+            error = state.error if state.status is Status.FAILED else None
+            ended = to_parent(self._record, state.status, state.outputs, error, now)
+            found.extend([ended] if ended is not None else [])
         return tuple(found)
 
     def stop(self, step: str, attempt: int, *, force: bool) -> None:
@@ -85,10 +97,8 @@ class Children:
             try:
                 wish = self._wish(step, attempt, names)
                 created = await patiently(self._host.clock, lambda: self._admit(wish))
-            except ExpressionError as error:
-                self._failed(step.key, attempt, ActionFailed("expression", str(error)))
-            except Refused as error:
-                self._failed(step.key, attempt, ActionFailed(error.reason, str(error)))
+            except Exception as error:  # ruff: ignore[blind-except]  # whatever it is, the step fails
+                self._failed(step.key, attempt, error)
             else:
                 self._is_there(step.key, attempt, there=created)
 
@@ -127,8 +137,12 @@ class Children:
         store, clock, child = self._host.store, self._host.clock, self._id(step, attempt)
         now = self._stopped.setdefault(child, clock.now())  # set: as it was recorded
         with self._counted():
-            there = await patiently(clock, lambda: store.write(_ended, child, now, force=force))
-            self._is_there(step, attempt, there=there)
+            try:
+                there = await patiently(clock, lambda: store.write(_ended, child, now, force=force))
+            except Exception as error:  # ruff: ignore[blind-except]  # the child was told already
+                self._failed(step, attempt, error)
+            else:
+                self._is_there(step, attempt, there=there)
 
 
 def _ended(tx: Transaction, child: str, now: int, *, force: bool) -> bool:

@@ -13,6 +13,10 @@ from controller.facts import Bus
 from controller.store import Store
 
 
+class Ended(RuntimeError):
+    """The worker begins nothing any more: what it has is let go of."""
+
+
 class Host(Protocol):
     """The worker, as its executions see it.
 
@@ -53,7 +57,7 @@ class Host(Protocol):
         """Do something beside the loop; the worker waits for it before it ends."""
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """`spawn`, for what may have to be cancelled; what cannot be started is closed."""
+        """`spawn`, for what may have to be cancelled; raises `Ended`, and closes the work."""
 
     def wake(self) -> None:
         """There may be executions to claim or signals to take."""

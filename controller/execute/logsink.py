@@ -1,6 +1,7 @@
 """The steps' log lines, on their way to `workflow_logs`: in batches, in order, masked."""
 
 from collections.abc import Callable, Mapping
+from traceback import format_exception
 from typing import Any
 
 from controller.clock import Clock, Timer
@@ -8,6 +9,7 @@ from controller.core.execution import Change
 from controller.logs import get_log
 from controller.store import Store, ledger
 from controller.store.records import LogRecord
+from controller.store.values import storable
 
 LINGER = 100
 """Milliseconds a line may wait for others."""
@@ -70,6 +72,12 @@ class LogSink:
                 attempt=change.attempt,
             )
         )
+
+    def bug(self, execution: str, error: Exception, mask: Callable[[str], str]) -> str:
+        """Say in the daemon's own log where a bug showed that ends an execution; what it is."""
+        trace = mask("".join(format_exception(error)))
+        log.error("a bug ends an execution", execution=execution, trace=trace)
+        return mask(storable(f"{type(error).__name__}: {error}"))
 
     def complain(self, message: str, **fields: Any) -> None:  # ruff: ignore[any-type]  # structured fields
         """Say something in the daemon's own log."""

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from controller.admission import to_parent
 from controller.catalog import Catalog
 from controller.core.problem import Refused, Unavailable
+from controller.execute.containing import hopeless
 from controller.execute.host import Host
 from controller.execute.running import Running
 from controller.execute.taking import Taken
 from controller.logs import get_log
-from controller.store.records import Batch, ExecutionRecord, Fenced, Outcome
+from controller.store.records import ExecutionRecord, Fenced
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,15 +36,17 @@ class Maker:
         self._making: asyncio.Task[None] | None = None
 
     async def make(self, taken: Taken) -> Running | None:
-        """What was claimed, folded; None: its definition cannot be used, so it has failed."""
+        """What was claimed, folded; None: it has failed, for it cannot go on."""
         self._stop()
         ready = self._ready.pop(taken.record.id, None)
         if ready is not None and ready.record is taken.record:
             return ready
         try:
             return await self._made(taken)
-        except (Refused, ValueError) as error:
-            await self._fail(taken.record, str(error))
+        except Unavailable:
+            raise
+        except Exception as error:  # ruff: ignore[blind-except]  # what nobody has thought of
+            await self._fail(taken.record, error)
             return None
 
     def make_ready(self, records: Iterable[ExecutionRecord]) -> None:
@@ -64,7 +66,7 @@ class Maker:
 
     async def _make_all(self, records: Iterable[ExecutionRecord]) -> None:
         for number, record in enumerate(records, 1):
-            with suppress(Refused, ValueError, Unavailable):  # whoever makes it then is told
+            with suppress(Exception):  # whoever makes it then is told
                 self._ready[record.id] = await self._made(Taken(record))
             if number % FEW == 0:
                 await self._host.clock.sleep(0)
@@ -73,18 +75,13 @@ class Maker:
         plan = await self._catalog.plan_of(taken.record)
         return Running(taken.record, plan, taken.events, self._host)
 
-    async def _fail(self, record: ExecutionRecord, message: str) -> None:
+    async def _fail(self, record: ExecutionRecord, error: Exception) -> None:
         """It says why, rather than be claimed for ever."""
         host = self._host
+        known = isinstance(error, Refused | ValueError)
+        message = str(error) if known else host.logs.bug(record.id, error, host.secrets.mask)
         log.error("execution cannot go on", execution=record.id, error=message)
         with suppress(Fenced):
-            await host.store.append(_impossible(record, message, host.owner, host.clock.now()))
+            kind = "definition" if known else "bug"
+            await host.store.append(hopeless(record, kind, message, host))
             host.wake()
-
-
-def _impossible(record: ExecutionRecord, message: str, owner: str, now: int) -> Batch:
-    """What is recorded of one whose definition cannot be used: it has failed, and says why."""
-    error = {"step": None, "type": "definition", "message": message}
-    outcome = Outcome("failed", error=error, completed_at=now, duration=0)
-    told = to_parent(record, outcome.status, None, error, now)
-    return Batch(record.id, outcome=outcome, owner=owner, notify=(told,) if told else ())

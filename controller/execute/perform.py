@@ -6,16 +6,21 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json, to_json
-
 from controller.core.definition import Action, Parameter
-from controller.core.expression import ExpressionError, Scope, Template, compile_template
+from controller.core.expression import (
+    ExpressionError,
+    Scope,
+    Template,
+    compile_template,
+    to_plain,
+)
 from controller.core.inputs import check_inputs, fits
 from controller.core.plan import StepPlan
 from controller.core.problem import Refused
 from controller.core.shelltext import ShellText, compile_shell
 from controller.execute.action import ActionFailed, Call, Registry, Result, Suspended
 from controller.execute.scripts import Script, Scripts
+from controller.store.values import storable
 
 if TYPE_CHECKING:
     from controller.core.cel import Type
@@ -48,7 +53,7 @@ class Performer:
             result = self._call(step.action or "", call, inputs)
             return _guarded(result) if isinstance(result, Coroutine) else _plain(result)
         except (Exception, SystemExit) as error:
-            raise _failure(error) from error
+            raise failure_of(error) from error
 
     async def close(self) -> None:
         """Give back what actions hold between calls; none may be in progress."""
@@ -179,28 +184,44 @@ async def _guard(work: Coroutine[Any, Any, Result]) -> Result:
             raise
         raise ActionFailed("CancelledError", "the action cancelled itself") from None
     except (Exception, SystemExit) as error:
-        raise _failure(error) from error
+        raise failure_of(error) from error
 
 
 def _plain(result: Any) -> Result:  # ruff: ignore[any-type]  # whatever the action gave
     """A result as it will be read back from its checkpoint: JSON, and nothing that is like it."""
-    if isinstance(result, Suspended):
-        return result
-    if not isinstance(result, dict):
-        kind = type(result).__name__
+    if not isinstance(result, Suspended):
+        return _outputs(result)
+    given: tuple[object, object] = result.until, result.signal
+    if not (isinstance(given[0], int | None) and isinstance(given[1], str | None)):
+        message = f"an action cannot wait until {given[0]!r}, for the signal {given[1]!r}"
+        raise ActionFailed("bad_output", message)
+    return replace(result, outputs=_outputs(result.outputs))
+
+
+def _outputs(given: Any) -> dict[str, Any]:  # ruff: ignore[any-type]  # whatever the action gave
+    if not isinstance(given, dict):
+        kind = type(given).__name__
         raise ActionFailed("bad_output", f"an action gives an object of outputs, not {kind}")
     try:
-        plain: dict[str, Any] = from_json(to_json(result), allow_inf_nan=False)
-    except ValueError as error:
-        raise ActionFailed("bad_output", f"the outputs are not JSON: {error}") from None
-    return plain
+        outputs: dict[str, Any] = to_plain(given)
+    except ExpressionError as error:
+        raise ActionFailed("bad_output", f"the outputs cannot be recorded: {error}") from None
+    return outputs
 
 
-def _failure(error: BaseException) -> ActionFailed:
+def failure_of(error: BaseException) -> ActionFailed:
+    """Whatever was raised, as a failure that can be recorded: text, and outputs that are JSON."""
     if isinstance(error, ActionFailed):
-        return error
-    if isinstance(error, ExpressionError):
-        return ActionFailed("expression", str(error))
-    if isinstance(error, Refused):
-        return ActionFailed(error.reason, str(error))
-    return ActionFailed(type(error).__name__, str(error) or type(error).__name__)
+        kind, message, outputs = error.type, error.message, error.outputs
+    elif isinstance(error, ExpressionError):
+        kind, message, outputs = "expression", str(error), {}
+    elif isinstance(error, Refused):
+        kind, message, outputs = error.reason, str(error), {}
+    else:
+        kind = type(error).__name__
+        message, outputs = str(error) or kind, {}
+    try:
+        outputs = _outputs(outputs)
+    except ActionFailed as wrong:
+        message, outputs = f"{message} ({wrong.message})", {}
+    return ActionFailed(storable(str(kind)), storable(str(message)), outputs)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from controller.admission import to_parent
 from controller.core.decide import begin, decide, fold, outstanding, relevant
 from controller.core.execution import (
     FINAL,
@@ -32,16 +31,16 @@ from controller.core.execution import (
     Perform,
     Reason,
     Status,
-    StepState,
     Stop,
 )
 from controller.core.names import Names
 from controller.core.plan import Plan
-from controller.core.problem import Unavailable
+from controller.core.problem import Refused, Unavailable
 from controller.execute.action import ActionFailed
 from controller.execute.attempts import Attempts
 from controller.execute.children import Children
-from controller.execute.host import Host
+from controller.execute.containing import contained, hopeless
+from controller.execute.host import Ended, Host
 from controller.execute.telling import Teller
 from controller.execute.timers import Timers
 from controller.history import (
@@ -139,6 +138,7 @@ class Running:
         """Now that it has left: it had a place of others, or what it waits for may have come."""
         return not self._ended or (self.record.concurrency_key or self.record.queue) is not None
 
+    @contained
     def start(self, signals: Iterable[SignalRecord]) -> None:
         """Go on from the state: people's wishes first, then what is outstanding."""
         unfinished = outstanding(self.state)
@@ -156,6 +156,7 @@ class Running:
         self._flush()
         self.go_on()
 
+    @contained
     def take(self, signal: SignalRecord) -> None:
         """A signal becomes an event, once."""
         if signal.id in self._signals or (self._flight and signal.id in self._flight.signals):
@@ -165,19 +166,42 @@ class Running:
             self.report(event)
         self._flush()
 
+    @contained
     def report(self, event: Event) -> None:
         """Something happened: decide, and record it if it means anything."""
-        if self._gone or not relevant(self.state, event):
-            return
-        before = self.state.status
-        decision = decide(self.state, event)
-        kind, data = str(event.type), to_json(event.data).decode()
-        self._rows.append((self._seq, kind, event.step, event.attempt, data, event.at))
+        if relevant(self.state, event) and not self._gone:
+            self._decide(event)
+
+    def _decide(self, event: Event) -> None:
+        before, data = self.state.status, to_json(event.data).decode()
+        try:
+            decision = decide(self.state, event)
+        except Exception:
+            self.state.status = before  # nothing of it is recorded, its end neither
+            raise
+        self._rows.append((self._seq, str(event.type), event.step, event.attempt, data, event.at))
         self._seq += 1
         self._commands.extend(decision.commands)
         self._changes.extend((event.at, change) for change in decision.changes)
         self._status_changed |= self.state.status is not before
         self._flush()
+
+    def broke(self, error: Exception) -> None:
+        """A bug showed: an event that ends it, for whoever claims it again would come to it too."""
+        if isinstance(error, Ended):
+            self.lost()
+        if self._gone:
+            return
+        self._todo.clear()
+        message = self._host.logs.bug(self.record.id, error, self._host.secrets.mask)
+        try:
+            if self.state.status not in FINAL:
+                now = self._host.clock.now()
+                self._decide(Event(EventType.BROKEN, now, data={"message": message}))
+            elif self._flight is None:
+                self._let_go(error)
+        except Exception as worse:  # ruff: ignore[blind-except]  # then it is not recorded as an event
+            self._let_go(worse)
 
     def hold(self) -> None:
         """The daemon stops: nothing new starts until somebody claims the execution again."""
@@ -230,7 +254,7 @@ class Running:
             outcome=self._outcome() if changed else None,
             owner=self._host.owner,
             signals=tuple(self._signals),
-            notify=self._told(),
+            notify=self._children.told(self.state, self._commands),
         )
         self._rows, self._signals, self._status_changed = [], [], False
         commands, self._commands = self._commands, []
@@ -256,8 +280,9 @@ class Running:
 
         self._host.store.append(batch).add_done_callback(done)
 
+    @contained
     def _durable(
-        self, batch: Batch, commands: list[Command], changes: list[tuple[int, Change]]
+        self, batch: Batch, then: list[Command], changes: list[tuple[int, Change]]
     ) -> None:
         self._flight = None
         self._host.took(batch.signals)
@@ -265,7 +290,7 @@ class Running:
             self._teller.tell(self.state, at, change)
         if batch.notify:
             self._host.wake()
-        self._todo.extend(() if self._interrupted else commands)
+        self._todo.extend(() if self._interrupted else then)
         self._flush()
         if not self._host.rushed:
             self.go_on()
@@ -273,33 +298,23 @@ class Running:
     def _let_go(self, error: BaseException) -> None:
         """Another owner has it, or a commit reported as failed had happened: fold it again."""
         self._gone = True
-        parting = self._host.store.append(self._parting(None))
+        said, known = self._host.secrets.mask(str(error)), isinstance(error, Fenced | Refused)
+        batch = self._parting(None) if known else hopeless(self.record, "bug", said, self._host)
+        parting = self._host.store.append(batch)
         parting.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._cancel_timers()
         self.interrupt()
         if not isinstance(error, Fenced):
-            self._host.logs.complain("cannot record", execution=self.record.id, error=str(error))
+            self._host.logs.complain("cannot record", execution=self.record.id, error=said)
         self._host.left(self.record.id)
 
     def _outcome(self) -> Outcome:
         """The row's change: its end, or another status."""
         return end_of(self.state) if self._ended else standing_of(self.state, release=False)
 
-    def _told(self) -> tuple[SignalRecord, ...]:
-        """What others are told with the batch: children to end, a parent of the end."""
-        stops = [each for each in self._commands if isinstance(each, Stop)]
-        flows = [each for each in stops if self.state.steps[each.step].plan.type == "subflow"]
-        told = self._children.stopping(flows) if flows else ()
-        return (*told, *self._to_parent()) if self._ended else told
-
-    def _to_parent(self) -> tuple[SignalRecord, ...]:
-        state = self.state
-        error = state.error if state.status is Status.FAILED else None
-        told = to_parent(self.record, state.status, state.outputs, error, self._host.clock.now())
-        return (told,) if told else ()
-
     # -- carrying out -----------------------------------------------------------------------
 
+    @contained
     def go_on(self) -> None:
         """Carry out a slice of the commands, and the rest in a later turn of the loop.
 
@@ -316,13 +331,10 @@ class Running:
         else:
             self._consider_parking()
 
-    def _names(self, step: StepState) -> Names:
-        return Names(self.state, step.frame.scope, self._host.secrets)
-
     def _perform(self, command: Perform) -> None:
         step = self.state.steps[command.step]
         if step.attempt == command.attempt and step.status is Status.RUNNING:
-            self._attempts.begin(step, self._names(step))
+            self._attempts.begin(step, Names(self.state, step.frame.scope, self._host.secrets))
 
     def _stop(self, command: Stop) -> None:
         stopped = self._attempts.stop(command.step, command.attempt, force=command.force)
@@ -332,10 +344,7 @@ class Running:
     def _launch(self, command: Launch) -> None:
         step = self.state.steps[command.step]
         if step.attempt == command.attempt and step.reason == Reason.SUBFLOW:
-            self._children.launch(step, self._names(step))
-
-    def _arm(self, command: Arm) -> None:
-        self._timers.arm(command)
+            self._children.launch(step, Names(self.state, step.frame.scope))
 
     def _finish(self, _command: Finish | None = None) -> None:
         self._gone = True
@@ -348,6 +357,7 @@ class Running:
         """Leave memory if it only waits: others could go on."""
         self._consider_parking(idle=True)
 
+    @contained
     def _consider_parking(self, *, idle: bool = False) -> None:
         """Leave memory when nothing is to be done for a while, or (`idle`) has been for a while."""
         if self._gone or self.unsettled or self._children or self._host.stopping:
@@ -386,6 +396,6 @@ _CARRY: Mapping[type[Command], Any] = {
     Perform: Running._perform,  # ruff: ignore[private-member-access]  # its own
     Launch: Running._launch,  # ruff: ignore[private-member-access]  # its own
     Stop: Running._stop,  # ruff: ignore[private-member-access]  # its own
-    Arm: Running._arm,  # ruff: ignore[private-member-access]  # its own
+    Arm: lambda running, command: running._timers.arm(command),  # ruff: ignore[private-member-access]  # its own
     Finish: Running._finish,  # ruff: ignore[private-member-access]  # its own
 }

@@ -27,6 +27,7 @@ from controller.admission import Gate
 from controller.catalog import Catalog
 from controller.clock import Clock
 from controller.core.problem import Unavailable
+from controller.execute.host import Ended
 from controller.execute.leases import Leases
 from controller.execute.logsink import LogSink
 from controller.execute.making import Maker
@@ -167,9 +168,9 @@ class Worker:
         tasks = self._tasks or asyncio.TaskGroup()  # which refuses: nobody has entered it
         try:
             return tasks.create_task(work)
-        except RuntimeError:  # the worker does not run, or all in it is ended by a bug
+        except RuntimeError as error:  # the worker does not run, or all in it is ended by a bug
             work.close()
-            raise
+            raise Ended(str(error)) from None
 
     def wake(self) -> None:
         """There may be executions to claim or signals to take: look now."""
@@ -241,7 +242,8 @@ class Worker:
     async def run(self) -> None:
         """Execute until `stop`; an unavailable database is waited for.
 
-        A bug in one task ends all of them: all is let go of, to be claimed by the next run.
+        A bug in an execution ends that one. One here ends all tasks: all is let go of, to be
+        claimed by the next run.
         """
         self._still.clear()
         try:

@@ -3,8 +3,8 @@
 A look is total: what cannot be read is in it as a problem, and a root that cannot be listed is
 `Unavailable` — never an empty directory, which would prune everything. It takes no file that is
 being written: one that an event says is open is left as it is known, and one that changed a moment
-ago is taken when it is still the same a moment later. Until then no other is gone: it may have moved
-there.
+ago is taken when it is still the same a moment later. Until then no other is gone: it may have
+moved there.
 """
 
 import hashlib

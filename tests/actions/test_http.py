@@ -56,6 +56,28 @@ async def test_an_answer_of_json_is_parsed(stage: Stage, server: Server) -> None
     assert answer["headers"]["content-type"] == "application/json"
 
 
+@pytest.mark.parametrize("status", [b"200 OK", b"500 caf\xe9"])
+async def test_a_head_may_hold_any_bytes(stage: Stage, status: bytes) -> None:
+    """Those that are no UTF-8 are replaced; the request went well, or failed for what it failed."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 %s\r\nX-Name: caf\xe9\r\nX-Name: \xc3\xa9\r\nContent-Length: 2\r\n\r\nok"
+        writer.write(head % status)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        if status.startswith(b"200"):
+            outputs = await get(stage, url)
+        else:
+            failure = await refused(stage, url)
+            outputs = failure.outputs
+            assert (failure.type, failure.message) == ("status", "500 caf\ufffd")
+    assert (outputs["headers"]["x-name"], outputs["body"]) == ("caf\ufffd, é", "ok")
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

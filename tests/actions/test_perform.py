@@ -207,13 +207,39 @@ async def test_whatever_an_action_raises_is_its_failure(
 
 
 @pytest.mark.parametrize("when", [lambda do: do, later], ids=["at-once", "later"])
-@pytest.mark.parametrize("result", [None, [], "text", {"a": object()}, {"a": float("nan")}])
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        [],
+        "text",
+        {"a": object()},
+        {"a": float("nan")},
+        {"a": "\ud800"},
+        Suspended(until="noon"),  # type: ignore[arg-type]  # as a package without types may
+        Suspended(signal=3),  # type: ignore[arg-type]  # the same
+        Suspended(until=1, outputs={"a": object()}),
+    ],
+)
 async def test_what_is_no_object_of_json_is_no_result(
     stage: Stage, when: Callable[[Any], Any], result: object
 ) -> None:
     """An action that gives something else has failed, rather than hang or poison the database."""
     failure = await odd(stage, when(lambda _: result)).failure("set")
     assert failure.type == "bad_output"
+
+
+@pytest.mark.parametrize("when", [lambda do: do, later], ids=["at-once", "later"])
+@pytest.mark.parametrize("outputs", [{"a": object()}, {"a": "\ud800"}, ["a"]])
+async def test_a_failure_can_always_be_recorded(
+    stage: Stage, when: Callable[[Any], Any], outputs: Any
+) -> None:
+    """What is no text is replaced in it, and outputs that are not JSON are left out."""
+    error = ActionFailed("mi\ud800ne", "own \ud800", outputs)
+    failure = await odd(stage, when(raising(error))).failure("set")
+    assert (failure.type, failure.message[:5], failure.outputs) == ("mi?ne", "own ?", {})
+    kept = await odd(stage, when(raising(ActionFailed("x", "y", {"a": (1,)})))).failure("set")
+    assert kept.outputs == {"a": [1]}
 
 
 async def test_results_are_what_is_read_back(stage: Stage) -> None:

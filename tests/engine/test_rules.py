@@ -315,6 +315,16 @@ def test_a_forced_cancel_waits_for_nothing() -> None:
     assert machine.finished == ["cancelled"]
 
 
+def test_a_bug_ends_it_where_it_stands() -> None:
+    """What runs is asked to stop and not waited for; nothing is begun, no error handler either."""
+    machine = Machine(flow(act("a"), act("b"), error_handler=act("h")))
+    machine.wish(EventType.BROKEN, message="TypeError: x")
+    assert (machine.finished, machine.stopped) == (["failed"], [("a", 1)])
+    assert machine.statuses() == {"a": "cancelled", "b": "skipped"}
+    assert machine.state.error == {"step": None, "type": "bug", "message": "TypeError: x"}
+    assert machine.performed == [("a", 1)]
+
+
 def test_a_pause_holds_what_would_start() -> None:
     """What runs finishes; what follows starts on resume; the deadline moves by the pause."""
     machine = Machine(flow(act("a"), act("b"), timeout=1_000))

@@ -199,6 +199,8 @@ class Witness:
             return
         if earlier["status"] in FINAL:
             raise Violation("nothing after the end", f"{name}: {event['type']}")
+        if event["type"] == EventType.BROKEN:
+            raise Violation("no bugs", f"{name}: {event['context']}")
         if event["type"] == EventType.TAKEN_OVER:
             if rows[name]["owner"] != who:
                 raise Violation("one owner", f"{who} took {name} for {rows[name]['owner']}")

@@ -123,12 +123,18 @@ async def _outputs(answer: "ClientResponse", expected: Any) -> Result:  # ruff: 
     body = _text(content, answer.charset) if parsed is None else None
     headers: dict[str, str] = {}
     for name, value in answer.headers.items():
-        before = headers.get(name.lower())
-        headers[name.lower()] = value if before is None else f"{before}, {value}"
+        key, said = _written(name).lower(), _written(value)
+        headers[key] = f"{headers[key]}, {said}" if key in headers else said
     outputs = {"status": answer.status, "headers": headers, "json": parsed, "body": body}
     if not is_expected(answer.status, expected):
-        raise ActionFailed("status", f"{answer.status} {answer.reason or ''}".strip(), outputs)
+        reason = _written(answer.reason or "")
+        raise ActionFailed("status", f"{answer.status} {reason}".strip(), outputs)
     return outputs
+
+
+def _written(text: str) -> str:
+    """What a head says, where it is UTF-8: nothing keeps a server from sending other bytes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _content(answer: "ClientResponse") -> bytes:
@@ -152,7 +158,7 @@ def _json(content: bytes) -> Any:  # ruff: ignore[any-type]  # a JSON value
 def _text(content: bytes, charset: str | None) -> str:
     try:
         return content.decode(charset or "utf-8", "replace")
-    except LookupError:
+    except (LookupError, ValueError):  # there is none of that name, or it cannot be one
         return content.decode("utf-8", "replace")
 
 

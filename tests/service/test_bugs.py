@@ -1,0 +1,207 @@
+"""A bug ends the execution in which it shows, and no other.
+
+What is broken on purpose is given to the engine from outside: a plan of the catalog's, a clock.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.app import App
+from controller.clock import SystemClock, Timer
+from controller.core.expression import Template
+from controller.core.plan import InputsPlan, Plan
+from controller.execute.running import SLICE
+from controller.settings import Settings
+from controller.store import Store
+from controller.store.records import FINAL, ExecutionRecord
+from tests.eventually import eventually
+from tests.service.test_executions import opened, statuses, step, working
+
+
+class _Clock(SystemClock):
+    """The machine's, which breaks where something is due within a minute, after so many times."""
+
+    breaks = 1_000_000
+
+    def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
+        """As the machine's, or not."""
+        if when < self.now() + 60_000:
+            self.breaks -= 1
+            if self.breaks < 0:
+                raise ZeroDivisionError("call_at")
+        return super().call_at(when, callback)
+
+
+def _raise(_names: Any) -> Any:
+    raise ZeroDivisionError("render")
+
+
+BROKEN = Template(_raise, "any", frozenset(), constant=False)
+
+
+async def ended(app: App, execution_id: str) -> ExecutionRecord:
+    """The execution when it has ended, which only the worker sees to."""
+    looks: list[asyncio.Future[ExecutionRecord]] = []
+
+    def probe() -> ExecutionRecord | None:
+        looks.append(asyncio.ensure_future(app.service.get_execution(execution_id)))
+        seen = [each.result() for each in looks if each.done()]
+        return next((each for each in seen if each.status in FINAL), None)
+
+    record = await eventually(probe, "it ends")
+    await asyncio.gather(*looks)
+    assert record is not None
+    return record
+
+
+def _when(plan: Plan, name: str) -> None:
+    plan.steps[name].when = BROKEN
+
+
+def _inputs(plan: Plan, name: str) -> None:
+    plan.steps[name].inputs = InputsPlan(BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "error", "steps"),
+    [
+        ("decide", "bug", {"a": "cancelled", "b": "skipped", "c": "skipped"}),
+        ("begin", "bug", None),
+        ("go on", "bug", {"a": "completed", "b": "cancelled", "c": "skipped"}),
+        ("perform", "ZeroDivisionError", {"a": "completed", "b": "failed", "c": "skipped"}),
+    ],
+)
+async def test_a_bug_ends_one_execution(
+    tmp_path: Path, breaks: str, error: str, steps: dict[str, str] | None
+) -> None:
+    """It fails, once; what runs beside it goes on, and what comes after it begins."""
+    clock, settings = _Clock(), Settings(state_dir=tmp_path)
+    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
+        app = App(settings, store, clock)
+        create = app.service.create_workflow
+        hold = f"echo beside >> {tmp_path}/said; until test -e {tmp_path}/go; do sleep 0.02; done"
+        await create({"name": "beside", "steps": [step("a", "shell", inputs={"command": hold})]})
+        await create({
+            "name": "w",
+            "steps": [
+                step("a", "shell", inputs={"command": f"echo a >> {tmp_path}/said"}),
+                step("b", "sleep", inputs={"duration": "50s"}),
+                step("c", "set"),
+            ],
+        })
+        beside = await app.service.execute_workflow("beside")
+        record = await app.service.execute_workflow("w")
+        plan = await app.catalog.plan_of(record)
+        clock.breaks = 0 if breaks == "go on" else clock.breaks
+        if breaks == "perform":
+            _inputs(plan, "b")
+        elif breaks != "go on":
+            _when(plan, "a" if breaks == "begin" else "b")
+        async with working(app):
+            found = await ended(app, record.id)
+            (tmp_path / "go").touch()
+            assert (await ended(app, beside.id)).status == "completed"
+        assert (found.status, found.claims) == ("failed", 1)
+        assert found.error is not None
+        assert (found.error["type"], "ZeroDivisionError" in str(found.error)) == (error, True)
+        lines = (tmp_path / "said").read_text().split()
+        assert sorted(lines) == sorted(["beside", *(["a"] if steps else [])])
+        if steps is not None:
+            view = await app.service.get_workflow_status(record.id)
+            assert (view.record.status, statuses(view)) == ("failed", steps)
+
+
+async def test_a_bug_in_a_later_turn_ends_it_too(tmp_path: Path) -> None:
+    """What is much to do is done in several turns of the loop, each by itself."""
+    clock, settings, many = _Clock(), Settings(state_dir=tmp_path), SLICE + SLICE // 2
+    clock.breaks = SLICE + SLICE // 4
+    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
+        app = App(settings, store, clock)
+        nap = step("nap", "sleep", inputs={"duration": "50s"})
+        loop = {"over": list(range(many)), "parallel": many, "steps": [nap]}
+        wide = {"id": "l", "type": "loop", "loop": loop}
+        await app.service.create_workflow({"name": "w", "steps": [wide]})
+        async with working(app):
+            found = await ended(app, (await app.service.execute_workflow("w")).id)
+    assert found.error is not None
+    assert (found.error["type"], found.claims) == ("bug", 1)
+
+
+async def test_a_bug_takes_its_subflows_down_and_tells_its_parent(tmp_path: Path) -> None:
+    """The execution that started it fails with it; what it had started itself is cancelled."""
+    clock, settings = _Clock(), Settings(state_dir=tmp_path)
+    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
+        app = App(settings, store, clock)
+        create = app.service.create_workflow
+        await create({
+            "name": "leaf",
+            "steps": [step("a", "wait_for_signal", inputs={"name": "never"})],
+        })
+        leaf = {"id": "leaf", "type": "subflow", "subflow": "leaf"}
+        go = step("go", "wait_for_signal", depends_on=[], inputs={"name": "go"})
+        await create({"name": "mid", "steps": [leaf, go, step("b", "set", depends_on=["go"])]})
+        mid = {"id": "mid", "type": "subflow", "subflow": "mid"}
+        await create({"name": "top", "steps": [mid]})
+        async with working(app):
+            top = await app.service.execute_workflow("top")
+            found: list[ExecutionRecord] = []
+
+            async def look() -> None:
+                found[:] = await app.service.list_executions("leaf")
+
+            looks: list[asyncio.Future[None]] = []
+
+            def there() -> bool:
+                looks.append(asyncio.ensure_future(look()))
+                return bool(found)
+
+            await eventually(there, "the innermost is there")
+            await asyncio.gather(*looks)
+            [middle] = await app.service.list_executions("mid")
+            _when(await app.catalog.plan_of(middle), "b")
+            await app.service.send_signal(middle.id, "go")
+            over = [await ended(app, each) for each in (found[0].id, middle.id, top.id)]
+    assert [each.status for each in over] == ["cancelled", "failed", "failed"]
+    assert [(each.error or {}).get("type") for each in over[1:]] == ["bug", "bug"]
+
+
+ODD = {
+    "the steps as text": step("a", "log", inputs={"message": "so far: ${steps}"}),
+    "the secrets as text": step("a", "log", inputs={"message": "${secrets} x"}),
+    "a list as environment": step("a", "shell", inputs={"command": "x ${l}", "env": "${l}"}),
+    "text as environment": step("a", "shell", inputs={"command": "x ${t}", "env": "${t}"}),
+    "empty text as environment": step("a", "shell", inputs={"command": "x ${t}", "env": "${e}"}),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_a_value_that_is_none_fails_its_step(tmp_path: Path, name: str) -> None:
+    """With type `expression`, whatever the place it cannot stand at."""
+    inputs = [
+        {"name": "l", "type": "array", "default": ["A=1"]},
+        {"name": "t", "type": "string", "default": "A=1"},
+        {"name": "e", "type": "string", "default": ""},
+    ]
+    async with opened(tmp_path) as app, working(app):
+        steps = [step("before", "set"), ODD[name]]
+        await app.service.create_workflow({"name": "w", "inputs": inputs, "steps": steps})
+        found = await ended(app, (await app.service.execute_workflow("w")).id)
+    assert found.error is not None
+    assert (found.error["step"], found.error["type"]) == ("a", "expression")
+
+
+@pytest.mark.parametrize("source", ["all: ${steps}", "${steps}", "${0.0 / 0.0}"])
+async def test_an_output_that_is_no_value_fails_the_execution(tmp_path: Path, source: str) -> None:
+    """With type `output`; it is not decided again and again."""
+    async with opened(tmp_path) as app, working(app):
+        outputs = [{"name": "o", "source": source}]
+        steps = [step("a", "set", inputs={"x": 1})]
+        await app.service.create_workflow({"name": "w", "steps": steps, "outputs": outputs})
+        found = await ended(app, (await app.service.execute_workflow("w")).id)
+    assert (found.status, found.claims) == ("failed", 1)
+    assert found.error is not None
+    assert found.error["type"] == "output"
