@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -71,7 +72,7 @@ def backup(url: str, target: Path, *, replace: bool = False) -> Backup:
     Args:
         url: The database; it is neither created nor migrated.
         target: A file in a directory that exists.
-        replace: Whether a file that is there may be replaced, once the new one is whole.
+        replace: Whether a regular file that is there may be replaced, once the new one is whole.
 
     Raises:
         NotFound: There is no database, or no such directory.
@@ -82,9 +83,7 @@ def backup(url: str, target: Path, *, replace: bool = False) -> Backup:
     source = sqlite_path(parsed)
     if source is None:
         raise _by_its_own_tool(parsed, target.name)
-    if target.exists() and not replace:
-        hint = "name another one, or replace it with --force"
-        raise Refused(f"{target} is there already", reason="exists", hint=hint)
+    _check_free(target, replace=replace)
     if not source.is_file():
         hint = "name the right state directory"
         raise NotFound(f"there is no database at {source}", hint=hint)
@@ -93,6 +92,20 @@ def backup(url: str, target: Path, *, replace: bool = False) -> Backup:
     with _whole_or_nothing(target) as part:
         copy_database(source, part)
         return examined(part, target)
+
+
+def _check_free(target: Path, *, replace: bool) -> None:
+    """Refuse what would be lost by a rename over it: a device, a link, a file not given up."""
+    try:
+        mode = target.lstat().st_mode
+    except OSError:
+        return  # what is wrong with the place is told by whoever writes there
+    if not stat.S_ISREG(mode):
+        hint = "give a file or a directory"
+        raise Refused(f"{target} is not a regular file", reason="unwritable", hint=hint)
+    if not replace:
+        hint = "name another one, or replace it with --force"
+        raise Refused(f"{target} is there already", reason="exists", hint=hint)
 
 
 def _by_its_own_tool(url: URL, name: str) -> Refused:

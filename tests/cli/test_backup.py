@@ -102,6 +102,28 @@ def test_what_cannot_be_backed_up_is_one_error_and_no_file(here: Place) -> None:
     assert _count(here.path / "there.db") == 0
 
 
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_what_is_no_regular_file_is_not_replaced(here: Place, force: tuple[str, ...]) -> None:
+    """A FIFO, as a device would; a link, wherever it leads: refused, and nothing says --force."""
+    here.create(GREETING)
+    os.mkfifo(here.path / "fifo")
+    here.write("there.db", "mine")
+    links = {"link.db": "there.db", "dangling.db": "nowhere.db"}
+    for name, leads in links.items():
+        (here.path / name).symlink_to(leads)
+    before = _left(here.path)
+    for name in ("fifo", *links):
+        said = here("backup", "-o", name, *force)
+        assert (said.status, said.out) == (4, ""), said
+        assert f"{name} is not a regular file" in said.err
+        assert "give a file or a directory" in said.err
+        assert "--force" not in said.err
+    assert _left(here.path) == before
+    assert stat.S_ISFIFO((here.path / "fifo").stat().st_mode)
+    assert {name: str((here.path / name).readlink()) for name in links} == links
+    assert (here.path / "there.db").read_text() == "mine"
+
+
 def test_a_full_disk_leaves_no_half_copy(here: Place) -> None:
     """Where there is no room for all of it, it is not begun; that is said, and nothing stays."""
     here.create(GREETING)
