@@ -182,7 +182,7 @@ def _opened(
             held.enter_context(lock.acquire(now))
         yield from _database(database, settings, holder, manner, now)
     yield _controller(holder)
-    yield _clock(database, now)
+    yield _clock(database)
     yield from _sources(database)
 
 
@@ -253,12 +253,14 @@ def _sources(database: "Direct") -> Iterator[Check]:
         yield Check(f"sync {each.id}", result, f"{each.location}: {each.message or each.phase}")
 
 
-def _clock(database: "Direct", now: int) -> Check:
+def _clock(database: "Direct") -> Check:
     """A clock that was set back fires schedules again late: compare it with what is recorded."""
+    from controller.clock import SystemClock  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.store import ledger  # ruff: ignore[import-outside-top-level]  # start-up time
 
     newest = database.read(ledger.executions, limit=1)
     latest = max((each.created_at for each in newest), default=NOT_BEFORE)
+    now = SystemClock().now()  # after the look, beside which executions are created
     if now < latest:
         return Check("clock", "failed", f"{local(now)} is before {local(latest)}, which has passed")
     return Check("clock", "ok", local(now))

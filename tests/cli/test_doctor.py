@@ -1,8 +1,14 @@
 """`doctor` goes on where other commands stop, and says what is wrong."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
-from tests.cli.place import Place
+from controller.clock import SystemClock
+from controller.doctor.examine import Examination
+from controller.doctor.finding import Report
+from tests.cli.place import GREETING, Place
 
 
 def _results(here: Place, status: int, *flags: str) -> dict[str, str]:
@@ -86,3 +92,36 @@ def test_every_source_is_looked_at_as_what_it_is(
     )
     found = _results(here, 1)
     assert [found[f"source {name}"] for name in "abc"] == ["ok", "failed", "ok"]
+
+
+def test_what_is_created_meanwhile_is_not_in_the_future(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a controller at work the newest execution is newer than the examination's begin."""
+    here.write("definitions/.keep", "")
+    here.create(GREETING)
+    here.fine("workflows:execute", "--id", "greeting")
+    examine = Examination.run
+
+    def run(examination: Examination) -> Report:
+        report = examine(examination)
+        with closing(sqlite3.connect(here.path / ".windlass" / "windlass.db")) as database:
+            now = (SystemClock().now(),)
+            database.execute("UPDATE workflow_executions SET created_at = ?", now)
+            database.commit()
+        return report
+
+    monkeypatch.setattr(Examination, "run", run)
+    assert _results(here, 0)["clock"] == "ok"
+
+
+def test_a_clock_that_was_set_back_is_told(here: Place) -> None:
+    """What was recorded has passed, whatever the clock shows now."""
+    here.write("definitions/.keep", "")
+    here.create(GREETING)
+    here.fine("workflows:execute", "--id", "greeting")
+    with closing(sqlite3.connect(here.path / ".windlass" / "windlass.db")) as database:
+        later = (SystemClock().now() + 60_000,)
+        database.execute("UPDATE workflow_executions SET created_at = ?", later)
+        database.commit()
+    assert _results(here, 1)["clock"] == "failed"
