@@ -47,6 +47,22 @@ class _Lazy:
         return getattr(structlog.get_logger(self._name), level)
 
 
+class _Bridge(logging.Handler):
+    """Says what libraries say by `logging` in the form of this log.
+
+    What uvicorn warns of is what a client did: no matter of ours.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One event, with the trace of the exception if there is one."""
+        log = get_log(record.name)
+        of_client = log.info if record.name == "uvicorn.error" else log.warning
+        say = log.error if record.levelno >= logging.ERROR else of_client
+        say(record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+_bridge = _Bridge(logging.WARNING)
+
 _chosen: tuple[str, Form, TextIO | None] = ("info", "auto", None)
 
 
@@ -61,6 +77,7 @@ def configure_logs(level: str, form: Form, stream: TextIO | None = None) -> None
     _chosen = (level, form, stream)
     # the driver tells its caller of errors; what it mutters besides would be no line of this log
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+    logging.getLogger().addHandler(_bridge)  # without one, Python prints what is said
     if "structlog" in sys.modules:
         _configure()
 

@@ -281,12 +281,10 @@ class Running:
         self._host.store.append(batch).add_done_callback(done)
 
     @contained
-    def _durable(
-        self, batch: Batch, then: list[Command], changes: list[tuple[int, Change]]
-    ) -> None:
+    def _durable(self, batch: Batch, then: list[Command], told: list[tuple[int, Change]]) -> None:
         self._flight = None
         self._host.took(batch.signals)
-        for at, change in changes:
+        for at, change in told:
             self._teller.tell(self.state, at, change)
         if batch.notify:
             self._host.wake()

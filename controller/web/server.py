@@ -178,7 +178,7 @@ def _too_large() -> Response:
     return JSONResponse(said, status_code=413, headers={"connection": "close"})
 
 
-def _left(_request: Request, _error: Exception) -> Response:
+async def _left(_request: Request, _error: Exception) -> Response:  # ruff: ignore[unused-async]  # on the loop
     """Whoever leaves in the middle of a request hears nothing, and it is no error of ours."""
     return Response(status_code=400)
 

@@ -105,6 +105,22 @@ def test_a_webhook_starts_an_execution(tmp_path: Path) -> None:
             urllib.request.urlopen(address + "good", data=b"{}", timeout=5)
 
 
+def test_a_broken_client_is_one_line_of_the_log_at_most(tmp_path: Path) -> None:
+    """One that leaves in the middle of a request, one that speaks no HTTP: no trace, all JSON."""
+    place(tmp_path)
+    half = b"POST /hooks/good HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx"
+    with Daemon(tmp_path) as daemon:
+        for said in (half, b"no HTTP at all\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", daemon.port), 5) as client:
+                client.sendall(said)
+        wait_until(lambda: "Invalid HTTP" in daemon.log.read_text(), "the second is told")
+        assert daemon.stop() == 0
+    lines = [json.loads(each) for each in daemon.log.read_text().splitlines()]
+    (told,) = [each for each in lines if each.get("logger") == "uvicorn.error"]
+    assert (told["event"], told["level"]) == ("Invalid HTTP request received.", "info")
+    assert {each["level"] for each in lines} <= {"info", "warning"}
+
+
 def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
     """One controller a database file: the second says who has it, and the first goes on."""
     place(tmp_path)
