@@ -39,6 +39,7 @@ at all of them for every few hundred new ones took half of a cold start, and a t
 def start(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, this process's own by default; the exit status."""
     gc.set_threshold(*COLLECT)
+    _open_streams()
     called = Path(sys.argv[0]).name
     program = called if called in NAMES else NAMES[0]
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -52,6 +53,15 @@ def start(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # ruff: ignore[blind-except]  # no traceback reaches a person
         return _explain(_cause(error))
     return found if isinstance(found, int) else DONE
+
+
+def _open_streams() -> None:
+    """Give a stream that was closed before we began to nowhere: its number goes to no file."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode)  # ruff: ignore[open-file-with-context-handler]  # until the process ends
+            os.set_inheritable(nowhere.fileno(), True)  # ruff: ignore[boolean-positional-value-in-call]  # its signature
+            setattr(sys, name, nowhere)
 
 
 def complain(message: str, hint: str | None, status: int) -> int:

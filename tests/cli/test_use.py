@@ -1,5 +1,7 @@
 """Wrong use and failures: what is said, where, and the exit status."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -8,6 +10,7 @@ import pytest
 from controller.cli import COMMANDS, ending
 from controller.core.problem import Refused, Unavailable
 from tests.cli.place import FAILING, GREETING, WAITING, Place
+from tests.crash.daemon import environment
 
 BETWEEN = ("--from", "2026-01-01", "--to", "2026-01-02")
 EXECUTE = ("workflows:execute", "--id", "greeting")
@@ -160,6 +163,27 @@ def test_nobody_reading_is_no_failure_of_ours(here: Place) -> None:
         process.stdout.close()
         assert process.wait(20) == ending.UNREAD
         assert not process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("workflows:list >&-", ending.DONE),
+        ("workflows:list <&- >&- 2>&-", ending.DONE),
+        ("workflows:status -e nothing 2>&-", ending.NOT_FOUND),
+        ("workflows:execute --id greeting --params - <&-", ending.WRONG_USE),
+        ("run --http-address 192.0.2.1:80 2>&-", ending.REFUSED),
+    ],
+)
+def test_a_closed_stream_is_no_failure_of_ours(here: Place, line: str, status: int) -> None:
+    """The command does what it does, and says what it says to nobody."""
+    here.create(GREETING)
+    command = f"{sys.executable} -m controller {line}"
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert "internal error" not in done.stderr
 
 
 def test_a_flag_is_stronger_than_the_environment(
