@@ -42,10 +42,8 @@ def backup(
     if named and keep is not None:
         message = "--keep goes with a directory: copies there are named by their time."
         raise click.UsageError(message, click.get_current_context())
-    if output is None and settings.state_dir.is_dir():
-        directory.mkdir(mode=0o700, exist_ok=True)
     target = directory if named else directory / copies.file_name(clock.now())
-    made = copies.backup(settings.url, target, replace=force)
+    made = copies.backup(settings.url, target, replace=force, make_directory=output is None)
     removed = [] if keep is None else copies.remove_older(directory, keep)
     seconds = round(clock.monotonic() - begun, 3)
     if form == "json":

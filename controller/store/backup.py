@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from errno import EACCES, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOTDIR, EPERM, EROFS
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from urllib.parse import quote
@@ -37,6 +38,8 @@ PART = ".part"
 """The end of the name of a copy that is not whole yet."""
 
 _NAMED = re.compile(r"windlass-\d{8}T\d{6}\.\d{3}Z\.db")
+_NOT_HERE = {EACCES, EPERM, EROFS, EEXIST, ENOTDIR, EISDIR, ELOOP, ENAMETOOLONG}
+"""Errors of a place that stay until somebody names another one."""
 _FULL = 13
 _CANNOT_OPEN = 14
 _CANNOT_WRITE = 778
@@ -66,13 +69,16 @@ def file_name(now: int) -> str:
     return f"windlass-{moment:%Y%m%dT%H%M%S}.{now % 1000:03}Z.db"
 
 
-def backup(url: str, target: Path, *, replace: bool = False) -> Backup:
+def backup(
+    url: str, target: Path, *, replace: bool = False, make_directory: bool = False
+) -> Backup:
     """Copy the database to the file `target`, which nobody else may read.
 
     Args:
         url: The database; it is neither created nor migrated.
-        target: A file in a directory that exists.
+        target: A file in a directory.
         replace: Whether a regular file that is there may be replaced, once the new one is whole.
+        make_directory: Whether the directory is made where there is none, for us alone.
 
     Raises:
         NotFound: There is no database, or no such directory.
@@ -89,6 +95,8 @@ def backup(url: str, target: Path, *, replace: bool = False) -> Backup:
         raise NotFound(f"there is no database at {source}", hint=hint)
     if target.exists() and target.samefile(source):
         raise Refused(f"{target} is the database itself", reason="exists")
+    if make_directory:
+        _make(target)
     with _whole_or_nothing(target) as part:
         copy_database(source, part)
         return examined(part, target)
@@ -185,10 +193,22 @@ def said_of(path: Path, *, writing: bool = False) -> Generator[None]:
         written = code == _CANNOT_WRITE or (code or 0) & 0xFF in {_FULL, _CANNOT_OPEN}
         if code is None or (writing and not written):
             raise
+        if code == _CANNOT_OPEN and not writing and not os.access(path.parent, os.W_OK):
+            raise _on_read_only(path) from None
         problem = sqlite_problem(code, str(path), str(error))
         if problem is None:
             raise
         raise problem from error
+
+
+def _on_read_only(path: Path) -> Refused:
+    """Without looking at the log, which needs a file beside it, some of it would be missing."""
+    return Refused(
+        f"{path} cannot be read where nothing can be written: SQLite has its locks beside it",
+        reason="database-read-only",
+        hint=f"copy it, with {path.name}-wal if that is there, to another directory while nobody"
+        " works on it, and name that with --database-url sqlite:///DIRECTORY/" + path.name,
+    )
 
 
 def flush(path: Path) -> None:
@@ -257,10 +277,18 @@ def _whole_or_nothing(target: Path) -> Generator[Path]:
 def _unwritable(target: Path, error: OSError) -> Exception:
     if isinstance(error, FileNotFoundError):
         return NotFound(f"there is no directory {target.parent}", hint="make it first")
-    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
+    if error.errno in _NOT_HERE:
         message = f"cannot write {target}: {error.strerror}"
         return Refused(message, reason="unwritable", hint="name another place with --output")
     return Unavailable(f"cannot write {target}: {error.strerror}")
+
+
+def _make(target: Path) -> None:
+    """The directory of the target."""
+    try:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(target, error) from None
 
 
 def _remove_dead_parts(directory: Path) -> None:

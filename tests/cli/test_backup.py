@@ -124,6 +124,37 @@ def test_what_is_no_regular_file_is_not_replaced(here: Place, force: tuple[str, 
     assert (here.path / "there.db").read_text() == "mine"
 
 
+@pytest.mark.parametrize("kind", ["file", "dangling", "loop"])
+def test_where_no_directory_of_copies_can_be_is_refused(here: Place, kind: str) -> None:
+    """`backups` is a file, or a link that leads nowhere: said like any place of no use."""
+    assert here("backup").status == 3
+    assert not (here.path / ".windlass").exists()
+    here.create(GREETING)
+    backups = here.path / ".windlass" / "backups"
+    if kind == "file":
+        backups.write_text("mine")
+    else:
+        backups.symlink_to("nowhere" if kind == "dangling" else "backups")
+    said = here("backup")
+    assert (said.status, said.out) == (4, ""), said
+    assert said.err.startswith("windlass: cannot write .windlass/backups/")
+    assert "name another place with --output" in said.err
+
+
+def test_a_read_only_file_system_is_named(here: Place) -> None:
+    """No copy can be made on it, and of a database on it only when nothing beside it is needed."""
+    disk = here.path / ".windlass"
+    disk.mkdir()
+    with small_disk(disk, "8m"):
+        here.create(GREETING)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        said = here("backup")
+        assert (said.status, "Read-only file system" in said.err) == (4, True), said
+        said = here("backup", "-o", "copy.db")
+        assert (said.status, "copy it, with windlass.db-wal" in said.err) == (4, True), said
+    assert _left(here.path) == [".windlass", "0.yaml"]
+
+
 def test_a_full_disk_leaves_no_half_copy(here: Place) -> None:
     """Where there is no room for all of it, it is not begun; that is said, and nothing stays."""
     here.create(GREETING)
