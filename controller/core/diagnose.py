@@ -249,7 +249,7 @@ def _fields_at(path: Path, data: Any, model: type[BaseModel]) -> Iterator[str]: 
         here = _member(here, key)
         if isinstance(key, str):
             at = _field_model(at, key, here)
-        elif not _is_model(at):
+        else:
             at = _inner(at, here)
         if at is None:
             return
@@ -276,7 +276,8 @@ def _field_model(model: Any, name: str, value: Any) -> Any:  # ruff: ignore[any-
         return None
     for key, field in model.model_fields.items():
         if name == (field.alias or key):
-            return _inner(field.annotation, value)
+            is_list = isinstance(value, list)  # each item has a model of its own
+            return field.annotation if is_list else _inner(field.annotation, value)
     return None
 
 

@@ -128,6 +128,27 @@ def test_a_misspelt_field_is_told_what_was_meant() -> None:
     assert problem.hint == "did you mean `depends_on`?"
 
 
+@pytest.mark.parametrize(
+    ("trigger", "hint"),
+    [
+        ({"type": "webhook", "config": {"cron": "@daily"}}, "known here: inputs, secret"),
+        ({"type": "webhook", "config": {"sekret": "x"}}, "did you mean `secret`?"),
+        ({"type": "event", "config": {"event": "x", "cron": 1}}, "known here: event, inputs, when"),
+        ({"type": "event", "config": {"event": "x", "evnt": "x"}}, "did you mean `event`?"),
+        ({"type": "scheduled", "config": {"at": 1, "crn": "@daily"}}, "did you mean `cron`?"),
+    ],
+)
+def test_a_field_of_a_trigger_is_compared_with_those_of_its_type(
+    trigger: dict[str, Any], hint: str
+) -> None:
+    """Each item of `triggers` has the fields of its own type, wherever it stands in the list."""
+    first = {"type": "scheduled", "config": {"cron": "@daily"}}
+    problems = _problems({**WORKFLOW, "triggers": [first, trigger]})
+    unknown = next(each for each in problems if each.code == "unknown-field")
+    assert unknown.path[:2] == ("triggers", 1)
+    assert unknown.hint == hint
+
+
 @pytest.mark.parametrize(("foreign", "ours"), [("needs", "depends_on"), ("if", "when")])
 def test_the_words_of_other_systems_are_understood(foreign: str, ours: str) -> None:
     """A field that other systems call differently is named in the hint."""
