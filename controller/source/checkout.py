@@ -33,6 +33,7 @@ from controller.source.spec import SourceSpec
 
 TARGET = "refs/windlass/target"
 APPLIED = "refs/windlass/applied/"
+SIGNED = "refs/windlass/signed/"
 PLANNED = "refs/windlass/planned"
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -66,7 +67,6 @@ class Checkout:
         self._home = home
         self._git = Git(home, environment, spec)
         self._largest = largest
-        self._tag: str | None = None
         self._plain: set[str] = set()  # commits without links
 
     def close(self) -> None:
@@ -87,11 +87,9 @@ class Checkout:
 
     def _reference(self) -> str:
         spec = self._spec
-        self._tag = spec.tag
-        if spec.semver is not None:
-            self._tag = self._newest(spec.semver)
-        if self._tag is not None:
-            return f"refs/tags/{self._tag}"
+        tag = spec.tag if spec.semver is None else self._newest(spec.semver)
+        if tag is not None:
+            return f"refs/tags/{tag}"
         return f"refs/heads/{spec.branch}" if spec.branch is not None else "HEAD"
 
     def _newest(self, wanted: str) -> str:
@@ -165,7 +163,7 @@ class Checkout:
             raise Refused(message, reason="not-found", hint=hint) from None
 
     def find(self, revision: str) -> str:
-        """The id of a commit, branch, tag or other reference, fetched where it is not here."""
+        """The id of a commit, or of a tag's own object, fetched by any name if it is not here."""
         self._prepare()
         if _COMMIT.fullmatch(revision) and self._has(revision):
             return self.resolve(revision)
@@ -177,7 +175,7 @@ class Checkout:
                 if error.reason != "ref-gone":
                     raise
             else:
-                return self.resolve(PLANNED)
+                return self._line("rev-parse", "--verify", PLANNED)
         return self.resolve(revision)
 
     def again(self, commit: str) -> str:
@@ -200,10 +198,18 @@ class Checkout:
             return False
         return True
 
-    def keep(self, revision: str, forgotten: Sequence[str] = ()) -> None:
-        """Keep a commit that was applied, whatever becomes of its branch, and let go of others."""
+    def keep(self, revision: str, forgotten: Sequence[str] = (), tag: str | None = None) -> None:
+        """Keep a commit that was applied, whatever becomes of its branch, and let go of others.
+
+        Args:
+            revision: The commit.
+            forgotten: Others, which may go.
+            tag: The object that vouched for it.
+        """
+        gone = [each for each in forgotten if each != revision]
         lines = [f"update {APPLIED}{revision} {revision}"]
-        lines += [f"delete {APPLIED}{each}" for each in forgotten if each != revision]
+        lines += [f"update {SIGNED}{revision} {tag}"] if tag is not None else []
+        lines += [f"delete {kind}{each}" for each in gone for kind in (APPLIED, SIGNED)]
         self._git.local("update-ref", "--stdin", given="\n".join([*lines, ""]).encode())
 
     def pack(self) -> None:
@@ -213,11 +219,12 @@ class Checkout:
             "-c", "gc.auto=1000", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"
         )
 
-    def signed(self) -> tuple[str, ...]:
-        """What may carry the signature: the tag that is followed, if it is one of its own."""
-        if self._tag is None or self._line("cat-file", "-t", TARGET) != "tag":
-            return ()
-        return (TARGET,)
+    def tags(self, commit: str) -> tuple[str, ...]:
+        """Tag objects of a commit: the one that is followed, and the one that vouched for it."""
+        refs = TARGET, f"{SIGNED}{commit}"
+        listed = self._line("for-each-ref", "--format=%(objecttype) %(objectname)", *refs)
+        found = [name for kind, name in map(str.split, listed.splitlines()) if kind == "tag"]
+        return tuple(each for each in found if self.resolve(each) == commit)
 
     @property
     def git(self) -> Git:

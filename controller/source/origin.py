@@ -140,6 +140,7 @@ class FromGit:
         self.observed: str | None = None
         self._checkout = Checkout(spec, home, environment, largest)
         self._trust = Trust(spec, home, self._checkout.git) if spec.verify else None
+        self._vouching: dict[str, str | None] = {}  # commit → the tag that is signed
         self._applied = 0
 
     def attend(self, changed: Callable[[], None]) -> None:
@@ -156,7 +157,7 @@ class FromGit:
         self.observed = commit.id
         if self.observed == base:
             return Look(base, Snapshot(), whole)
-        found = self._look(commit, known, base, self._checkout.signed())
+        found = self._look(commit, known, base)
         return Look(found.revision, found.snapshot, whole)
 
     def at(self, revision: str, known: Known, base: str | None) -> Look:
@@ -164,15 +165,22 @@ class FromGit:
         found = self._whole_mirror(lambda: self._checkout.again(revision))
         if found == base:
             return Look(found, Snapshot())
-        return self._look(self._checkout.commit(found), known, base, ())
+        return self._look(self._checkout.commit(found), known, base)
 
     def find(self, revision: str) -> Look:
         """A commit, a branch or a tag, of the mirror or of the repository."""
-        return self._look(self._checkout.commit(self._checkout.find(revision)), {}, None, ())
+        found = self._checkout.find(revision)
+        commit = self._checkout.commit(f"{found}^{{commit}}")
+        return self._look(commit, {}, None, () if found == commit.id else (found,))
 
-    def _look(self, commit: Commit, known: Known, base: str | None, tags: Sequence[str]) -> Look:
+    def _look(
+        self, commit: Commit, known: Known, base: str | None, tags: Sequence[str] = ()
+    ) -> Look:
         if self._trust is not None:
-            commit = replace(commit, signer=self._trust.check(commit.id, tags))
+            tags = (*tags, *self._checkout.tags(commit.id))
+            signature = self._trust.check(commit.id, tags)
+            self._vouching = {commit.id: signature.tag}
+            commit = replace(commit, signer=signature.signer)
         snapshot = self._whole_mirror(lambda: self._checkout.look(commit, known, base))
         return Look(commit.id, snapshot)
 
@@ -194,8 +202,8 @@ class FromGit:
         return self._checkout.follows(revision, before)
 
     def applied(self, revision: str, forgotten: Sequence[str]) -> None:
-        """Keep it against force pushes, and let go of those that the history forgot."""
-        self._checkout.keep(revision, forgotten)
+        """Keep it, and what vouched for it, against force pushes; let go of what was forgotten."""
+        self._checkout.keep(revision, forgotten, self._vouching.get(revision))
         self._applied += 1
         if self._applied % MAINTAIN == 0:
             self._checkout.pack()

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from controller.core.problem import Refused
 from controller.source.git import Git, GitError
@@ -25,6 +26,18 @@ _PACKET = 0x80
 """The bit that every OpenPGP packet begins with (RFC 9580, 4.2)."""
 
 
+class Signature(NamedTuple):
+    """What vouches for a commit.
+
+    Attributes:
+        signer: Who.
+        tag: The tag object that is signed; None: the commit is.
+    """
+
+    signer: str
+    tag: str | None
+
+
 class Trust:
     """Verifies signatures for one source.
 
@@ -39,16 +52,19 @@ class Trust:
         self._git = git
         self._made: tuple[int, int] | None = None
 
-    def check(self, revision: str, tags: Sequence[str] = ()) -> str:
+    def check(self, revision: str, tags: Sequence[str] = ()) -> Signature:
         """Who signed the commit, or a tag of it; `Refused` says why nobody who may."""
         signers = self._signers()
         if self._spec.verify == "gpg":
             self._make_ring(signers)
         options = ("-c", f"gpg.ssh.allowedSignersFile={signers.absolute()}")
         refusals: list[Refused] = []
-        for what, command in [*((tag, "verify-tag") for tag in tags), (revision, "verify-commit")]:
+        for tag in (*tags, None):
+            command = ("verify-commit", "--raw", revision)
+            if tag is not None:
+                command = ("verify-tag", "--raw", tag)
             try:
-                return self._verified((*options, command, "--raw", what), revision)
+                return Signature(self._verified((*options, *command), revision), tag)
             except Refused as error:
                 refusals.append(error)
         raise refusals[0]

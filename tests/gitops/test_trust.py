@@ -125,6 +125,71 @@ async def test_a_signed_tag_vouches_for_its_commit(tmp_path: Path, clock: FakeCl
         assert (await _look(place))[0] == "ready"
 
 
+async def test_a_signed_tag_vouches_for_what_was_applied_by_it(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """A rollback may go there, and a plan be of it; a stranger's tag of the same commit is none."""
+    repository = Repository(tmp_path)
+    ada, eve = _key(tmp_path, "ada"), _key(tmp_path, "eve")
+    source = {"name": "git", "url": repository.url, "semver": "1.x", "verify": "ssh"}
+    source["signers"] = str(_signers(tmp_path, ada))
+    commits = []
+    async with opened(tmp_path, clock, source) as place:
+        for minor in (1, 2):
+            commits.append(repository.put("a.yaml", flow("a", f"minor {minor}")))
+            _tagged(repository, ada, f"v1.{minor}.0")
+            assert await _look(place) == ("ready", None, commits[-1])
+        for name in ("v1.1.0", commits[0]):
+            plan = await place.app.sources.plan("git", revision=name)
+            assert [(each.kind, each.name) for each in plan.changes] == [("updated", "a")]
+        assert await place.app.sources.rollback("git") == commits[0]
+        assert await _look(place) == ("held", "rollback", commits[0])
+        assert (await place.app.service.get_workflow("a")).description == "minor 1"
+        await place.app.sources.resume("git")
+        _tagged(repository, eve, "v1.2.1")
+        for _ in range(2):
+            assert await _look(place) == ("ready", None, commits[1]), "by the tag that is kept"
+        repository.put("a.yaml", flow("a", "next"))
+        _tagged(repository, ada, "v2.0.0")
+        assert (await place.app.sources.plan("git", revision="v2.0.0")).changes
+        bare = repository.put("a.yaml", flow("a", "minor 3"))
+        _tagged(repository, eve, "v1.3.0")
+        assert await _look(place) == ("rejected", "untrusted-signer", commits[1])
+        for name in ("v1.3.0", bare):
+            with pytest.raises(Refused, match="signed"):
+                await place.app.sources.plan("git", revision=name)
+
+
+def _tagged(repository: Repository, key: Path, name: str) -> None:
+    options = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={key}")
+    repository.git(*options, "tag", "-s", "--message", name, name)
+    repository.push("--tags")
+
+
+async def test_a_tag_vouches_for_no_other_commit(tmp_path: Path, clock: FakeClock) -> None:
+    """Whatever the mirror's references come to name; what the history forgot is not kept."""
+    repository = Repository(tmp_path)
+    ada = _key(tmp_path, "ada")
+    source: dict[str, Any] = {"name": "git", "url": repository.url, "verify": "ssh"}
+    source |= {"signers": _signers(tmp_path, ada), "semver": "1.x"}
+    async with opened(tmp_path, clock, source) as place:
+        first = repository.put("a.yaml", flow("a", "one"))
+        _tagged(repository, ada, "v1.0.0")
+        await _look(place)
+        other = repository.put("a.yaml", flow("a", "two"))
+        repository.git("tag", "v1.1.0")
+        repository.push("--tags")
+        mirror = ("git", "--git-dir", place.app.homes / "git" / "mirror.git")
+        kept = "refs/windlass/signed/"
+        run(*mirror, "update-ref", f"{kept}{other}", f"{kept}{first}")
+        assert await _look(place) == ("rejected", "unsigned", first)
+        origin = place.app.origin(place.app.specs["git"])
+        origin.applied(first, [first])
+        assert run(*mirror, "for-each-ref", f"{kept}{first}")
+        origin.applied(first, [other])
+        assert not run(*mirror, "for-each-ref", f"{kept}{other}")
+
+
 async def test_keys_of_gpg_are_those_of_the_file(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
