@@ -224,7 +224,8 @@ class Checkout:
         refs = TARGET, f"{SIGNED}{commit}"
         listed = self._line("for-each-ref", "--format=%(objecttype) %(objectname)", *refs)
         found = [name for kind, name in map(str.split, listed.splitlines()) if kind == "tag"]
-        return tuple(each for each in found if self.resolve(each) == commit)
+        peeled = {each: self._git.ask(("rev-parse", f"{each}^{{commit}}"))[1] for each in found}
+        return tuple(each for each, of in peeled.items() if of.decode().strip() == commit)
 
     @property
     def git(self) -> Git:

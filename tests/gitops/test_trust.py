@@ -183,6 +183,11 @@ async def test_a_tag_vouches_for_no_other_commit(tmp_path: Path, clock: FakeCloc
         kept = "refs/windlass/signed/"
         run(*mirror, "update-ref", f"{kept}{other}", f"{kept}{first}")
         assert await _look(place) == ("rejected", "unsigned", first)
+        repository.git("tag", "--annotate", "--message", "Files", "v1.2.0", "HEAD^{tree}")
+        repository.push("--tags")
+        assert (await _look(place))[0] == "failed"
+        await place.app.sources.rollback("git", first)
+        assert await _look(place) == ("held", "rollback", first)
         origin = place.app.origin(place.app.specs["git"])
         origin.applied(first, [first])
         assert run(*mirror, "for-each-ref", f"{kept}{first}")
