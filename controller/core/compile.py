@@ -318,7 +318,19 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
         template = self.template(given, path, visible, literal=literal, secrets=True)
         if signature is not None:
             self.check_call(step, signature, path)
+            self.check_secrets(signature, template, path)
         return InputsPlan(template, shell_key, shell_text)
+
+    def check_secrets(self, signature: Signature, template: Template, path: Path) -> None:
+        """No secret is given to what records its inputs, by itself or by the action it calls."""
+        definition = signature.definition
+        called = signature if definition is None else self.actions.get(definition.run.kind)
+        if called is None or not called.recorded:
+            return
+        if any(reference[0] == "secrets" for reference in template.references):
+            message = f"what `{signature.name}` is given is recorded, and a secret never is"
+            hint = "let the step that needs the secret name it itself"
+            self.report("misplaced-secret", message, path, hint)
 
     def check_call(self, step: Step, signature: Signature, path: Path) -> None:
         """Names known, required ones given, constants of the right type."""

@@ -68,6 +68,7 @@ def face_signature(name: str, face: Mapping[str, Iterable[Any]]) -> Signature:
         name,
         tuple(Parameter.model_validate(item) for item in face["inputs"]),
         tuple(Output.model_validate(item) for item in face["outputs"]),
+        recorded=True,
     )
 
 

@@ -29,6 +29,7 @@ class Signature:
         open_inputs: Takes inputs of any name, and gives them back as outputs (`set`).
         shell: The input whose text is shell, where `${…}` becomes an environment variable.
         literal: Inputs whose text is code of another kind and is never interpolated.
+        recorded: What it is given is recorded, or given to others: a secret may not be.
         definition: The document, for an action defined in YAML.
     """
 
@@ -38,6 +39,7 @@ class Signature:
     open_inputs: bool = False
     shell: str | None = None
     literal: frozenset[str] = frozenset()
+    recorded: bool = False
     definition: Action | None = None
 
 

@@ -173,16 +173,18 @@ BUILT_IN: Mapping[str, Signature] = dict((
     _signature("set", open_inputs=True),
     _signature("fail", (_in("message"), _in("type"))),
     _signature("sleep", (_any("duration"), _in("until"))),
-    _signature("emit", (_in("event", required=True), _in("data", "object"))),
+    _signature("emit", (_in("event", required=True), _in("data", "object")), recorded=True),
     _signature(
         "wait_for_signal",
         (_in("name", required=True), _any("timeout")),
         (_out("payload"),),
+        recorded=True,
     ),
     _signature(
         "approval",
         (_in("name"), _in("message"), _any("timeout")),
         (_out("payload", "object"),),
+        recorded=True,
     ),
     _signature(
         "notify",

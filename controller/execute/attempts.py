@@ -207,6 +207,7 @@ class Attempts:
 
     async def _emit(self, call: Call, event: str, data: Mapping[str, Any]) -> None:
         """Start the workflows that wait for an event; done again, it starts nothing twice."""
-        gate, clock = self._host.gate, self._host.clock
+        gate, clock, mask = self._host.gate, self._host.clock, self._host.secrets.mask
+        event, data = mask(event), mask(data)
         await patiently(clock, lambda: gate.emit(event, data, call.key, clock.now()))
         self._host.wake()

@@ -18,7 +18,7 @@ class Secrets(Mapping[str, str]):
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._seen: dict[str, None] = {}
+        self._seen: tuple[str, ...] = ()  # longest first: one may begin with another
 
     def __getitem__(self, name: str) -> str:
         if self._directory is None or "/" in name or name.startswith("."):
@@ -27,9 +27,9 @@ class Secrets(Mapping[str, str]):
             value = (self._directory / name).read_text().rstrip("\n")
         except (OSError, UnicodeDecodeError):
             raise KeyError(name) from None
-        for part in (value, *value.splitlines()):
-            if len(part) >= SHORTEST:
-                self._seen[part] = None
+        parts = {part for part in (value, *value.splitlines()) if len(part) >= SHORTEST}
+        if not parts.issubset(self._seen):
+            self._seen = tuple(sorted(parts.union(self._seen), key=len, reverse=True))
         return value
 
     def __iter__(self) -> Iterator[str]:

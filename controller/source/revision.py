@@ -165,7 +165,7 @@ class OpenFile:
                 if isinstance(each, Action)
             }
         return {
-            each.name: Signature(each.name, each.inputs, each.outputs)
+            each.name: Signature(each.name, each.inputs, each.outputs, recorded=True)
             for each in definitions
             if isinstance(each, Workflow)
         }

@@ -3,6 +3,7 @@
 Each says which invariants it may break; the simulator has to find it within its seeds.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ def _acts_first(patch: pytest.MonkeyPatch) -> None:
 
     def at_once(self: Running, batch: Any, then: Callable[[], None]) -> None:
         append(self, batch, lambda: None)
-        then()
+        asyncio.get_running_loop().call_soon(then)
 
     patch.setattr(Running, "_append", at_once)
 
