@@ -199,12 +199,21 @@ def admit(tx: Transaction, admission: Admission) -> Admitted:
     new, limit = admission.execution, admission.concurrency
     if limit is not None and limit.on_full != "queue" and new.concurrency_key is not None:
         active = ledger.active(tx, new.concurrency_key)
-        if len(active) >= limit.max and all(one.id != new.id for one in active):
+        if len(active) >= limit.max and ledger.execution(tx, new.id) is None:
             if limit.on_full == "skip":
                 return Admitted.FULL
             for oldest in active[: len(active) - limit.max + 1]:
                 cancel(tx, oldest.id, new.created_at, reason=f"replaced by {new.id}")
     return Admitted.CREATED if ledger.create(tx, new) else Admitted.EXISTS
+
+
+def full(workflow: str) -> Refused:
+    """What is said where an execution was to be created, and is `FULL`."""
+    return Refused(
+        f"workflow {workflow!r} has as many executions as its concurrency allows",
+        reason=str(Admitted.FULL),
+        hint="wait for one to end, or set `on_full: queue`",
+    )
 
 
 def cancel(

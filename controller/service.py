@@ -6,7 +6,7 @@ command line, HTTP and embedding programs all come through here.
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from controller.admission import (
     admit,
     cancel,
     derived_id,
+    full,
     startable,
 )
 from controller.catalog import Catalog
@@ -175,11 +176,7 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
         audit = self._record("execute", wish.workflow, {"execution": wish.id})
         admitted = await self._store.write(admit_on_record, admission, audit)
         if admitted is Admitted.FULL:
-            raise Refused(
-                f"workflow {wish.workflow!r} has as many executions as its concurrency allows",
-                reason=str(admitted),
-                hint="wait for one to end, or set `on_full: queue`",
-            )
+            raise full(wish.workflow)
         self._ring()
         if admitted is Admitted.CREATED:
             return ledger.created(admission.execution)
@@ -264,6 +261,11 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
         Args:
             execution_id: A failed or cancelled execution; with `from_step`, a completed one too.
             from_step: Do this step of the top list, and all that follows from it, again.
+
+        Raises:
+            NotFound: There is no such execution, or no such step.
+            Refused: There is nothing to retry, the workflow is not active, or its concurrency is
+                full.
         """
         record = await self.get_execution(execution_id)
         if record.status in UNFINISHED:
@@ -293,8 +295,10 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
             attempt_of=record.id,
         )
         admission = await self._gate.check(wish)
-        await self._store.write(admit_with_history, admission, kept)
-        await self._audit("retry", record.workflow_id, {"execution": wish.id, "of": record.id})
+        audit = self._record("retry", record.workflow_id, {"execution": wish.id, "of": record.id})
+        admitted = await self._store.write(admit_on_record, admission, audit, kept)
+        if admitted is Admitted.FULL:
+            raise full(record.workflow_id)
         self._ring()
         return await self.get_execution(wish.id)
 
@@ -495,19 +499,19 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
         return AuditRecord(self._clock.now(), self._by, verb, target, dict(detail or {}))
 
 
-def admit_on_record(tx: Transaction, admission: Admission, audit: AuditRecord) -> Admitted:
-    """A verb for the store: create an execution, with who wanted it in the audit log."""
+def admit_on_record(
+    tx: Transaction,
+    admission: Admission,
+    audit: AuditRecord,
+    history: Sequence[CheckpointRecord] = (),
+) -> Admitted:
+    """A verb for the store: create an execution, with who wanted it in the audit log.
+
+    It begins with the checkpoints of `history`, which are another one's.
+    """
     admitted = admit(tx, admission)
     if admitted is not Admitted.FULL:
         ledger.audit(tx, audit)
-    return admitted
-
-
-def admit_with_history(
-    tx: Transaction, admission: Admission, history: list[CheckpointRecord]
-) -> Admitted:
-    """A verb for the store: create an execution that begins with checkpoints of another."""
-    admitted = admit(tx, admission)
     if admitted is Admitted.CREATED:
         ledger.put_checkpoints(tx, admission.execution.id, history)
     return admitted

@@ -5,7 +5,7 @@ Everything that waits on the clock goes through `FakeClock` instead.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,18 @@ async def eventually(probe: Callable[[], T], what: str = "", *, within: float = 
             raise AssertionError(f"not within {_BUSY} x {within} s: {what or probe}")
         await asyncio.sleep(_STEP)
     return value
+
+
+async def answered(
+    ask: Callable[[], Awaitable[T]], wanted: Callable[[T], object], what: str = ""
+) -> T:
+    """`eventually` for what has to be asked for: the first answer that is `wanted`."""
+    end = time.monotonic() + 5.0 * _BUSY
+    while not wanted(answer := await ask()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not in time: {what or ask}")
+        await asyncio.sleep(_STEP)
+    return answer
 
 
 def wait_until(probe: Callable[[], T], what: str = "", *, within: float = 5.0) -> T:

@@ -6,11 +6,13 @@ from typing import Any
 
 from controller.admission import (
     Admission,
+    Admitted,
     Wish,
     admit,
     cancel,
     cancel_signal,
     derived_id,
+    full,
     to_parent,
 )
 from controller.core.execution import FINAL, Command, ExecutionState, Status, StepState, Stop
@@ -124,14 +126,16 @@ class Children:
 
     async def _admit(self, wish: Wish) -> bool:
         admission = await self._host.gate.check(wish)
-        return await self._host.store.write(self._unless_stopped, admission)
+        admitted = await self._host.store.write(self._unless_stopped, admission)
+        if admitted is Admitted.FULL:
+            raise full(wish.workflow)
+        return admitted is not None
 
-    def _unless_stopped(self, tx: Transaction, admission: Admission) -> bool:
+    def _unless_stopped(self, tx: Transaction, admission: Admission) -> Admitted | None:
         """A verb for the store; the stop is recorded before or after this, never meanwhile."""
         if admission.execution.id in self._stopped:
-            return False
-        admit(tx, admission)
-        return True
+            return None
+        return admit(tx, admission)
 
     async def _cancel(self, step: str, attempt: int, *, force: bool) -> None:
         store, clock, child = self._host.store, self._host.clock, self._id(step, attempt)

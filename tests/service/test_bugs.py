@@ -3,8 +3,8 @@
 What is broken on purpose is given to the engine from outside: a plan of the catalog's, a clock.
 """
 
-import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from controller.execute.running import SLICE
 from controller.settings import Settings
 from controller.store import Store
 from controller.store.records import FINAL, ExecutionRecord
-from tests.eventually import eventually
+from tests.eventually import answered
 from tests.service.test_executions import opened, statuses, step, working
 
 
@@ -45,17 +45,8 @@ BROKEN = Template(_raise, "any", frozenset(), constant=False)
 
 async def ended(app: App, execution_id: str) -> ExecutionRecord:
     """The execution when it has ended, which only the worker sees to."""
-    looks: list[asyncio.Future[ExecutionRecord]] = []
-
-    def probe() -> ExecutionRecord | None:
-        looks.append(asyncio.ensure_future(app.service.get_execution(execution_id)))
-        seen = [each.result() for each in looks if each.done()]
-        return next((each for each in seen if each.status in FINAL), None)
-
-    record = await eventually(probe, "it ends")
-    await asyncio.gather(*looks)
-    assert record is not None
-    return record
+    ask = partial(app.service.get_execution, execution_id)
+    return await answered(ask, lambda record: record.status in FINAL, "it ends")
 
 
 def _when(plan: Plan, name: str) -> None:
@@ -148,23 +139,11 @@ async def test_a_bug_takes_its_subflows_down_and_tells_its_parent(tmp_path: Path
         await create({"name": "top", "steps": [mid]})
         async with working(app):
             top = await app.service.execute_workflow("top")
-            found: list[ExecutionRecord] = []
-
-            async def look() -> None:
-                found[:] = await app.service.list_executions("leaf")
-
-            looks: list[asyncio.Future[None]] = []
-
-            def there() -> bool:
-                looks.append(asyncio.ensure_future(look()))
-                return bool(found)
-
-            await eventually(there, "the innermost is there")
-            await asyncio.gather(*looks)
+            [innermost] = await answered(partial(app.service.list_executions, "leaf"), bool)
             [middle] = await app.service.list_executions("mid")
             _when(await app.catalog.plan_of(middle), "b")
             await app.service.send_signal(middle.id, "go")
-            over = [await ended(app, each) for each in (found[0].id, middle.id, top.id)]
+            over = [await ended(app, each) for each in (innermost.id, middle.id, top.id)]
     assert [each.status for each in over] == ["cancelled", "failed", "failed"]
     assert [(each.error or {}).get("type") for each in over[1:]] == ["bug", "bug"]
 

@@ -1,0 +1,88 @@
+"""How many executions of a workflow there are at once, whoever wants another one."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.admission import Wish, admit, derived_id
+from controller.core.problem import Refused
+from controller.store import ledger
+from tests.eventually import answered
+from tests.service.test_bugs import ended
+from tests.service.test_executions import execute, opened, statuses, step, working
+
+WAIT = step("w", "wait_for_signal", inputs={"name": "go"})
+ALONE: dict[str, Any] = {"max": 1, "on_full": "skip"}
+
+
+async def test_a_subflow_without_a_place_fails_its_step(tmp_path: Path) -> None:
+    """With type `concurrency-full`; `on_error` and `retry` are asked as for any failure."""
+    async with opened(tmp_path) as app, working(app):
+        create = app.service.create_workflow
+        await create({"name": "child", "concurrency": ALONE, "steps": [WAIT]})
+        call = {"id": "c", "type": "subflow", "subflow": "child"}
+        await create({"name": "stops", "steps": [call]})
+        await create({"name": "goes-on", "steps": [call | {"on_error": "continue"}]})
+        retry = {"attempts": 1_000, "delay": 20, "backoff": "constant", "on": ["concurrency-full"]}
+        await create({"name": "tries", "steps": [call | {"retry": retry}]})
+        first = await app.service.execute_workflow("child")
+        stopped = await ended(app, (await app.service.execute_workflow("stops")).id)
+        assert stopped.error is not None
+        assert (stopped.error["step"], stopped.error["type"]) == ("c", "concurrency-full")
+        went_on = await app.service.execute_workflow("goes-on")
+        assert (await ended(app, went_on.id)).status == "completed"
+        assert statuses(await app.service.get_workflow_status(went_on.id)) == {"c": "failed"}
+        tries = await app.service.execute_workflow("tries")
+        await app.service.send_signal(first.id, "go")
+        await ended(app, first.id)
+        ask = partial(app.service.list_executions, "child")
+        children = await answered(ask, lambda found: found[0].id != first.id)
+        await app.service.send_signal(children[0].id, "go")
+        assert (await ended(app, tries.id)).status == "completed"
+        assert children[0].parent_id == tries.id
+
+
+async def test_what_is_there_already_needs_no_place(tmp_path: Path) -> None:
+    """Whoever wants it again is told that it exists, though it has ended and others have its place.
+
+    Nobody is cancelled for it either.
+    """
+    async with opened(tmp_path) as app:
+        for on_full in ("skip", "cancel_oldest"):
+            await app.service.create_workflow({
+                "name": on_full,
+                "concurrency": ALONE | {"on_full": on_full},
+                "steps": [step("a", "set")],
+            })
+            wish = Wish(derived_id(on_full), on_full, {}, {"type": "manual"}, app.clock.now())
+            admission = await app.gate.check(wish)
+            assert await app.store.write(admit, admission) == "created"
+            await app.attend(wish.id)
+            other = await app.service.execute_workflow(on_full)
+            assert await app.store.write(admit, admission) == "exists"
+            assert (await app.service.get_execution(other.id)).status == "pending"
+
+
+async def test_a_retry_without_a_place_is_refused(tmp_path: Path) -> None:
+    """As executing it is, with nothing in the audit log; it is created when there is a place."""
+    async with opened(tmp_path) as app:
+        await app.service.create_workflow({
+            "name": "w",
+            "inputs": [{"name": "bad", "type": "boolean", "default": False}],
+            "concurrency": ALONE,
+            "steps": [step("a", "set"), step("f", "fail", when="${bad}")],
+        })
+        failed = await execute(app, "w", bad=True)
+        other = await app.service.execute_workflow("w")
+        with pytest.raises(Refused) as caught:
+            await app.service.retry_execution(failed.record.id)
+        assert caught.value.reason == "concurrency-full"
+        await app.attend(other.id)
+        again = await app.service.retry_execution(failed.record.id)
+        rows = await app.store.read(ledger.checkpoints, again.id)
+        assert [each.step_id for each in rows] == ["a"]
+        audits = [each for each in await app.store.read(ledger.audits) if each.verb == "retry"]
+        detail = {"execution": again.id, "of": failed.record.id}
+        assert [each.detail for each in audits] == [detail]
