@@ -66,7 +66,7 @@ def begin(plan: Plan, identity: Identity) -> tuple[ExecutionState, Decision]:
 
 def decide(state: ExecutionState, event: Event) -> Decision:
     """Apply one event; an event that is no longer relevant changes nothing."""
-    move = Transition(state, event.at, STARTED, CLOSED)
+    move = Transition(state, max(event.at, _earliest(state.identity)), STARTED, CLOSED)
     if relevant(state, event):
         _HANDLERS[event.type](move, event)
         move.settle_all()
@@ -77,14 +77,20 @@ def fold(plan: Plan, identity: Identity, events: Iterable[Event]) -> ExecutionSt
     """The state after `events`, from the beginning: `decide` for each, but nobody is told."""
     state, _ = begin(plan, identity)
     move = Transition(state, identity.started_at, STARTED, CLOSED)
+    earliest = _earliest(identity)
     for event in events:
         if relevant(state, event):
-            move.at = event.at
+            move.at = max(event.at, earliest)
             _HANDLERS[event.type](move, event)
             move.settle_all()
             move.commands.clear()
             move.changes.clear()
     return state
+
+
+def _earliest(identity: Identity) -> int:
+    """What a retry keeps happened before it began: for its steps, that is when it begins."""
+    return identity.started_at if "retry_of" in identity.trigger else 0
 
 
 def relevant(state: ExecutionState, event: Event) -> bool:

@@ -1,11 +1,12 @@
 """The rules of LANGUAGE, "Steps", one by one, on the state machine alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from controller.core.decide import fold, outstanding
-from controller.core.execution import Event, EventType, Launch, Stop
+from controller.core.decide import decide, fold, outstanding
+from controller.core.execution import Arm, Event, EventType, Launch, Stop
 from controller.history import wake_of
 from controller.store.records import NEVER
 from tests.engine.machine import FAIL, STARTED, Machine, act, flow
@@ -295,6 +296,30 @@ def test_who_is_late_or_cancelled_is_not_looked_at_for_that_again() -> None:
         machine.send(Event(kind, machine.now, data={"timer": "deadline"}))
         assert machine.statuses() == {"c": "waiting"}
         assert wake_of(machine.state) == NEVER
+
+
+def test_what_a_retry_keeps_counts_from_its_beginning() -> None:
+    """Neither a container's timeout nor a delay has run out before; its events keep their times."""
+    body = {"branches": [[act("b")]]}
+    retry = {"attempts": 3, "delay": 50}
+    steps = act("a"), {"id": "p", "type": "parallel", "parallel": body, "timeout": 20}
+    machine = Machine(flow(*steps, act("c", depends_on=[], retry=retry), timeout=1_000))
+    machine.answer("a")
+    machine.answer("c", FAIL)
+    later = STARTED + 100_000
+    trigger = {"type": "manual", "retry_of": "e"}
+    again = fold(machine.plan, replace(machine.identity, started_at=later, trigger=trigger), [])
+    for event in machine.events:
+        decide(again, event)
+    folded = fold(machine.plan, again.identity, machine.events)
+    for state in (again, folded):
+        assert {each.started_at for each in state.steps.values()} == {later}
+        timers = [each for each in outstanding(state) if isinstance(each, Arm)]
+        assert {(each.step, each.due - later) for each in timers} == {
+            (None, 1_000),
+            ("p", 20),
+            ("c", 50),
+        }
 
 
 def test_a_cancel_waits_for_what_runs() -> None:
