@@ -78,10 +78,12 @@ def event_of(row: CheckpointRecord) -> Event:
     return Event(kind, row.created_at, row.step_id, row.attempt, row.context)
 
 
-def event_of_signal(signal: SignalRecord, now: int) -> Event | None:
-    """A signal as the event it becomes, now."""
+def event_of_signal(signal: SignalRecord, now: int, *, begun: bool = True) -> Event | None:
+    """A signal as the event it becomes, now; `begun`: something may have been carried out."""
     payload = signal.payload
     match signal.type:
+        case "pause" if not begun:
+            return Event(EventType.PAUSE, now, data={"unbegun": True})
         case "cancel" | "pause" | "resume" | "signal":
             return Event(EventType(signal.type), now, data=payload)
         case "child" if payload["status"] == Status.COMPLETED:

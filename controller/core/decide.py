@@ -268,6 +268,18 @@ def _on_pause(move: Transition, event: Event) -> None:
     if not state.restarting:
         state.status = Status.PAUSED
         move.changes.append(Change(None, Status.PAUSED))
+    if event.data.get("unbegun"):
+        for step in list(state.active_steps()):
+            if not step.plan.nested and (step.status is RUNNING or step.reason == Reason.SUBFLOW):
+                _take_back(move, step)
+
+
+def _take_back(move: Transition, step: StepState) -> None:
+    """What has started and was not carried out starts when the pause is over: no try is burnt."""
+    step.tries -= 1
+    step.started_at = None
+    move.change(step, Status.PENDING)
+    move.state.held.append(step)
 
 
 def _on_resume(move: Transition, event: Event) -> None:

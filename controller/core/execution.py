@@ -69,7 +69,7 @@ class EventType(StrEnum):
     DUE = "due"  # a timer: {timer: retry | wake | timeout | deadline}
     SIGNAL = "signal"  # somebody sent one: {name, payload}
     CANCEL = "cancel"  # {force, reason}
-    PAUSE = "pause"  # {restart}: held back for a restart of the daemon, not by a person
+    PAUSE = "pause"  # {restart}: for one of the daemon, by nobody; {unbegun}: nothing was done yet
     RESUME = "resume"
     BROKEN = "broken"  # a bug of the engine's showed in it, and ends it: {message}
     TAKEN_OVER = "taken-over"  # another controller goes on with it: {owner}; it changes nothing

@@ -102,6 +102,7 @@ class Running:
         self._changes: list[tuple[int, Change]] = []
         self._flight: Batch | None = None
         self._status_changed = self._ended = self._gone = self._interrupted = False
+        self._begun = record.claims > 1
         self._idle: Timer | None = None
         self._identity = identity_of(record, host.clock.now())
         self._teller = Teller(self._identity, host)
@@ -142,10 +143,11 @@ class Running:
     def start(self, signals: Iterable[SignalRecord]) -> None:
         """Go on from the state: people's wishes first, then what is outstanding."""
         unfinished = outstanding(self.state)
-        if self.record.claims <= 1:
+        if not self._begun:
             self._teller.begun()
         for signal in signals:
             self.take(signal)
+        self._begun = True
         if self.state.restarting:
             self.report(Event(EventType.RESUME, self._host.clock.now()))
         self._todo.extend(
@@ -162,7 +164,8 @@ class Running:
         if signal.id in self._signals or (self._flight and signal.id in self._flight.signals):
             return
         self._signals.append(signal.id)
-        if (event := event_of_signal(signal, self._host.clock.now())) is not None:
+        event = event_of_signal(signal, self._host.clock.now(), begun=self._begun)
+        if event is not None:
             self.report(event)
         self._flush()
 

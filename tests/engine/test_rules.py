@@ -363,6 +363,45 @@ def test_a_pause_holds_what_would_start() -> None:
     assert machine.state.deadline >= before + 500
 
 
+def test_what_was_not_carried_out_begins_after_the_pause() -> None:
+    """Paused before anything was: nothing is called until it is resumed, and no try is burnt."""
+    call = {"id": "s", "type": "subflow", "subflow": "child", "depends_on": []}
+    body = {"over": [1], "steps": [act("b")]}
+    loop = {"id": "l", "type": "loop", "loop": body, "depends_on": []}
+    first = act("a", retry={"attempts": 2, "delay": 1})
+    machine = Machine(flow(first, call, loop, act("z")))
+    machine.todo.clear()
+    for _ in range(2):
+        machine.wish(EventType.PAUSE, unbegun=True)
+        assert machine.statuses() == {
+            "a": "pending",
+            "s": "pending",
+            "l": "running",
+            "l[0].b": "pending",
+            "z": "pending",
+        }
+        folded = fold(machine.plan, machine.identity, machine.events)
+        assert {type(each) for each in outstanding(folded)} == {Arm}
+        machine.todo.clear()
+        machine.wish(EventType.RESUME)
+    assert machine.todo == {"a": 3, "s": 3, "l[0].b": 3}
+    machine.answer("a", FAIL)
+    assert machine.state.steps["a"].reason == "retry"
+    for step in ("s", "l[0].b"):
+        machine.answer(step)
+    machine.finish()
+    assert machine.state.status == "completed"
+
+
+def test_a_cancel_ends_what_was_not_carried_out() -> None:
+    """Paused before anything was, then cancelled: all is skipped."""
+    machine = Machine(flow(act("a"), act("b")))
+    machine.wish(EventType.PAUSE, unbegun=True)
+    machine.wish(EventType.CANCEL)
+    assert machine.finished == ["cancelled"]
+    assert machine.statuses() == {"a": "skipped", "b": "skipped"}
+
+
 def test_a_signal_may_come_first() -> None:
     """One sent before the step waits is not lost."""
     machine = Machine(flow(act("a"), act("b", "give")))

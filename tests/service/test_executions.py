@@ -248,6 +248,54 @@ async def test_a_paused_execution_goes_on_when_resumed(tmp_path: Path) -> None:
         assert statuses(view) == {"wait": "completed", "after": "completed"}
 
 
+async def test_what_is_paused_before_it_began_does_nothing(tmp_path: Path) -> None:
+    """When its turn comes, no step is performed; resumed, each is, and none is `interrupted`."""
+    async with opened(tmp_path) as app, working(app):
+        note = step("note", "shell", inputs={"command": f"echo ${{n}} >> {tmp_path}/trace"})
+        await app.service.create_workflow({
+            "name": "w",
+            "inputs": [{"name": "n", "type": "integer"}],
+            "concurrency": {"max": 1},
+            "steps": [
+                note | {"idempotent": False},
+                step("wait", "wait_for_signal", inputs={"name": "go"}),
+            ],
+        })
+        first = await app.service.execute_workflow("w", {"n": 1})
+        second = await app.service.execute_workflow("w", {"n": 2})
+        await app.service.pause_execution(second.id)
+        await app.service.send_signal(first.id, "go")
+        assert (await app.attend(first.id)).record.status == "completed"
+        view = await app.attend(second.id)
+        assert (view.record.status, statuses(view)["note"]) == ("paused", "pending")
+        await app.service.send_signal(second.id, "go")
+        await app.service.resume_execution(second.id)
+        view = await app.attend(second.id, until={"completed", "failed"})
+        assert view.record.status == "completed", view.record.error
+        assert (tmp_path / "trace").read_text().split() == ["1", "2"]
+
+
+async def test_what_runs_when_it_is_paused_is_done_once(tmp_path: Path) -> None:
+    """It finishes meanwhile, and is not begun again when the execution is resumed."""
+    trace, open_ = tmp_path / "trace", tmp_path / "open"
+    command = f"echo x >> {trace}; while ! test -e {open_}; do sleep 0.02; done"
+    async with opened(tmp_path) as app, working(app):
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [step("a", "shell", inputs={"command": command})],
+        })
+        record = await app.service.execute_workflow("w")
+        await eventually(trace.exists, "it runs")
+        await app.service.pause_execution(record.id)
+        view = await app.attend(record.id)
+        assert (view.record.status, statuses(view)) == ("paused", {"a": "running"})
+        await app.service.resume_execution(record.id)
+        open_.touch()
+        view = await app.attend(record.id, until={"completed", "failed"})
+        assert [(each.status, each.attempt) for each in view.steps] == [("completed", 1)]
+        assert trace.read_text().split() == ["x"]
+
+
 async def test_an_approval_refused_fails_its_step(tmp_path: Path) -> None:
     """`approved: false` fails the step with type `rejected`, and says who."""
     async with opened(tmp_path) as app, working(app):
