@@ -247,10 +247,7 @@ def _fields_at(path: Path, data: Any, model: type[BaseModel]) -> Iterator[str]: 
     here = data
     for key in path:
         here = _member(here, key)
-        if isinstance(key, str):
-            at = _field_model(at, key, here)
-        else:
-            at = _inner(at, here)
+        at = _field_model(at, key, here) if isinstance(key, str) else _inner(at, here)
         if at is None:
             return
     if _is_model(at):
