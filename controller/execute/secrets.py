@@ -1,9 +1,11 @@
 """`${secrets.NAME}`: one file a secret, read when an action is called, masked in what comes back.
 
 The directory is a mounted one, or systemd's `$CREDENTIALS_DIRECTORY`. A value never enters the
-database, a log, an event or an answer: whatever leaves an action has it replaced by `***`.
+database, a log, an event or an answer: whatever leaves an action has it replaced by `***`, also
+where it was written as JSON.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ class Secrets(Mapping[str, str]):
             raise KeyError(name) from None
         parts = {part for part in (value, *value.splitlines()) if len(part) >= SHORTEST}
         if not parts.issubset(self._seen):
-            self._seen = tuple(sorted(parts.union(self._seen), key=len, reverse=True))
+            forms = {form for part in parts for form in (part, *_in_json(part))}
+            self._seen = tuple(sorted(forms.union(self._seen), key=len, reverse=True))
         return value
 
     def __iter__(self) -> Iterator[str]:
@@ -53,3 +56,9 @@ class Secrets(Mapping[str, str]):
         if isinstance(value, list):
             return [self.mask(item) for item in value]
         return value
+
+
+def _in_json(text: str) -> Iterator[str]:
+    """The text as it stands inside JSON, its quotes and backslashes escaped."""
+    for ascii_only in (True, False):
+        yield json.dumps(text, ensure_ascii=ascii_only)[1:-1]

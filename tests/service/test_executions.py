@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -399,6 +400,36 @@ async def test_a_secret_reaches_the_action_and_nothing_else(tmp_path: Path) -> N
         assert [each.message for each in lines] == ["***"]
     for file in (tmp_path / "state").glob("windlass.db*"):
         assert b"s3cr3t-value" not in file.read_bytes()
+
+
+async def test_a_secret_is_masked_as_json_has_it(tmp_path: Path) -> None:
+    """Quotes, backslashes and other letters are escaped there, in one way or the other."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    value = 'pä"ss\\word99'
+    (secrets / "TOKEN").write_text(f"{value}\nsecond\tline\n")
+    escaped = json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+    async with opened(tmp_path / "state", secrets_dir=secrets) as app:
+        code = (
+            "import json, os\n"
+            "for each in (os.environ['T'], os.environ['T'].splitlines()):\n"
+            "    for ascii_only in (True, False):\n"
+            "        print(json.dumps({'pw': each}, ensure_ascii=ascii_only))\n"
+        )
+        command = ["python3", "-c", code]
+        inputs = {"command": command, "env": {"T": "${secrets.TOKEN}"}}
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [step("a", "shell", inputs=inputs)],
+            "outputs": [{"name": "out", "source": "a.stdout"}],
+        })
+        view = await execute(app, "w")
+        told = [each.message for each in await app.service.execution_logs(view.record.id)]
+        assert told == ['{"pw": "***"}'] * 2 + ['{"pw": ["***", "***"]}'] * 2
+        assert view.record.outputs == {"out": "".join(f"{each}\n" for each in told)}
+    for file in (tmp_path / "state").glob("windlass.db*"):
+        content = file.read_bytes()
+        assert not any(form.encode() in content for form in escaped)
 
 
 async def test_facts_are_the_seeds_events(tmp_path: Path) -> None:
