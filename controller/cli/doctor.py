@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,7 @@ import click
 
 from controller.cli.backup import DIRECTORY
 from controller.cli.ending import DONE, FAILED
-from controller.cli.output import local, print_json, print_table
+from controller.cli.output import local, print_json, print_table, printable
 from controller.cli.session import base_options, format_option, settings_of
 
 if TYPE_CHECKING:
@@ -61,17 +61,20 @@ def doctor(form: str, *, full: bool, repair: bool, **flags: str | Path | None) -
     if form == "json":
         print_json([check._asdict() for check in checks])
     else:
-        print_table(("CHECK", "RESULT", "DETAIL"), [check[:3] for check in checks], "")
-        _print_findings(checks)
+        cut = print_table(("CHECK", "RESULT", "DETAIL"), [check[:3] for check in checks], "")
+        _print_findings(checks, cut)
     return FAILED if any(check.result == "failed" for check in checks) else DONE
 
 
-def _print_findings(checks: list[Check]) -> None:
-    """Below the table: what each finding concerns, and what to do."""
-    for check in checks:
-        if not (check.concerns or check.hint):
+def _print_findings(checks: list[Check], cut: Collection[int]) -> None:
+    """Below the table: what each finding concerns, and what to do; whole what was cut of it."""
+    for number, check in enumerate(checks):
+        was_cut = number in cut and check.result != "ok"
+        if not (was_cut or check.concerns or check.hint):
             continue
         click.echo(f"\n{check.name} ({check.result})")
+        if was_cut:
+            click.echo(f"  {printable(check.detail)}")
         for each in check.concerns:
             click.echo(f"  {each}")
         if check.subjects > len(check.concerns):

@@ -99,21 +99,25 @@ def print_fields(pairs: Iterable[tuple[str, str]]) -> None:
             click.echo(f"{'':{width}}{line}".rstrip())
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
-    """Columns as wide as they need; on a terminal the last one is cut to what is left."""
-    lines = [[_printable(str(cell)) for cell in row] for row in rows]
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> list[int]:
+    """Columns as wide as they need; on a terminal the last one is cut to what is left.
+
+    Returns the numbers of the rows that were cut.
+    """
+    lines = [[printable(str(cell)) for cell in row] for row in rows]
     if not lines:
         click.echo(empty)
-        return
+        return []
     columns = zip(head, *lines, strict=True)
     widths = [max(map(_width, column)) for column in columns]
-    limit = _terminal()
-    click.echo(_line(head, widths, limit, bold=True))
+    room = _room(widths[:-1])
+    click.echo(_line(head, widths, room, bold=True))
     for line in lines:
-        click.echo(_line(line, widths, limit))
+        click.echo(_line(line, widths, room))
+    return [number for number, line in enumerate(lines) if _cut(line[-1], room) != line[-1]]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line, and nothing that a terminal obeys."""
     return "".join(each if each.isprintable() else " " for each in text)
 
@@ -133,11 +137,16 @@ def _terminal() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def _room(leading: Sequence[int]) -> int | None:
+    """Columns that are left for the last one; None: as many as it needs."""
+    limit = _terminal()
+    return None if limit is None else max(limit - sum(leading) - 2 * len(leading), 2)
+
+
 def _line(
-    cells: Sequence[str], widths: Sequence[int], limit: int | None, *, bold: bool = False
+    cells: Sequence[str], widths: Sequence[int], room: int | None, *, bold: bool = False
 ) -> str:
     *leading, last = cells
-    room = None if limit is None else max(limit - sum(widths[:-1]) - 2 * len(leading), 2)
     parts = [_styled(text, width, bold=bold) for text, width in zip(leading, widths, strict=False)]
     return "  ".join([*parts, _styled(_cut(last, room), 0, bold=bold)]).rstrip()
 

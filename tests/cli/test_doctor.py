@@ -1,14 +1,20 @@
 """`doctor` goes on where other commands stop, and says what is wrong."""
 
+import os
+import pty
+import re
 import sqlite3
-from contextlib import closing
+import subprocess
+import termios
+from contextlib import closing, suppress
 
 import pytest
 
 from controller.clock import SystemClock
 from controller.doctor.examine import Examination
 from controller.doctor.finding import Report
-from tests.cli.place import GREETING, Place
+from tests.cli.place import GREETING, Place, line_of
+from tests.crash.daemon import environment
 
 
 def _results(here: Place, status: int, *flags: str) -> dict[str, str]:
@@ -125,3 +131,36 @@ def test_a_clock_that_was_set_back_is_told(here: Place) -> None:
         database.execute("UPDATE workflow_executions SET created_at = ?", later)
         database.commit()
     assert _results(here, 1)["clock"] == "failed"
+
+
+def test_a_narrow_terminal_cuts_no_reason(here: Place) -> None:
+    """What is not ok stands whole below the table, what is ok is cut; a wide one says it once."""
+    here.write("definitions/.keep", "")
+    file = here.write(f"{'long/' * 20}file", "")
+    reason = f"{file} is not a directory we may write to"
+    line = ("doctor", "--state-dir", str(file))
+    narrow, wide = (_on_terminal(here, columns, *line) for columns in (80, 400))
+    assert f"\nstate directory (failed)\n  {reason}\n" in narrow
+    assert max(map(len, narrow.partition("\n\n")[0].splitlines())) <= 80
+    assert wide.count(reason) == 1
+    assert not any(" (ok)\n" in each for each in (narrow, wide))
+
+
+def _on_terminal(here: Place, columns: int, *line: str) -> str:
+    """What a command prints on a terminal of this width, without colours."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    with subprocess.Popen(
+        [*line_of(None), *line],
+        cwd=here.path,
+        env=environment() | {"COLUMNS": ""},
+        stdin=theirs,
+        stdout=theirs,
+    ):
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # what Linux says when nobody has the other end any more
+            while more := os.read(ours, 65_536):
+                said += more
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;]*m", "", said.decode().replace("\r\n", "\n"))
