@@ -104,10 +104,10 @@ def relevant(state: ExecutionState, event: Event) -> bool:
         return False
     if event.type is not _DUE:
         return step.status is RUNNING or step.reason == Reason.SUBFLOW
-    retrying = step.reason == Reason.RETRY
-    if event.data["timer"] == "wake":
-        return step.status is Status.WAITING and not retrying
-    return retrying is (event.data["timer"] == "retry")
+    retrying, timer = step.reason == Reason.RETRY, event.data["timer"]
+    if timer == "retry":
+        return retrying and step.due is not None
+    return not retrying and (timer != "wake" or step.status is Status.WAITING)
 
 
 def _concerns_all(state: ExecutionState, event: Event) -> bool:
@@ -199,6 +199,7 @@ def _on_due(move: Transition, event: Event) -> None:
         _timed_out(move, step)
     elif timer == "retry":
         if move.state.paused_at is not None:
+            step.due = None  # it is held, once: it does not come due again
             move.state.held.append(step)
         else:
             move.start(step)

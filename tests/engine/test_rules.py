@@ -363,6 +363,22 @@ def test_a_pause_holds_what_would_start() -> None:
     assert machine.state.deadline >= before + 500
 
 
+def test_a_retry_that_comes_due_in_a_pause_is_held_once() -> None:
+    """However often its timer is armed again meanwhile: it starts once, and burns no try."""
+    call = {"id": "s", "type": "subflow", "subflow": "child", "retry": {"attempts": 3, "delay": 10}}
+    machine = Machine(flow(call))
+    machine.answer("s", FAIL)
+    machine.wish(EventType.PAUSE)
+    for _ in range(2):
+        machine.now += 100
+        machine.send(Event(EventType.DUE, machine.now, "s", 1, {"timer": "retry"}))
+        folded = fold(machine.plan, machine.identity, machine.events)
+        assert {each.timer for each in outstanding(folded) if isinstance(each, Arm)} == {"deadline"}
+    machine.wish(EventType.RESUME)
+    assert machine.performed == [("s", 1), ("s", 2)]
+    assert [each.type for each in machine.events].count(EventType.DUE) == 1
+
+
 def test_what_was_not_carried_out_begins_after_the_pause() -> None:
     """Paused before anything was: nothing is called until it is resumed, and no try is burnt."""
     call = {"id": "s", "type": "subflow", "subflow": "child", "depends_on": []}
