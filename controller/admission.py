@@ -117,7 +117,9 @@ class Gate:
             raise InvalidInputs(wish.workflow, problems)
         return self._admission(wish, active, workflow, inputs)
 
-    async def emit(self, event: str, data: Mapping[str, Any], key: str, now: int) -> list[str]:
+    async def emit(
+        self, event: str, data: Mapping[str, Any], key: str, now: int
+    ) -> list[tuple[str, Refused]]:
         """Create an execution of each active workflow with a trigger for `event`.
 
         Args:
@@ -127,28 +129,41 @@ class Gate:
             now: Epoch milliseconds.
 
         Returns:
-            The ids of the executions.
+            The workflows of which none was created, and why: the others do not depend on them.
         """
-        created: list[str] = []
-        for name in await self._store.read(ledger.waiting_for_events):
-            head = await self._store.read(ledger.head, name)
-            version = await self._catalog.version(startable(head, name).digest)
-            for index, trigger in enumerate(version.workflow.triggers):
-                if not isinstance(trigger, EventTrigger) or trigger.config.event != event:
-                    continue
+        left_out: list[tuple[str, Refused]] = []
+        for name, index, trigger in await self._listeners(event):
+            try:
                 if not wanted_event(trigger, event, data):
                     continue
-                inputs = event_inputs(trigger.config.inputs, event, data)
                 wish = Wish(
                     id=derived_id("event", key, name, str(index)),
                     workflow=name,
-                    inputs=inputs,
+                    inputs=event_inputs(trigger.config.inputs, event, data),
                     trigger={"type": "event", "event": event, "by": key},
                     now=now,
                 )
-                await self._store.write(admit, await self.check(wish))
-                created.append(wish.id)
-        return created
+                if await self._store.write(admit, await self.check(wish)) is Admitted.FULL:
+                    left_out.append((name, full(name)))
+            except Refused as error:
+                left_out.append((name, error))
+        return left_out
+
+    async def _listeners(self, event: str) -> list[tuple[str, int, EventTrigger]]:
+        """Triggers for the event, with their workflows and their places there."""
+        names = await self._store.read(ledger.waiting_for_events)
+        heads = await self._store.read(ledger.heads, names)
+        found: list[tuple[str, int, EventTrigger]] = []
+        for name in names:
+            if name not in heads or heads[name].status != "active":
+                continue  # not any more
+            version = await self._catalog.version(heads[name].digest)
+            found += [
+                (name, index, each)
+                for index, each in enumerate(version.workflow.triggers)
+                if isinstance(each, EventTrigger) and each.config.event == event
+            ]
+        return found
 
     def _admission(
         self, wish: Wish, head: WorkflowHead, workflow: Workflow, inputs: dict[str, Any]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from controller.core.execution import Event, EventType, StepState
@@ -86,7 +87,7 @@ class Attempts:
             log=host.logs.of(self._execution, step.key, step.attempt, host.secrets.mask),
             clock=host.clock,
             lease=host,
-            emit=self._emit,
+            emit=partial(self._emit, step.attempt - step.tries + 1),
         )
         try:
             inputs = plan.inputs.render(names) if plan.inputs is not None else {}
@@ -205,9 +206,15 @@ class Attempts:
             finally:
                 timer.cancel()
 
-    async def _emit(self, call: Call, event: str, data: Mapping[str, Any]) -> None:
-        """Start the workflows that wait for an event; done again, it starts nothing twice."""
+    async def _emit(self, first: int, call: Call, event: str, data: Mapping[str, Any]) -> None:
+        """Start the workflows that wait for an event; done again, it starts nothing twice.
+
+        What was started is told by the `first` attempt of this visit: a retry is not another event.
+        """
         gate, clock, mask = self._host.gate, self._host.clock, self._host.secrets.mask
         event, data = mask(event), mask(data)
-        await patiently(clock, lambda: gate.emit(event, data, call.key, clock.now()))
+        key = f"{call.execution}/{call.step}/{first}"
+        left_out = await patiently(clock, lambda: gate.emit(event, data, key, clock.now()))
+        for workflow, why in left_out:
+            call.log("warn", f"event {event!r} does not start workflow {workflow!r}: {why}", None)
         self._host.wake()
