@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 from controller.catalog import Catalog
+from controller.core.concurrency import concurrency_key
 from controller.core.definition import Concurrency, EventTrigger, Workflow
-from controller.core.expression import ExpressionError, Scope, compile_template
 from controller.core.inputs import check_inputs
 from controller.core.occasion import event_inputs, wanted_event
 from controller.core.policy import Policy, policy_to_json
@@ -185,7 +185,7 @@ class Gate:
             depth=depth,
             schedule_id=wish.schedule_id,
             due_at=wish.due_at,
-            concurrency_key=_concurrency_key(workflow, inputs),
+            concurrency_key=concurrency_key(workflow, inputs),
             concurrency_max=workflow.concurrency.max if workflow.concurrency else None,
             attempt_of=wish.attempt_of,
         )
@@ -277,19 +277,3 @@ def to_parent(
 def derived_id(*parts: str) -> str:
     """An id that follows from what it is for, so that doing a thing twice makes it once."""
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:32]
-
-
-def _concurrency_key(workflow: Workflow, inputs: Mapping[str, Any]) -> str | None:
-    if workflow.concurrency is None:
-        return None
-    if workflow.concurrency.key is None:
-        return workflow.name
-    types = {item.name: item.type for item in workflow.inputs}
-    scope = Scope(names={"inputs": "object", **types}, members={"inputs": types})
-    template, _ = compile_template(workflow.concurrency.key, scope, ("concurrency", "key"))
-    try:
-        value = template.render({**inputs, "inputs": inputs})
-    except ExpressionError as error:
-        message = f"workflow {workflow.name!r}: concurrency key: {error}"
-        raise Refused(message, reason="concurrency-key") from None
-    return f"{workflow.name}:{value}"

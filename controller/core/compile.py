@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from controller.core.concurrency import KEY, compile_key
 from controller.core.definition import (
     Action,
     EventTrigger,
@@ -415,11 +416,11 @@ class _Compiler:  # ruff: ignore[too-many-public-methods]  # one a kind of thing
         return OutputPlan(output.name, output.type, self.template(text, where, after), head)
 
     def check_workflow_expressions(self) -> None:
-        """The concurrency key stands on the inputs alone; triggers give what the inputs are."""
+        """The concurrency key has names of its own; triggers give what the inputs are."""
         workflow = self.workflow
-        if workflow.concurrency is not None and workflow.concurrency.key is not None:
-            visible = Visible(self.inputs, None)
-            self.template(workflow.concurrency.key, ("concurrency", "key"), visible)
+        template, problems = compile_key(workflow)
+        secrets = [each for each in template.references if each[0] == "secrets"]
+        self.found(problems, secrets, KEY, Visible(self.inputs, None), secrets=False)
         for index, trigger in enumerate(workflow.triggers):
             if not isinstance(trigger, ManualTrigger):
                 given = trigger.config.inputs

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from controller.admission import Wish, admit, derived_id
+from controller.authoring import InvalidDefinition
+from controller.core.concurrency import concurrency_key
+from controller.core.content import workflow_in
 from controller.core.problem import Refused
 from controller.store import ledger
 from tests.eventually import answered
@@ -42,6 +45,59 @@ async def test_a_subflow_without_a_place_fails_its_step(tmp_path: Path) -> None:
         await app.service.send_signal(children[0].id, "go")
         assert (await ended(app, tries.id)).status == "completed"
         assert children[0].parent_id == tries.id
+
+
+async def test_a_key_sees_the_inputs_and_the_workflow(tmp_path: Path) -> None:
+    """Executions with another value of it do not count together."""
+    async with opened(tmp_path) as app:
+        for number, key in enumerate(("${env}", "${workflow.name + '-' + inputs.env}")):
+            await app.service.create_workflow({
+                "name": f"w{number}",
+                "inputs": [{"name": "env", "type": "string"}],
+                "concurrency": ALONE | {"key": key},
+                "steps": [WAIT],
+            })
+            keys = {
+                (await app.service.execute_workflow(f"w{number}", {"env": env})).concurrency_key
+                for env in ("x", "y")
+            }
+            assert len(keys) == 2
+            with pytest.raises(Refused):
+                await app.service.execute_workflow(f"w{number}", {"env": "x"})
+        one = {"name": "one", "concurrency": ALONE | {"key": "${workflow.name}"}, "steps": [WAIT]}
+        await app.service.create_workflow(one)
+        assert (await app.service.execute_workflow("one")).concurrency_key == "one:one"
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("${execution.id}", "unknown-name"),
+        ("${trigger.type + 'x'}", "unknown-name"),
+        ("${steps.w.status}", "unknown-name"),
+        ("${workflow.nmae}", "unknown-name"),
+        ("${inputs.env}", "unknown-name"),
+        ("${secrets.TOKEN}", "misplaced-secret"),
+    ],
+)
+async def test_a_key_that_could_have_no_value_is_no_key(
+    tmp_path: Path, key: str, code: str
+) -> None:
+    """What is not there before the execution is an error of the definition."""
+    async with opened(tmp_path) as app:
+        document = {"name": "w", "concurrency": ALONE | {"key": key}, "steps": [WAIT]}
+        with pytest.raises(InvalidDefinition) as caught:
+            await app.service.create_workflow(document)
+        assert [each.code for each in caught.value.diagnostics] == [code]
+
+
+@pytest.mark.parametrize("key", ["${execution.id}", "${execution.id + 'x'}", "${secrets.TOKEN}"])
+def test_a_key_of_an_earlier_version_without_a_value_refuses(key: str) -> None:
+    """It was recorded when more names were taken for known."""
+    document = {"name": "w", "concurrency": ALONE | {"key": key}, "steps": [WAIT]}
+    with pytest.raises(Refused) as caught:
+        concurrency_key(workflow_in({"workflow": document}), {})
+    assert caught.value.reason == "concurrency-key"
 
 
 async def test_what_is_there_already_needs_no_place(tmp_path: Path) -> None:
