@@ -109,7 +109,7 @@ def test_the_readme_lists_every_command_and_no_other() -> None:
 def test_every_code_is_documented() -> None:
     """Each code a problem is made with in the code stands in docs/diagnostics.md, and no other."""
     made: set[str] = set()
-    makers = r"(?:Problem|report|_refuse|Flaw|of_file|_flaw|_at)"
+    makers = r"(?:Problem|Refusal|report|_refuse|Flaw|of_file|_flaw|_at)"
     call = makers + r'\(\s*(?:[\w.]+,\s*)*"([a-z]+(?:-[a-z0-9]+)+|cycle)"'
     for path in (*python("controller/core"), *python("controller/source")):
         made |= set(re.findall(call, text(path)))

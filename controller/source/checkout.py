@@ -22,6 +22,7 @@ from controller.source.snapshot import (
     Commit,
     Found,
     Known,
+    Refusal,
     Seen,
     Snapshot,
     Stat,
@@ -287,7 +288,7 @@ class Checkout:
 
     def _found(self, path: str, entry: _Entry, content: bytes | int | None) -> Found:
         if entry.mode == _LINK:
-            refusal = "is a symbolic link that leads to no file of the source"
+            refusal = Refusal("is a symbolic link that leads to no file of the source")
             return Found(path, _stat(entry), "", refusal=refusal)
         if isinstance(content, bytes):
             return Found(path, _stat(entry), entry.oid, content)

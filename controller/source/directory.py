@@ -18,6 +18,7 @@ from controller.source.snapshot import (
     SUFFIXES,
     Found,
     Known,
+    Refusal,
     Snapshot,
     Stat,
     by_path,
@@ -123,11 +124,17 @@ class Directory:
 
 
 class _Unfit(Exception):
-    """A file is not read; why."""
+    """A file is not read."""
+
+    def __init__(self, why: Refusal) -> None:
+        super().__init__(why)
+        self.why = why
 
 
-def _because(error: OSError | _Unfit) -> str:
-    return f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+def _because(error: OSError | _Unfit) -> Refusal:
+    if isinstance(error, _Unfit):
+        return error.why
+    return Refusal(f"cannot be read: {error.strerror}")
 
 
 def _read(
@@ -192,7 +199,7 @@ def _stat(found: os.stat_result) -> Stat:
     return Stat(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
-def _refused(path: str, seen: Stat, refusal: str, known: Known) -> Found | None:
+def _refused(path: str, seen: Stat, refusal: Refusal, known: Known) -> Found | None:
     """A file that cannot be used; None: that is known."""
     before = known.get(path)
     if before is not None and not before.digest and before.stat == seen:
@@ -206,13 +213,13 @@ def _inside(file: File, root: Path) -> File:
         return file  # it was listed below the root
     real = Path(os.path.realpath(file))
     if not real.is_relative_to(root):
-        raise _Unfit("is a symbolic link that leads out of the source")
+        raise _Unfit(Refusal("is a symbolic link that leads out of the source"))
     return real
 
 
 def _check(found: os.stat_result, largest: int) -> None:
     """Raises `_Unfit` for what is not a file, or too large a one."""
     if not stat.S_ISREG(found.st_mode):
-        raise _Unfit("is not a regular file")
+        raise _Unfit(Refusal("is not a regular file"))
     if found.st_size > largest:
         raise _Unfit(too_large(found.st_size, largest))

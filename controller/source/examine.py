@@ -28,7 +28,7 @@ from controller.source.revision import (
     name_of,
     workflows_of,
 )
-from controller.source.snapshot import Found, Snapshot
+from controller.source.snapshot import Found, Refusal, Snapshot
 
 LFS = b"version https://git-lfs.github.com/spec/"
 """How a Git LFS pointer begins, which stands where the file's content should."""
@@ -110,8 +110,8 @@ class Examiner:
         self._take_out(found.path)
         self._open[found.path] = opened = OpenFile(found)
         if found.refusal is not None or found.content is None:
-            message = f"the file {found.refusal or 'is gone'}"
-            opened.read.append(Diagnostic.of_file(found.path, "unreadable-file", message))
+            what, code, hint = found.refusal or Refusal("is gone")
+            opened.read.append(Diagnostic.of_file(found.path, code, f"the file {what}", hint))
         elif found.content.startswith(LFS):
             message = "the file is a Git LFS pointer: what it stands for is not in the repository"
             hint = "keep definitions out of LFS: `git lfs untrack`, then add the file again"

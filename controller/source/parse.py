@@ -15,6 +15,7 @@ from controller.core.document import load_document
 from controller.core.problem import Problem
 from controller.source.diagnostic import Diagnostic, clip
 from controller.source.limits import Limits
+from controller.source.snapshot import too_large
 from controller.source.yaml12 import Constructor, Exhausted, Flaw, compose, node_at
 
 __all__ = ["Diagnostic", "Document", "ParsedFile", "parse", "read_data"]
@@ -101,8 +102,8 @@ def read_data(path: str, content: bytes, limits: Limits = DEFAULT) -> tuple[Any,
 def _decode(path: str, content: bytes, limits: Limits) -> tuple[str, Diagnostic | None]:
     """The file's text, or why it has none."""
     if len(content) > limits.file_bytes:
-        message = f"the file has {len(content):,} bytes; at most {limits.file_bytes:,} are read"
-        return "", Diagnostic.of_file(path, "file-too-large", message)
+        what, code, hint = too_large(len(content), limits.file_bytes)
+        return "", Diagnostic.of_file(path, code, f"the file {what}", hint)
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
         text = content.decode()

@@ -16,6 +16,14 @@ class Stat(NamedTuple):
     inode: int
 
 
+class Refusal(NamedTuple):
+    """Why a file cannot be used: what a diagnostic of it says after "the file"."""
+
+    message: str
+    code: str = "unreadable-file"
+    hint: str | None = None
+
+
 class Found(NamedTuple):
     """A file that is not as known.
 
@@ -30,7 +38,7 @@ class Found(NamedTuple):
     stat: Stat
     digest: str
     content: bytes | None = None
-    refusal: str | None = None
+    refusal: Refusal | None = None
 
 
 class Seen(Protocol):
@@ -93,9 +101,10 @@ def is_definition(path: str) -> bool:
     return path.endswith(SUFFIXES) and not any(part.startswith(".") for part in path.split("/"))
 
 
-def too_large(size: int, largest: int) -> str:
+def too_large(size: int, largest: int) -> Refusal:
     """Why a file of this size is not read."""
-    return f"has {size:,} bytes; at most {largest:,} are read"
+    message = f"has {size:,} bytes; at most {largest:,} are read"
+    return Refusal(message, "file-too-large", "split it, or raise WINDLASS_MAX_FILE_BYTES")
 
 
 def by_path(found: Iterable[Found]) -> tuple[Found, ...]:

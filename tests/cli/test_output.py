@@ -155,6 +155,30 @@ def test_a_directory_is_validated_with_carets(here: Place) -> None:
     assert said.err.endswith("bad: 1 problem\n")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("lint", "--root", "defs", "--format", "json"),
+        ("workflows:validate", "--file", "defs", "--format", "json"),
+        ("workflows:validate", "--file", "defs/large.yaml", "--format", "json"),
+        ("sync:plan", "--source", "defs", "--format", "json"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_is_too_large_is_called_that_everywhere(
+    here: Place, line: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The documented code, whoever reads it, and the setting that lets it be read."""
+    monkeypatch.setenv("WINDLASS_MAX_FILE_BYTES", "2000")
+    here.write("defs/large.yaml", f"# {'x' * 3_000}\n{GREETING}")
+    said = here(*line)
+    assert said.status == 1, said
+    found = said.data if isinstance(said.data, list) else said.data["diagnostics"]
+    assert [each["code"] for each in found] == ["file-too-large"]
+    assert "at most 2,000 are read" in found[0]["message"]
+    assert found[0]["hint"] == "split it, or raise WINDLASS_MAX_FILE_BYTES"
+
+
 def test_an_export_takes_the_place_of_a_file_whole(here: Place) -> None:
     """The file keeps its mode and its links, nothing is left beside it, and it is valid again."""
     here.create(GREETING)

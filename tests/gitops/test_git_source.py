@@ -268,6 +268,8 @@ async def test_a_file_over_the_bound_is_refused_unread(tmp_path: Path, clock: Fa
     source = {"name": "git", "url": repository.url}
     async with opened(tmp_path, clock, source, max_file_bytes=2_000) as place:
         assert (await place.reconcile("git")).invalid == ("a.yaml",)
+        [file] = (await place.app.sources.status("git")).files
+        assert [each["code"] for each in file.problems] == ["file-too-large"]
         repository.put("a.yaml", flow("a"))
         assert (await place.reconcile("git")).drift.of(Fate.CREATED) == ["a"]
 

@@ -19,9 +19,12 @@ from tests.sources import ROOT, text, tree
 PAGE = ROOT / "docs" / "diagnostics.md"
 READING = (
     "core/checks.py", "core/diagnose.py", "core/document.py", "core/inputs.py",
-    "source/parse.py", "source/yaml12.py",
+    "source/parse.py", "source/snapshot.py", "source/yaml12.py",
 )  # fmt: skip
 """The modules that `CODES` speaks for."""
+
+MAKERS = {"Problem", "Flaw", "Refusal", "_flaw", "of_file", "end"}
+"""What is called with a code."""
 
 SAMPLES = [ROOT / "tests/seed/example-workflow.yaml", *sorted(ROOT.glob("definitions/**/*.yaml"))]
 VALIDATOR = Draft202012Validator(definition_schema())
@@ -117,8 +120,7 @@ def test_every_code_is_listed_once() -> None:
         node.value
         for module in READING
         for call in ast.walk(tree(ROOT / "controller" / module))
-        if isinstance(call, ast.Call)
-        and ast.unparse(call.func).split(".")[-1] in {"Problem", "Flaw", "_flaw", "of_file", "end"}
+        if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in MAKERS
         for node in call.args[:2]
         if isinstance(node, ast.Constant) and re.fullmatch(r"[a-z]+(-[a-z0-9]+)+", str(node.value))
     }
