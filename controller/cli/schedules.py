@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("workflows:schedule")
 @click.option("--id", "-i", "workflow", required=True, help="The workflow's name.")
 @click.option("--cron", "-c", help="Again and again: five fields, six with seconds first, @daily.")
-@click.option("--at", "-a", help="Once, at an ISO 8601 time.")
+@click.option("--at", "-a", help="Once, at an ISO 8601 time; --timezone's where it has no offset.")
 @click.option("--timezone", "-z", default="UTC", show_default=True, help="IANA time zone.")
 @params_option
 @format_option("--format", "-f")

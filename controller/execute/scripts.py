@@ -1,9 +1,10 @@
 """Shell text, command lists and Python scripts, each in a process of its own.
 
 A script's working directory is a scratch directory of its own, removed afterwards. It finds its
-inputs as JSON in the file `$WINDLASS_INPUTS`, and may leave its outputs as a JSON object in the
-file `$WINDLASS_OUTPUTS`; stdout and stderr are its log, line by line. Of the daemon's environment
-it sees what `base_env` has, and never more: that is where credentials are.
+inputs as JSON in the file `$WINDLASS_INPUTS`, if it has any — a plain `shell` step has none — and
+may leave its outputs as a JSON object in the file `$WINDLASS_OUTPUTS`; stdout and stderr are its
+log, line by line. Of the daemon's environment it sees what `base_env` has, and never more: that is
+where credentials are.
 """
 
 import hashlib

@@ -241,6 +241,13 @@ async def test_a_shell_script_finds_its_inputs_in_a_file(stage: Stage) -> None:
     assert json.loads(said["stdout"]) == {"a": {"é": [1.5, None]}, "b": 2}
 
 
+async def test_a_plain_shell_step_has_no_inputs_file(stage: Stage) -> None:
+    """What it is given, it finds in its text and in its `env`."""
+    said = await stage.outputs("shell", command="env")
+    assert "WINDLASS_OUTPUTS=" in said["stdout"]
+    assert "WINDLASS_INPUTS=" not in said["stdout"]
+
+
 async def test_a_cancelled_script_is_ended_and_forgotten(stage: Stage) -> None:
     """A cancellation goes through as one, and the attempt's directory is gone."""
     running = asyncio.ensure_future(stage.perform("shell", command="echo up; sleep 100"))
