@@ -2,9 +2,19 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from controller.source.diagnostic import Diagnostic
+
+
+def from_here(diagnostics: Iterable[Diagnostic], directory: Path) -> list[Diagnostic]:
+    """With paths that can be opened from the working directory, of files below a directory."""
+    here = Path.cwd()
+    inside = directory.is_absolute() and directory.is_relative_to(here)
+    base = directory.relative_to(here) if inside else directory
+    return [replace(each, path=(base / each.path).as_posix()) for each in diagnostics]
 
 
 def github(diagnostics: Iterable[Diagnostic], prefix: str = "") -> Iterator[str]:

@@ -1,13 +1,12 @@
 """`lint`: what a commit hook and a pipeline run; it needs no database and no controller."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import click
 
-from controller.cli.annotations import github, gitlab, with_prefix
+from controller.cli.annotations import from_here, github, gitlab
 from controller.cli.ending import DONE, FAILED
 from controller.cli.output import print_json
 from controller.cli.session import note
@@ -45,7 +44,7 @@ def lint(paths: tuple[Path, ...], root: Path | None, form: str, config: Path | N
     found = lint_directory(directory, settings)
     wanted = _below(directory, paths)
     shown = [each for each in found if not paths or wanted & {*_parents(each.path)}]
-    _print(shown, directory, form)
+    _print(from_here(shown, directory), form)
     return FAILED if any(each.severity == "error" for each in shown) else DONE
 
 
@@ -77,16 +76,15 @@ def _parents(path: str) -> tuple[PurePath, ...]:
     return PurePath(path), *PurePath(path).parents
 
 
-def _print(found: Sequence["Diagnostic"], directory: Path, form: str) -> None:
-    prefix = directory.as_posix() if not directory.is_absolute() and directory != Path() else ""
+def _print(found: Sequence["Diagnostic"], form: str) -> None:
     match form:
         case "json":
             print_json([each.as_json() for each in found])
         case "github":
-            for line in github(found, prefix):
+            for line in github(found):
                 click.echo(line)
         case "gitlab":
-            print_json(gitlab(found, prefix))
+            print_json(gitlab(found))
         case _:
             for each in found:
-                note(replace(each, path=with_prefix(each, prefix)).render())
+                note(each.render())

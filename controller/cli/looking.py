@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from controller.cli.executions import execution_option
-from controller.cli.output import as_json, local, print_fields, print_json, print_table, took
+from controller.cli.output import (
+    as_json,
+    execution_data,
+    local,
+    print_fields,
+    print_json,
+    print_table,
+    took,
+)
 from controller.cli.session import format_option, note, with_app, with_lookup
 
 if TYPE_CHECKING:
@@ -42,8 +50,7 @@ async def status(app: "App", *, execution: str, detailed: bool, form: str) -> No
         async with aclosing(_lines(app.lookup, view.record.id, None, follow=False)) as found:
             lines.extend([each async for each in found])
     if form == "json":
-        shown = {"execution": view.record, "steps": view.steps, "commit": view.commit}
-        print_json(shown | ({"logs": list(lines)} if detailed else {}))
+        print_json(execution_data(view) | ({"logs": list(lines)} if detailed else {}))
         return
     print_fields(_heading(view))
     click.echo()

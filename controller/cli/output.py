@@ -10,9 +10,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from controller.history import ExecutionView
 
 _COLORS = {
     "completed": "green",
@@ -42,9 +45,20 @@ def plain(value: Any) -> Any:  # ruff: ignore[any-type]  # any record
     return value
 
 
+def execution_data(view: "ExecutionView") -> dict[str, Any]:
+    """An execution with its steps and the commit it is of, as JSON has it."""
+    shown = plain(view)
+    return {"execution": shown["record"], "steps": shown["steps"], "commit": shown["commit"]}
+
+
+_TIME_WITHIN = {"trigger": "due_at", "commit": "committed_at"}
+"""Fields that hold plain data, and which of that is a time of ours."""
+
+
 def _field(name: str, value: Any) -> Any:  # ruff: ignore[any-type]  # any record's field
-    if name == "trigger" and isinstance(value, Mapping):
-        return plain(value) | {key: iso(value[key]) for key in ("due_at",) if value.get(key)}
+    if name in _TIME_WITHIN and isinstance(value, Mapping):
+        key = _TIME_WITHIN[name]
+        return plain(value) | ({key: iso(value[key])} if value.get(key) else {})
     is_time = name in {"at", "timestamp"} or name.endswith(("_at", "_until"))
     return iso(value) if is_time and isinstance(value, int) else plain(value)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
 
 from controller.cli.ending import DONE, FAILED, INTERRUPTED, complain
-from controller.cli.output import as_json, print_fields, print_json, took
+from controller.cli.output import as_json, execution_data, print_fields, print_json, took
 from controller.cli.progress import Progress
 from controller.cli.session import note
 
@@ -92,7 +92,7 @@ def _finished(view: "ExecutionView", form: str) -> int:
     """Print the end of an execution; the exit status."""
     record = view.record
     if form == "json":
-        print_json({"execution": record, "steps": view.steps})
+        print_json(execution_data(view))
     match record.status:
         case "completed":
             note(f"completed in {took(record.duration)}")

@@ -82,16 +82,19 @@ async def delete(app: "App", *, workflow: str) -> None:
 @with_app
 async def validate(app: "App", *, path: Path, form: str) -> int:
     """Check definitions, without recording anything; exit status 1 if one is wrong."""
+    from controller.cli.annotations import from_here  # ruff: ignore[import-outside-top-level]  # start-up time
+
     found = await app.service.validate_workflow(path)
+    told = from_here(found.diagnostics, path) if path.is_dir() else found.diagnostics  # ruff: ignore[blocking-path-method-in-async-function]  # one look
     status = DONE if found.valid else FAILED
     if form == "json":
         print_json({
             "valid": found.valid,
             "definitions": found.definitions,
-            "diagnostics": [each.as_json() for each in found.diagnostics],
+            "diagnostics": [each.as_json() for each in told],
         })
         return status
-    for each in found.diagnostics:
+    for each in told:
         click.echo(each.render(), err=True)
     if found.valid:
         names = ", ".join(f"{each['kind']} {each['name']}" for each in found.definitions)

@@ -1,9 +1,11 @@
 """What is printed: one JSON document that is stable, and tables that stay tables."""
 
+import asyncio
 import json
 import operator
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,9 @@ from hypothesis import strategies as st
 
 from controller.cli.output import iso, plain, print_fields, print_table
 from tests.cli.place import GREETING, Place
+from tests.fake_clock import FakeClock
+from tests.gitops.repository import Repository
+from tests.service.place import opened
 
 TIMES = """\
 name: times
@@ -48,6 +53,36 @@ def test_json_has_the_columns_names_and_utc_times(here: Place) -> None:
     assert set(seed.split()) <= execution.keys()
     assert isinstance(execution["duration"], int)
     assert execution["started_at"][10] == "T"
+
+
+def test_a_commit_is_the_same_wherever_it_is_printed(here: Place) -> None:
+    """Beside each execution, of each source and revision; when it was made is ISO 8601, too."""
+    repository = Repository(here.path)
+    commit = repository.put("greeting.yaml", GREETING)
+    source = {"name": "git", "url": repository.url}
+    here.write("windlass.yaml", f"state_dir: state\nsources: [{json.dumps(source)}]\n")
+
+    async def applied() -> None:
+        async with opened(here.path, FakeClock(), source) as place:
+            await place.reconcile("git")
+
+    asyncio.run(applied())
+    json_form = ("--format", "json")
+    executed = here.fine("workflows:execute", "--id", "greeting", *json_form).data
+    execution = executed["execution"]["id"]
+    retried = ("workflows:retry", "-e", execution, "--from", "measure", *json_form)
+    [status] = here.fine("sync:status", *json_form).data
+    [revision] = here.fine("sync:history", "git", *json_form).data
+    found = [
+        executed["commit"],
+        here.fine("workflows:status", "-e", execution, *json_form).data["commit"],
+        here.fine(*retried).data["commit"],
+        status["source"]["commit"],
+        revision["commit"],
+    ]
+    made = repository.git("log", "-1", "--format=%ct").strip()
+    assert [each["id"] for each in found] == [commit] * 5
+    assert [each["committed_at"] for each in found] == [iso(int(made) * 1000)] * 5
 
 
 def test_what_users_put_in_is_printed_as_they_put_it(here: Place) -> None:
@@ -177,6 +212,35 @@ def test_a_file_that_is_too_large_is_called_that_everywhere(
     assert [each["code"] for each in found] == ["file-too-large"]
     assert "at most 2,000 are read" in found[0]["message"]
     assert found[0]["hint"] == "split it, or raise WINDLASS_MAX_FILE_BYTES"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (("lint", "--root", "a/defs", "--format", "json"), "a/defs/x/bad.yaml"),
+        (("lint", "--root", "HERE/a/defs", "--format", "json"), "a/defs/x/bad.yaml"),
+        (("lint", "--root", "a/../../outside", "--format", "json"), "a/../../outside/x/bad.yaml"),
+        (("workflows:validate", "-f", "a/defs", "--format", "json"), "a/defs/x/bad.yaml"),
+        (
+            ("workflows:validate", "-f", "a/defs/x/bad.yaml", "--format", "json"),
+            "a/defs/x/bad.yaml",
+        ),
+    ],
+)
+def test_a_path_can_be_opened_from_where_one_stands(
+    here: Place, line: tuple[str, ...], shown: str
+) -> None:
+    """Whatever names the directory; below the working directory the path is relative."""
+    bad = GREETING.replace("action: log", "action: lgo")
+    here.write("a/defs/x/bad.yaml", bad)
+    here.write("../outside/x/bad.yaml", bad)
+    line = tuple(each.replace("HERE", str(here.path)) for each in line)
+    said = here(*line)
+    assert said.status == 1, said
+    [found] = said.data if isinstance(said.data, list) else said.data["diagnostics"]
+    assert found["path"] == shown
+    assert Path(found["path"]).read_text() == bad
+    assert here(*line[:-2]).err.startswith(f"{shown}:8:")
 
 
 def test_an_export_takes_the_place_of_a_file_whole(here: Place) -> None:
