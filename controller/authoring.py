@@ -16,7 +16,7 @@ from controller.core.definition import Workflow
 from controller.core.plan import Signature
 from controller.core.policy import Policy
 from controller.core.problem import NotFound, Refused
-from controller.recording import signatures_of
+from controller.recording import Others
 from controller.source.directory import Directory
 from controller.source.examine import Examiner
 from controller.source.export import to_yaml
@@ -117,7 +117,7 @@ class Author:
         self, found: Snapshot, known: _Known, now: int, *, whole: bool = False
     ) -> Revision:
         faces = await self._store.read(ledger.faces)
-        known.workflows = signatures_of(faces) | known.workflows
+        known.workflows = {**Others.of(faces).signatures, **known.workflows}
         for source in await self._store.read(ledger.sources):
             for file in (await self._store.read(ledger.source_files, source.id)).values():
                 for each in file.definitions:

@@ -11,10 +11,9 @@ from controller.core.plan import Signature
 from controller.core.policy import Policy
 from controller.core.problem import NotFound, Refused
 from controller.judgement import counted_from, judge
-from controller.recording import signatures_of
+from controller.recording import Others, library_of
 from controller.source.directory import Directory
 from controller.source.examine import Examiner
-from controller.source.library import Library
 from controller.source.limits import Limits
 from controller.source.origin import Look, Origin
 from controller.source.revision import Revision
@@ -62,18 +61,23 @@ class Planner:
         return await self._plan(spec, look, now)
 
     async def _plan(self, spec: SourceSpec, look: Look, now: int) -> SyncPlan:
-        library = Library()
+        """Examined as a reconcile would: a broken file keeps what is known to be its last good."""
+        library = library_of(await self.store.read(ledger.file_values, spec.name), moved=True)
+        gone = library.files.keys() - {each.path for each in look.snapshot.changed}
+        snapshot = replace(look.snapshot, removed=tuple(sorted(gone)))
+        others = Others.of(await self.store.read(ledger.faces, spec.name))
         examiner = Examiner(
             library=library,
             built_in=self.built_in,
-            elsewhere=signatures_of(await self.store.read(ledger.faces, spec.name)),
+            elsewhere=others.signatures,
+            owners=others.owners,
             policy=self.policy,
             limits=self.limits,
             read=lambda _: {},
             now=now,
             whole=True,
         )
-        revision = await asyncio.to_thread(examiner.examine, look.snapshot)
+        revision = await asyncio.to_thread(examiner.examine, snapshot)
         heads = await self.store.read(ledger.catalog)
         drifted = drift_of(spec, revision, library, heads)
         since = counted_from(spec, await self.store.read(ledger.source, spec.name), now)

@@ -3,13 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from controller.core.content import face_signature
 from controller.core.definition import Schedule, ScheduledTrigger, Workflow
 from controller.core.drift import policy_of
 from controller.core.plan import Signature
 from controller.core.timetable import Timetable, compile_timetable
+from controller.source.library import ExaminedFile, Library
+from controller.source.snapshot import Stat
+from controller.store.ledger_sources import FileValues
 from controller.store.records import ScheduleRecord, VersionRecord, WorkflowRecord
 
 
@@ -102,12 +105,49 @@ def first_run(timetable: Timetable, after: int) -> int | None:
     return None if due is None else due + timetable.delay(due)
 
 
-def signatures_of(faces: Iterable[tuple[str, list[Any], list[Any]]]) -> dict[str, Signature]:
-    """What subflow steps must know of recorded workflows: of (name, inputs, outputs)."""
-    return {
-        name: face_signature(name, {"inputs": inputs, "outputs": outputs})
-        for name, inputs, outputs in faces
-    }
+def library_of(files: Iterable[FileValues], *, moved: bool) -> Library:
+    """The files as the last look left them; `moved`: of another place, where none is the same."""
+    library = Library()
+    for path, digest, size, mtime_ns, inode, status, problems, definitions in files:
+        stat = Stat(0, 0, 0) if moved else Stat(size, mtime_ns, inode)
+        examined = ExaminedFile(path, stat, digest, status, tuple(problems), tuple(definitions))
+        library.put(examined)
+    return library
+
+
+class Others(NamedTuple):
+    """Workflows of other origins, by name.
+
+    Attributes:
+        signatures: What subflow steps must know of them.
+        owners: Whose they are.
+    """
+
+    signatures: Mapping[str, Signature]
+    owners: Mapping[str, str]
+
+    @classmethod
+    def of(cls, faces: Iterable[tuple[str, str, list[Any], list[Any]]]) -> "Others":
+        """Recorded ones: of (name, origin, inputs, outputs)."""
+        found = tuple(faces)
+        signatures = {
+            name: face_signature(name, {"inputs": inputs, "outputs": outputs})
+            for name, _, inputs, outputs in found
+        }
+        return cls(signatures, {name: origin for name, origin, _, _ in found})
+
+    def unlike(self, before: "Others") -> set[str]:
+        """Names that have come, gone, or are another's or another for who starts them."""
+        mine, theirs = self.signatures, before.signatures
+        return {
+            name
+            for name in self.owners.keys() | before.owners.keys()
+            if self.owners.get(name) != before.owners.get(name)
+            or mine.get(name) != theirs.get(name)
+        }
+
+
+NOBODY = Others({}, {})
 
 
 def _schedule_id(workflow: str, config: Schedule) -> str:

@@ -99,11 +99,11 @@ def drift(
     for each in wanted:
         known = recorded.get(each.name)
         standing = known is not None and known.status != "archived"
-        if each.digest is None:
-            fates[each.name] = Fate.INVALID
-        elif known is not None and standing and known.origin != origin:
+        if known is not None and standing and known.origin != origin:
             fates[each.name] = Fate.REFUSED
             owner[each.name] = known.origin
+        elif each.digest is None:
+            fates[each.name] = Fate.INVALID
         elif known is None or not standing:
             fates[each.name] = Fate.CREATED
         elif each.name not in altered and _same(each, known):

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 from controller.core.drift import Drift, Fate
 from controller.recording import schedules_of, workflow_record
-from controller.source.library import ExaminedFile, Library
+from controller.source.library import ExaminedFile
 from controller.source.revision import CompiledWorkflow, Revision
-from controller.source.snapshot import Stat
 from controller.store import ledger
-from controller.store.ledger_sources import FileValues
 from controller.store.records import (
     FileRecord,
     RevisionRecord,
@@ -91,43 +89,18 @@ def application_of(
     uses_approval: bool,
 ) -> Application:
     """What to write for a revision."""
-    files = owned_files(revision, difference)
     apply = difference.of(Fate.CREATED) + difference.of(Fate.UPDATED)
     return Application(
         source=source,
         workflows={name: _rows(name, revision, source.id, now) for name in apply},
         pruned=tuple(difference.of(Fate.PRUNED)),
-        files=tuple(_file_row(each, revision) for each in files.values()),
+        files=tuple(
+            revision.rows.get(path) or file_row(each) for path, each in revision.files.items()
+        ),
         removed=revision.removed,
         history=history,
         now=now,
         uses_approval=uses_approval,
-    )
-
-
-def owned_files(revision: Revision, difference: Drift) -> Mapping[str, ExaminedFile]:
-    """The files looked at; one that names what somebody else owns is invalid, and says who."""
-    files = dict(revision.files)
-    for name, owner in difference.owner.items():
-        compiled = revision.workflows.get(name) or revision.ready.get(name)
-        if compiled is not None:
-            files[compiled.path] = _refused(files[compiled.path], name, owner)
-    return files
-
-
-def _refused(file: ExaminedFile, name: str, owner: str) -> ExaminedFile:
-    problem = {
-        "path": file.path,
-        "line": 1,
-        "column": 1,
-        "code": "owned-elsewhere",
-        "message": f"the workflow `{name}` belongs to {owner!r}",
-        "hint": "rename it, or delete the other one first",
-        "severity": "error",
-        "excerpt": "",
-    }
-    return ExaminedFile(
-        file.path, file.stat, file.digest, "invalid", (*file.problems, problem), file.definitions
     )
 
 
@@ -156,11 +129,6 @@ def rows_of(compiled: CompiledWorkflow, source: str, now: int) -> Rows:
     )
 
 
-def _file_row(file: ExaminedFile, revision: Revision) -> Row:
-    row: Row | None = revision.rows.get(file.path) if file.status == "valid" else None
-    return row or file_row(file)
-
-
 def file_row(file: ExaminedFile) -> Row:
     """A file as a row."""
     record = FileRecord(
@@ -174,16 +142,6 @@ def file_row(file: ExaminedFile) -> Row:
         definitions=list(file.definitions),
     )
     return ledger.stored_file(record)
-
-
-def library_of(files: Iterable[FileValues], *, moved: bool) -> Library:
-    """The files as the last look left them; `moved`: of another place, where none is the same."""
-    library = Library()
-    for path, digest, size, mtime_ns, inode, status, problems, definitions in files:
-        stat = Stat(0, 0, 0) if moved else Stat(size, mtime_ns, inode)
-        examined = ExaminedFile(path, stat, digest, status, tuple(problems), tuple(definitions))
-        library.put(examined)
-    return library
 
 
 def invalid_paths(files: Iterable[ExaminedFile]) -> tuple[str, ...]:

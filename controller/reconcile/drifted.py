@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from controller.core.drift import Terms, fingerprint
-from controller.core.plan import Signature
+from controller.recording import NOBODY, Others
 from controller.source.library import Library
 from controller.store import Store, ledger
 from controller.store.records import WorkflowHead
@@ -63,9 +63,7 @@ def drifted_paths(source: str, library: Library, recorded: Recorded) -> dict[str
     return found
 
 
-def reached_paths(
-    library: Library, before: Mapping[str, Signature] | None, now: Mapping[str, Signature]
-) -> set[str]:
+def reached_paths(library: Library, before: Others | None, now: Others) -> set[str]:
     """Files that workflows of other origins reach: those that start one, and those with problems.
 
     Args:
@@ -75,7 +73,6 @@ def reached_paths(
     """
     if before == now:
         return set()
-    known = before or {}
-    names = {name for name in known.keys() | now.keys() if known.get(name) != now.get(name)}
+    names = now.unlike(before or NOBODY)
     users = {path for name in names for path in library.users(("workflow", name))}
     return users | {path for path in library.troubled if library.files[path].status == "invalid"}

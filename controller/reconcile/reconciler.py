@@ -19,13 +19,11 @@ from controller.reconcile.apply import (
     application_of,
     apply_revision,
     invalid_paths,
-    library_of,
-    owned_files,
 )
 from controller.reconcile.drifted import Recorded, drifted_paths, reached_paths, recorded_of
 from controller.reconcile.status import Outcome, Standing, status_of
 from controller.reconcile.telling import Teller
-from controller.recording import signatures_of
+from controller.recording import Others, library_of
 from controller.source.directory import SETTLE
 from controller.source.examine import Examiner
 from controller.source.library import Library
@@ -95,7 +93,7 @@ class Reconciler:
             tenure.changed = self._succeed
         self._library: Library | None = None
         self._record: SourceRecord | None = None
-        self._elsewhere: Mapping[str, Signature] | None = None
+        self._others: Others | None = None
         self._unsettled = False
         self._whole_at = 0.0  # monotonic seconds
         self._woken = asyncio.Event()
@@ -170,7 +168,7 @@ class Reconciler:
     def _forget(self) -> None:
         """What is known may not be what is recorded: it is read again, and everything looked at."""
         self._library = None
-        self._elsewhere = None
+        self._others = None
         self._whole_at = 0
 
     # -- one look ---------------------------------------------------------------------------
@@ -227,16 +225,18 @@ class Reconciler:
         library, snapshot = standing.library, look.snapshot
         heads: Mapping[str, WorkflowHead] = {}
         repaired: tuple[str, ...] = ()
-        others = signatures_of(await self._store.read(ledger.faces, self.id))
+        others = Others.of(await self._store.read(ledger.faces, self.id))
         if look.whole:
             recorded = await recorded_of(self._store, self.id)
             heads = recorded.heads
             snapshot, repaired = await self._with_drifted(snapshot, library, recorded, others)
         revision = await asyncio.to_thread(self._examine, snapshot, library, others, now)
-        self._elsewhere = others
+        self._others = others
         if not look.whole:
             heads = await self._store.read(ledger.heads, sorted(revision.touched))
         difference = drift_of(self.spec, revision, library, heads, repaired)
+        if difference.owner.keys() - others.owners.keys():
+            raise Overtaken
         repaired = tuple(name for name in repaired if name not in difference.owner)
         found = look.revision or library.fingerprint
         owned = 0, 0
@@ -254,13 +254,13 @@ class Reconciler:
         snapshot: Snapshot,
         library: Library,
         recorded: Recorded,
-        others: Mapping[str, Signature],
+        others: Others,
     ) -> tuple[Snapshot, tuple[str, ...]]:
         """The snapshot with what others changed; the workflows that are not as files say."""
         changed = {each.path for each in snapshot.changed} | set(snapshot.removed)
         found = await asyncio.to_thread(drifted_paths, self.id, library, recorded)
         drifted = {path: name for path, name in found.items() if path not in changed}
-        reached = reached_paths(library, self._elsewhere, others)
+        reached = reached_paths(library, self._others, others)
         again = await self._with(snapshot, drifted.keys() | reached, library)
         there = {each.path for each in again.changed}
         return again, tuple(sorted(name for path, name in drifted.items() if path in there))
@@ -280,16 +280,15 @@ class Reconciler:
         )
         return replace(snapshot, changed=snapshot.changed + found)
 
-    def _examine(
-        self, snapshot: Snapshot, library: Library, others: Mapping[str, Signature], now: int
-    ) -> Revision:
+    def _examine(self, snapshot: Snapshot, library: Library, others: Others, now: int) -> Revision:
         """Off the loop: with thousands of files it takes a second."""
         terms = Terms(self.id, self._built_in, self._policy, self._limits, now)
         ready = self._crew.examine(snapshot.changed, terms)
         examiner = Examiner(
             library=library,
             built_in=self._built_in,
-            elsewhere=others,
+            elsewhere=others.signatures,
+            owners=others.owners,
             policy=self._policy,
             limits=self._limits,
             read=lambda paths: self._origin.read(library.files, paths),
@@ -312,9 +311,6 @@ class Reconciler:
     ) -> Outcome:
         """Write what differs in one transaction, and say so."""
         library = standing.library
-        for path, file in owned_files(revision, difference).items():
-            if library.files.get(path) is not file:
-                library.put(file)
         invalid = invalid_paths(library.files[path] for path in library.troubled)
         found = look.revision or library.fingerprint
         commit = commit_json(look.snapshot.commit) or (

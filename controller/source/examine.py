@@ -41,6 +41,7 @@ class Examiner:
         library: What is known; `examine` leaves it as the snapshot has it.
         built_in: Signatures of built-in actions.
         elsewhere: Signatures of workflows that other origins own, for subflows.
+        owners: Names that other origins own, and no file here may define: name → owner.
         actions: Documents of actions defined elsewhere that may be called.
         read: Contents of files that did not change, by path; what is gone is left out.
         now: Epoch milliseconds; what "never fires" is measured from.
@@ -54,6 +55,7 @@ class Examiner:
         library: Library,
         built_in: Mapping[str, Signature],
         elsewhere: Mapping[str, Signature],
+        owners: Mapping[str, str] | None = None,
         actions: Mapping[str, Json] | None = None,
         policy: Policy,
         limits: Limits,
@@ -77,6 +79,7 @@ class Examiner:
         foreign = [Action.model_validate(each) for each in self._foreign.values()]
         self._actions = {**built_in, **{each.name: action_signature(each) for each in foreign}}
         self._workflows = elsewhere
+        self._owners = {("workflow", name): owner for name, owner in (owners or {}).items()}
 
     def examine(self, snapshot: Snapshot) -> Revision:
         """The revision of a snapshot."""
@@ -124,6 +127,7 @@ class Examiner:
     def _refuse_ready(self, changed: Iterable[Found]) -> None:
         """A file examined ahead whose names others define too is examined like any other."""
         opened = {name for each in self._open.values() for name in each.names()}
+        opened |= self._owners.keys()
         for found in changed if self._ready else ():
             ready = self._ready.get(found.path)
             names = [("workflow", each.name) for each in ready.workflows] if ready else []
@@ -181,6 +185,10 @@ class Examiner:
             message = f"the {kind} `{text}` is also defined in {others[0]}"
             hint = "rename one of them; until then neither file is applied"
             return [document.locate(Problem("duplicate-name", message, ("name",), hint))]
+        if name in self._owners:
+            message = f"the workflow `{text}` belongs to {self._owners[name]!r}"
+            hint = "rename it, or delete the other one first"
+            return [document.locate(Problem("owned-elsewhere", message, ("name",), hint))]
         if kind == "action" and text in self._built_in:
             message = f"`{text}` is a built-in action"
             return [document.locate(Problem("duplicate-name", message, ("name",)))]
@@ -300,23 +308,24 @@ class Examiner:
     # -- the result -------------------------------------------------------------------------
 
     def _examined(self, opened: OpenFile) -> ExaminedFile:
-        return opened.examined(self._before.get(opened.found.path), self._moved)
+        file = opened.examined(self._before.get(opened.found.path), self._moved)
+        return self._without(file, self._owners.__contains__)
 
-    def _without_given_up(self, file: ExaminedFile) -> ExaminedFile:
-        """A broken file keeps nothing that a good one defines by now."""
+    def _without(self, file: ExaminedFile, given_up: Callable[[Name], bool]) -> ExaminedFile:
+        """A broken file keeps nothing that another origin owns, or a good file defines, by now."""
         if file.status == "valid":
             return file
         kept = tuple(
-            each
-            for each in file.definitions
-            if not self._library.is_good((each["kind"], each["name"]))
+            each for each in file.definitions if not given_up((each["kind"], each["name"]))
         )
         return file._replace(definitions=kept)
 
     def _revision(self, removed: tuple[str, ...]) -> Revision:
         revision = Revision(removed=removed, before=self._before)
         for path, opened in self._open.items():
-            revision.files[path] = file = self._without_given_up(self._examined(opened))
+            revision.files[path] = file = self._without(
+                self._examined(opened), self._library.is_good
+            )
             self._library.put(file)
             names = {name for kind, name in opened.names() if kind == "workflow"}
             if file.status == "invalid":

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 _r = source_revisions.c
 
-Face = tuple[str, list[Any], list[Any]]
-"""A workflow's name, inputs and outputs."""
+Face = tuple[str, str, list[Any], list[Any]]
+"""A workflow's name, who owns it, its inputs and outputs."""
 
 REVISIONS_KEPT = 200
 """Revisions of a source that its history keeps."""
@@ -177,8 +177,9 @@ def faces(tx: Transaction, besides: str | None = None) -> list[Face]:
     owners = [row[0] for row in all_rows(tx, _OWNERS, {}) if row[0] != besides]
     if not owners:
         return []
-    chosen = select(c.name, c.inputs, c.outputs).where(c.origin.in_(owners), c.status != "archived")
-    return [(row[0], row[1], row[2]) for row in tx.execute(chosen)]
+    standing = c.origin.in_(owners), c.status != "archived"
+    chosen = select(c.name, c.origin, c.inputs, c.outputs).where(*standing)
+    return [(row[0], row[1], row[2], row[3]) for row in tx.execute(chosen)]
 
 
 _OWNERS = select(_workflows.c.origin).distinct()

@@ -81,6 +81,7 @@ def _examined(snapshot: Snapshot, ready: dict[str, ReadyFile]) -> tuple[Revision
         library=library,
         built_in=TERMS.built_in,
         elsewhere={},
+        owners={"good-9": "another"},
         policy=TERMS.policy,
         limits=TERMS.limits,
         read=lambda _: {},
@@ -109,6 +110,7 @@ def test_what_is_examined_ahead_is_the_same(tmp_path: Path, crew: Crew) -> None:
     assert parallel.ready
     assert library.files == known.files
     assert (parallel.files, parallel.invalid) == (serial.files, serial.invalid)
+    assert parallel.invalid["good-9"] == "good-9.yaml", "another source owns it"
     assert parallel.touched == serial.touched
     assert _rows(parallel) == _rows(serial)
 

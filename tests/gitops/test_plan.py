@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from controller.cli.annotations import github, gitlab
 from controller.core.difference import Change, Subject, difference, sentence
+from controller.core.drift import Fate
 from controller.core.problem import Refused
 from controller.source.diagnostic import Diagnostic
 from tests.crash.daemon import windlass
@@ -201,6 +203,34 @@ async def test_a_plan_of_a_branch_tells_what_a_merge_would_do(
         assert (plan.exit_status, plan.refusal) == (2, None)
         assert (await place.app.sources.plan("git", revision=first)).exit_status == 0
         assert (await place.app.sources.status("git")).source.revision == first
+
+
+async def test_a_plan_knows_what_broken_files_said(tmp_path: Path, clock: FakeClock) -> None:
+    """Their last good versions stay, and who uses them: of any files, as in a reconcile."""
+    source = {"name": "definitions", "directory": tmp_path / "definitions", "prune_limit": 0}
+    async with opened(tmp_path, clock, source) as place:
+        place.write("a.yaml", flow("a"))
+        place.write("b.yaml", flow("b", action="act"))
+        place.write("act.yaml", ACTION.format(name="act", text="x"))
+        place.write("c.yaml", flow("c"))
+        await place.reconcile()
+        place.write("a.yaml", "name: a\nsteps: [\n")
+        place.write("act.yaml", "kind: action\nname: act\nrun: [\n")
+        place.write("d.yaml", flow("c", "moved"))
+        (place.root / "c.yaml").unlink()
+        elsewhere = tmp_path / "elsewhere"
+        shutil.copytree(place.root, elsewhere)
+        plans = [await place.app.sources.plan(directory=each) for each in (None, elsewhere)]
+        assert plans[0] == plans[1]
+        assert [(each.name, each.kind) for each in plans[0].changes] == [("c", Fate.UPDATED)]
+        found = [(each.path, each.code) for each in plans[0].diagnostics]
+        assert found == [("a.yaml", "yaml-syntax"), ("act.yaml", "yaml-syntax")]
+        assert (plans[0].exit_status, plans[0].refusal) == (1, None)
+        outcome = await place.reconcile()
+        assert outcome.drift.of(Fate.UPDATED) == ["c"]
+        assert (outcome.drift.of(Fate.PRUNED), outcome.drift.of(Fate.INVALID)) == ([], ["a"])
+        plan = await place.app.sources.plan()
+        assert (plan.changes, plan.diagnostics) == ([], plans[0].diagnostics)
 
 
 async def test_a_plan_says_what_the_policy_would_refuse(tmp_path: Path, clock: FakeClock) -> None:

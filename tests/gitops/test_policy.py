@@ -19,7 +19,7 @@ from controller.store import ledger
 from controller.store.tables import Transaction, workflow_schedules, workflows
 from tests.fake_clock import FakeClock
 from tests.gitops.repository import Repository, run
-from tests.service.place import Place, flow, opened
+from tests.service.place import ACTION, Place, flow, opened
 
 HOUR = 3_600_000
 """Milliseconds."""
@@ -75,6 +75,78 @@ async def test_a_revision_is_rejected_as_a_whole(tmp_path: Path, clock: FakeCloc
         assert (await reconciler.reconcile(whole=False)).source.revision == third
         assert (await _says(place), await _says(place, "b")) == ("two", "three")
         assert (await place.app.sources.status("git")).source.problems is None
+
+
+async def _two_sources(place: Place, folder: Path) -> None:
+    """One owns `x`; two has brought `y`, and an action that its `z` calls."""
+    (folder / "one").mkdir()
+    (folder / "two").mkdir()
+    (folder / "one" / "x.yaml").write_text(flow("x"))
+    (folder / "two" / "y.yaml").write_text(f"{flow('y', 'one')}---\n{_act('one')}")
+    (folder / "two" / "z.yaml").write_text(flow("z", action="act"))
+    await place.reconcile("one")
+    assert (await place.reconcile("two")).invalid == ()
+
+
+def _act(text: str) -> str:
+    return ACTION.format(name="act", text=text)
+
+
+@pytest.mark.parametrize("on_invalid", ["keep_last_good", "reject_revision"])
+async def test_a_file_that_names_what_another_owns_changes_nothing(
+    tmp_path: Path, clock: FakeClock, on_invalid: str
+) -> None:
+    """Nor does it for who calls its actions; the plan says so, and it may reject the revision."""
+    one = {"name": "one", "directory": tmp_path / "one"}
+    two = {"name": "two", "directory": tmp_path / "two", "on_invalid": on_invalid}
+    async with opened(tmp_path, clock, one, two) as place:
+        await _two_sources(place, tmp_path)
+        live = {name: await _head(place, name) for name in "xyz"}
+        both = f"{flow('x', 'two')}---\n{flow('y', 'two')}---\n{_act('two')}---\n{flow('new')}"
+        (tmp_path / "two" / "y.yaml").write_text(both)
+        plan = await place.app.sources.plan("two")
+        assert [(each.path, each.code) for each in plan.diagnostics] == [
+            ("y.yaml", "owned-elsewhere")
+        ]
+        assert (plan.exit_status, plan.refusal is None) == (1, on_invalid == "keep_last_good")
+        assert [(each.name, each.kind, each.owner) for each in plan.changes] == [
+            ("x", Fate.REFUSED, "one")
+        ]
+        outcome = await place.reconcile("two")
+        if on_invalid == "keep_last_good":
+            assert (outcome.source.phase, outcome.invalid) == ("degraded", ("y.yaml",))
+            assert (outcome.drift.fates["y"], outcome.drift.owner) == (Fate.INVALID, {"x": "one"})
+        else:
+            assert (outcome.source.phase, outcome.source.reason) == ("rejected", "invalid-files")
+        assert {name: await _head(place, name) for name in "xyz"} == live
+        assert await place.names() == list("xyz")
+
+
+async def _head(place: Place, name: str) -> tuple[str, str]:
+    found = await place.app.service.get_workflow(name)
+    return found.origin, found.digest
+
+
+async def test_what_a_file_lost_to_another_source_is_that_sources(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Who starts it starts the other's, with the other's inputs, and the file keeps it no more."""
+    sources = [{"name": name, "directory": tmp_path / name} for name in ("one", "two")]
+    step = "  - {id: a, type: subflow, subflow: w, inputs: {day: today}}\n"
+    async with opened(tmp_path, clock, *sources) as place:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "two" / "w.yaml").write_text(flow("w"))
+        reconciler = place.reconciler("two")
+        await reconciler.reconcile()
+        await place.app.store.write(ledger.archive, ["w"], clock.now())
+        inputs = "inputs:\n  - {name: day, type: string}\n"
+        (tmp_path / "one" / "w.yaml").write_text(flow("w") + inputs)
+        await place.reconcile("one")
+        (tmp_path / "two" / "parent.yaml").write_text(f"name: parent\nsteps:\n{step}")
+        outcome = await reconciler.reconcile()
+        assert (outcome.drift.owner, outcome.invalid) == ({"w": "one"}, ("w.yaml",))
+        assert outcome.drift.of(Fate.CREATED) == ["parent"]
 
 
 async def test_a_suspended_source_changes_nothing(tmp_path: Path, clock: FakeClock) -> None:

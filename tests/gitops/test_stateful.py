@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from controller.app import App
+from controller.core.drift import CHANGING, Fate
 from controller.core.problem import Unavailable
 from controller.reconcile import Reconciler, reconciler
 from controller.settings import Settings
@@ -134,9 +135,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(whole=st.booleans())
     def look(self, whole: bool = True) -> None:  # ruff: ignore[boolean-type-hint-positional-argument, boolean-default-value-positional-argument]  # Hypothesis gives it
-        """The controller looks, and the database is equal to the branch's tip."""
+        """The controller looks as planned, and the database is equal to the branch's tip."""
         assert self.reconciler is not None
+        planned = self.do(self._planned())
         outcome = self.do(self.reconciler.reconcile(whole=whole))
+        done = {name: each for name, each in outcome.drift.fates.items() if each in CHANGING}
+        assert done == planned
         assert outcome.source.revision == self.repository.head
         self.compare()
 
@@ -201,6 +205,11 @@ class Machine(RuleBasedStateMachine):
             if not kept.isdisjoint(uses(each))
         }
         assert live.keys() - meant.keys() <= {name for _, name in kept} | users
+
+    async def _planned(self) -> dict[str, Fate]:
+        assert self.app is not None
+        plan = await self.app.sources.plan("git")
+        return {each.name: each.kind for each in plan.changes if each.kind in CHANGING}
 
     async def _rows(self) -> dict[str, tuple[str, str | None]]:
         assert self.app is not None

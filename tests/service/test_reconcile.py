@@ -14,6 +14,7 @@ from controller.core.drift import Fate
 from controller.core.problem import Refused
 from controller.reconcile.apply import apply_revision
 from controller.settings import load_settings
+from controller.source.watch import Hint
 from controller.store import ledger
 from controller.store.connecting import parse_url
 from controller.store.tables import Transaction, workflows
@@ -310,6 +311,30 @@ async def test_a_source_that_lost_a_name_says_so(tmp_path: Path, clock: FakeCloc
         await place.app.store.write(ledger.archive, ["w"], clock.now())
         outcome = await reconciler.reconcile()
         assert (outcome.drift.of(Fate.CREATED), outcome.invalid) == (["w"], ())
+
+
+async def test_a_name_that_is_taken_during_a_look_is_looked_at_again(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file was examined as if the name were free: it does not stay so."""
+    sources = [{"name": name, "directory": tmp_path / name} for name in ("one", "two")]
+    loop = asyncio.get_running_loop()
+    async with opened(tmp_path, clock, *sources) as place:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "w.yaml").write_text(flow("w", text=name))
+        slower = place.reconciler("two")
+        examine = slower._examine
+
+        def examine_while_the_other_applies(*of: Any) -> object:
+            monkeypatch.undo()
+            asyncio.run_coroutine_threadsafe(place.reconcile("one"), loop).result()
+            return examine(*of)
+
+        monkeypatch.setattr(slower, "_examine", examine_while_the_other_applies)
+        slower._origin._hint = Hint(frozenset({"w.yaml"}), frozenset())  # type: ignore[attr-defined]  # a directory's: as an event says
+        outcome = await slower.reconcile(whole=False)
+        assert (outcome.drift.owner, outcome.invalid) == ({"w": "one"}, ("w.yaml",))
 
 
 async def test_a_plan_is_what_a_reconcile_would_do(tmp_path: Path, clock: FakeClock) -> None:
