@@ -538,7 +538,7 @@ def _put_owned(
             )
     ledger.put_workflow(tx, record, version)
     rows = [ledger.stored_schedule(each) for each in schedules]
-    ledger.put_schedules(tx, ORIGIN, {record.name: rows}, now=record.updated_at)
+    ledger.put_schedules(tx, ORIGIN, {record.name: rows}, now=record.updated_at, heed=True)
 
 
 def _refuse_foreign(name: str, origin: str) -> None:

@@ -10,14 +10,16 @@ fetched anew.
 
 import posixpath
 import re
-import shutil
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from controller.core.problem import Refused
 from controller.core.semver import range_of
-from controller.source.git import CONFIG, Git, GitError
+from controller.source.git import Git, GitError
+from controller.source.mirror import PLANS, Mirror
 from controller.source.snapshot import (
     Commit,
     Found,
@@ -35,7 +37,6 @@ from controller.source.spec import SourceSpec
 TARGET = "refs/windlass/target"
 APPLIED = "refs/windlass/applied/"
 SIGNED = "refs/windlass/signed/"
-PLANNED = "refs/windlass/planned"
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
@@ -65,8 +66,8 @@ class Checkout:
         self, spec: SourceSpec, home: Path, environment: Mapping[str, str], largest: int
     ) -> None:
         self._spec = spec
-        self._home = home
         self._git = Git(home, environment, spec)
+        self._mirror = Mirror(home, self._git)
         self._largest = largest
         self._plain: set[str] = set()  # commits without links
 
@@ -78,12 +79,12 @@ class Checkout:
 
     def refresh(self) -> Commit:
         """The commit that the reference names now; raises `GitError`."""
-        self._prepare()
         spec = self._spec
-        if spec.commit is not None:
-            self._fetch_commit(spec.commit)
-        else:
-            self._fetch(f"+{self._reference()}:{TARGET}")
+        with self._mirror.writing():
+            if spec.commit is not None:
+                self._fetch_commit(spec.commit)
+            else:
+                self._fetch(f"+{self._reference()}:{TARGET}")
         return self.commit(f"{TARGET}^{{commit}}")
 
     def _reference(self) -> str:
@@ -95,7 +96,10 @@ class Checkout:
 
     def _newest(self, wanted: str) -> str:
         listed = self._remote("ls-remote", "--tags", "--refs", "--", self._url)
-        tags = [line.partition("refs/tags/")[2] for line in listed.decode().splitlines()]
+        tags = [
+            line.partition("refs/tags/")[2]
+            for line in listed.decode("utf-8", "replace").splitlines()
+        ]
         allowed = range_of(wanted)
         newest = allowed.newest(tags) if allowed is not None else None
         if newest is None:
@@ -131,20 +135,9 @@ class Checkout:
         assert self._spec.url is not None  # ruff: ignore[assert]  # only for one with a URL
         return self._spec.url
 
-    def _prepare(self) -> None:
-        """A mirror that is there, and whole."""
-        config = self._home / "gitconfig"
-        mirror = self._home / "mirror.git"
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not config.is_file() or config.read_text() != CONFIG:
-            config.write_text(CONFIG)
-        if not (mirror / "HEAD").is_file():
-            shutil.rmtree(mirror, ignore_errors=True)
-            self._git.local("init", "--quiet", "--bare", "--template=", str(mirror))
-
     def discard(self) -> None:
         """Throw the mirror away; the next `refresh` fetches all of it."""
-        shutil.rmtree(self._home / "mirror.git", ignore_errors=True)
+        self._mirror.discard()
 
     # -- the mirror's part ------------------------------------------------------------------
 
@@ -156,35 +149,45 @@ class Checkout:
 
     def resolve(self, revision: str) -> str:
         """The whole id of a commit that is named in short, or by a branch or tag of the mirror."""
-        try:
-            return self._line("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-        except GitError:
+        asked = ("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        status, found, _ = self._git.ask(asked)
+        if status:
             message = f"the mirror of {self._url} has no commit {revision!r}"
             hint = "`windlass sync:history` lists the revisions that were applied"
-            raise Refused(message, reason="not-found", hint=hint) from None
+            raise Refused(message, reason="not-found", hint=hint)
+        return found.decode().strip()
 
     def find(self, revision: str) -> str:
-        """The id of a commit, or of a tag's own object, fetched by any name if it is not here."""
-        self._prepare()
-        if _COMMIT.fullmatch(revision) and self._has(revision):
-            return self.resolve(revision)
-        names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
-        for name in names if not _COMMIT.fullmatch(revision) else (revision,):
+        """The id of a commit, or of a tag's own object, fetched where it is not here."""
+        named = not _COMMIT.fullmatch(revision)
+        own = PLANS + secrets.token_hex(8)
+        with self._mirror.writing():
+            if not named and self._has(revision):
+                return self.resolve(revision)
+            names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
             try:
-                self._fetch(f"+{name}:{PLANNED}")
-            except GitError as error:
-                if error.reason != "ref-gone":
-                    raise
-            else:
-                return self._line("rev-parse", "--verify", PLANNED)
-        return self.resolve(revision)
+                fetched = any(self._fetched(each, own) for each in (names if named else names[:1]))
+                return self._line("rev-parse", own) if fetched else self.resolve(revision)
+            finally:
+                with suppress(GitError):  # left to whoever sweeps the mirror
+                    self._git.local("update-ref", "-d", own)
+
+    def _fetched(self, name: str, own: str) -> bool:
+        """Whether the repository has a reference of this name, which is now ours."""
+        try:
+            self._fetch(f"+{name}:{own}")
+        except GitError as error:
+            if error.reason != "ref-gone":
+                raise
+            return False
+        return True
 
     def again(self, commit: str) -> str:
         """The id of a commit that was applied once, fetched where the mirror lost it."""
-        self._prepare()
-        if not self._has(commit):
+        with self._mirror.writing():
             try:
-                self._fetch_commit(commit)
+                if not self._has(commit):
+                    self._fetch_commit(commit)
             except GitError as error:
                 if error.reason != "ref-gone":
                     raise
@@ -192,12 +195,7 @@ class Checkout:
 
     def follows(self, revision: str, before: str) -> bool:
         """Whether a commit comes after another; False: history was rewritten between them."""
-        arguments = ("merge-base", "--is-ancestor", before, revision)
-        try:
-            self._git.local(*arguments)
-        except GitError:
-            return False
-        return True
+        return self._git.ask(("merge-base", "--is-ancestor", before, revision))[0] == 0
 
     def keep(self, revision: str, forgotten: Sequence[str] = (), tag: str | None = None) -> None:
         """Keep a commit that was applied, whatever becomes of its branch, and let go of others.
@@ -211,14 +209,15 @@ class Checkout:
         lines = [f"update {APPLIED}{revision} {revision}"]
         lines += [f"update {SIGNED}{revision} {tag}"] if tag is not None else []
         lines += [f"delete {kind}{each}" for each in gone for kind in (APPLIED, SIGNED)]
-        self._git.local("update-ref", "--stdin", given="\n".join([*lines, ""]).encode())
+        with self._mirror.writing():
+            self._git.local("update-ref", "--stdin", given="\n".join([*lines, ""]).encode())
 
     def pack(self) -> None:
         """Put the mirror's many small files into few."""
-        self._git.local("pack-refs", "--all")
-        self._git.local(
-            "-c", "gc.auto=1000", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"
-        )
+        gc = ("-c", "gc.auto=1000", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet")
+        with self._mirror.writing():
+            self._git.local("pack-refs", "--all")
+            self._git.local(*gc)
 
     def tags(self, commit: str) -> tuple[str, ...]:
         """Tag objects of a commit: the one that is followed, and the one that vouched for it."""
@@ -355,11 +354,7 @@ class Checkout:
                 place += size + 1
 
     def _has(self, commit: str) -> bool:
-        try:
-            self._git.local("cat-file", "-e", f"{commit}^{{commit}}")
-        except GitError:
-            return False
-        return True
+        return self._git.ask(("cat-file", "-e", f"{commit}^{{commit}}"))[0] == 0
 
     def _line(self, *arguments: str) -> str:
         return self._git.local(*arguments).decode().strip()

@@ -10,16 +10,19 @@ import re
 import shlex
 import signal
 import subprocess  # ruff: ignore[suspicious-subprocess-import]  # git, by a list
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Timer
 
 from controller.core.problem import Unavailable
 from controller.source.spec import SourceSpec
 
 LOCAL_SECONDS = 60.0
 """Bound of a command that asks nobody else."""
+
+GRACE_SECONDS = 1.0
+"""What git has to remove its locks, when it is told to end."""
 
 SHOWN = 300
 """Characters of git's own message that people see."""
@@ -106,7 +109,8 @@ class Git:
         self._options = _options(spec)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = Lock()
-        self._closed = False
+        self._closed = Event()
+        self._lent: tuple[int, ...] = ()
 
     def local(self, *arguments: str, given: bytes = b"") -> bytes:
         """Ask the mirror; raises `GitError`."""
@@ -121,7 +125,7 @@ class Git:
 
         Args:
             arguments: The command and its arguments.
-            seconds: After which git and all it started are killed.
+            seconds: After which git and all it started are ended, at the latest a second later.
             given: Its stdin.
         """
         status, out, err = self.ask(arguments, seconds=seconds, given=given)
@@ -143,25 +147,30 @@ class Git:
         self, command: Sequence[str], seconds: float, given: bytes
     ) -> tuple[int, bytes, bytes]:
         process = self._start(command)
+        late = False
         try:
             out, err = process.communicate(given, timeout=seconds)
         except subprocess.TimeoutExpired:
-            _kill(process)
-            process.communicate()
-            message = f"{command[0]} took longer than {seconds:g} s"
-            raise GitError(message, reason="timeout", hint="raise `timeout`") from None
+            late = True
+            self._end(process)
+            out, err = process.communicate()
         finally:
             with self._lock:
                 self._running.discard(process)
-                closed = self._closed
-        if closed and process.returncode == -signal.SIGKILL:
+        stopped = self._closed.is_set() and process.returncode != 0
+        if late or stopped:
+            _signal(process, signal.SIGKILL)  # those of its session that nobody waited for
+        if stopped:
             raise _stopping()
+        if late:
+            message = f"{command[0]} took longer than {seconds:g} s"
+            raise GitError(message, reason="timeout", hint="raise `timeout`")
         return process.returncode, out, err
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise _stopping()
             try:
                 process = subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true]  # as above
@@ -171,6 +180,7 @@ class Git:
                     stderr=subprocess.PIPE,
                     env=self._environment,
                     cwd=self._home,
+                    pass_fds=self._lent,
                     start_new_session=True,
                 )
             except FileNotFoundError:
@@ -187,22 +197,48 @@ class Git:
             raise GitError(_clean(err), reason="git")
         return out
 
+    @contextmanager
+    def lending(self, lock: int) -> Generator[None]:
+        """What starts meanwhile has the descriptor too, for as long as it lives."""
+        self._lent = (lock,)
+        try:
+            yield
+        finally:
+            self._lent = ()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not for longer than until `close`; that raises `GitError`."""
+        if self._closed.wait(seconds):
+            raise _stopping()
+
     def close(self) -> None:
-        """End what runs; nothing starts any more."""
+        """End what runs, and do not wait for it; nothing starts any more."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             for process in self._running:
-                _kill(process)
+                self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Ask git to end, with what it started, so that it can tidy up; later it is not asked."""
+        _signal(process, signal.SIGTERM)
+        timer = Timer(GRACE_SECONDS, self._kill, (process,))
+        timer.daemon = True
+        timer.start()
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            if process in self._running:
+                _signal(process, signal.SIGKILL)
 
 
 def _stopping() -> GitError:
     return GitError("the controller is stopping", reason="stopping")
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill git and the ssh, helper or transport it started: they share a session of their own."""
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Tell git and the ssh, helper or transport it started: they share a session of their own."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, number)
 
 
 def _verb(arguments: Sequence[str]) -> str:

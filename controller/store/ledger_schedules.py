@@ -114,7 +114,12 @@ def stored_schedule(record: ScheduleRecord) -> Row:
 
 
 def put_schedules(
-    tx: Transaction, origin: str, wanted: Mapping[str, Sequence[Row]], *, now: int
+    tx: Transaction,
+    origin: str,
+    wanted: Mapping[str, Sequence[Row]],
+    *,
+    now: int,
+    heed: bool = False,
 ) -> None:
     """Make these the schedules that `origin` has for each of the workflows; others are stopped.
 
@@ -123,14 +128,20 @@ def put_schedules(
     A schedule that was and stays active with the same timing keeps when it fires next, and one that
     came to its end with the same timing stays ended; with another timing, what was due and had not
     fired yet is looked at no later than it would have been. Any known one keeps when it was created
-    and last fired, but one that comes back counts as dealt with until now. What a person let pause
-    or cancelled stays so. A record that is not active says why: `paused`, `ended`.
+    and last fired, but one that comes back counts as dealt with until now. A record that is not
+    active says why: `paused`, `ended`.
+
+    Args:
+        origin: Whose they are.
+        wanted: By workflow.
+        now: Epoch milliseconds.
+        heed: What a person let pause or cancelled stays so; nobody may, of a source's.
     """
     known = _known(tx, origin, wanted)
     rows = []
     for row in (each for found in wanted.values() for each in found):
         before = known.pop(row[_ID], None) if known else None
-        rows.append(row if before is None else _instead_of(before, row, now))
+        rows.append(row if before is None else _instead_of(before, row, now, heed=heed))
     upsert(tx, workflow_schedules, names(ScheduleRecord), rows, keep=("created_at",))
     for gone in known.values():
         if gone.active:
@@ -157,9 +168,11 @@ def _owned(name: str, *, few: bool) -> Select[Any]:
 _ID = names(ScheduleRecord).index("id")
 
 
-def _instead_of(before: ScheduleRecord, row: Row, now: int) -> Row:
+def _instead_of(before: ScheduleRecord, row: Row, now: int, *, heed: bool) -> Row:
     """The row of a schedule that is known already."""
     record = restored(ScheduleRecord, workflow_schedules, row)
+    if heed and (before.reason == CANCELLED or before.metadata == HELD):
+        return stored_schedule(replace(record, **_kept(before)))
     comes_back = record.active and not before.active
     dealt = {"last_run_at": now if comes_back else before.last_run_at}
     return stored_schedule(replace(record, **dealt | _continued(before, record, now)))
@@ -167,8 +180,6 @@ def _instead_of(before: ScheduleRecord, row: Row, now: int) -> Row:
 
 def _continued(before: ScheduleRecord, record: ScheduleRecord, now: int) -> dict[str, Any]:
     """What stays as it was."""
-    if before.reason == CANCELLED or before.metadata == HELD:
-        return _kept(before)
     if record.reason == PAUSED:
         return {}
     same = _timing(before) == _timing(record)

@@ -1,5 +1,6 @@
 """A repository is a source: what its branch, tag, range or commit says is what the database has."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,18 @@ async def test_a_source_follows_what_it_names(
     async with opened(tmp_path, clock, {"name": "git", "url": repository.url, **follows}) as place:
         await place.reconcile("git")
         assert (await place.app.service.get_workflow("a")).description == expected
+
+
+async def test_a_name_that_is_no_text_keeps_no_range_back(tmp_path: Path, clock: FakeClock) -> None:
+    """Git takes a tag of any bytes, from anybody who may push."""
+    repository = Repository(tmp_path)
+    first = repository.put("a.yaml", flow("a", "one"))
+    name = os.fsdecode(b"refs/tags/v9-\xff")
+    for reference in (name, "refs/tags/v1.0.0"):
+        run("git", "update-ref", reference, first, cwd=repository.bare)
+    source = {"name": "git", "url": repository.url, "semver": "1.x"}
+    async with opened(tmp_path, clock, source) as place:
+        assert (await place.reconcile("git")).source.revision == first
 
 
 async def test_one_commit_can_be_followed(tmp_path: Path, clock: FakeClock) -> None:

@@ -30,8 +30,9 @@ async def test_what_a_stop_ends_says_so(tmp_path: Path) -> None:
     assert caught.value.reason == "stopping"
 
 
+@pytest.mark.parametrize("held", [False, True], ids=["followed", "rolled back"])
 async def test_a_look_that_a_stop_ends_is_no_failure_of_the_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool
 ) -> None:
     """Whoever asks for the status while the controller is away is not told of one."""
     hanging = tmp_path / "bin" / "git"
@@ -47,6 +48,9 @@ async def test_a_look_that_a_stop_ends_is_no_failure_of_the_source(
         before = await app.store.read(ledger.source, "s")
         assert before is not None
         assert before.revision is not None
+        if held:
+            other = {"reason": "rollback", "revision": "0" * 40, "by": "ada", "at": 0}
+            await app.store.write(ledger.put_wish, "s", {"held": other})
         hanging.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
         hanging.chmod(0o755)
         reconciler.look_at_everything()
