@@ -32,6 +32,7 @@ SHOWN = 140
 """Characters of a description: GitHub's bound, the smallest of the three."""
 
 _CLIENT_ERROR, _SERVER_ERROR, _TOO_MANY = 400, 500, 429
+_SPACE, _DELETE = 0x20, 0x7F
 _STATES = {"success": "success", "failure": "failed"}
 
 log = get_log("windlass.forge")
@@ -165,9 +166,11 @@ class Reporter:
     ) -> tuple[float | None, str | None]:
         """Seconds until another try, None: there is none; and what went wrong, if anything."""
         try:
-            token = (await asyncio.to_thread(self._target.token_file.read_text)).strip()
+            token = await asyncio.to_thread(_token_in, self._target.token_file)
         except OSError as error:
             return None, f"cannot read {self._target.token_file}: {error.strerror}"
+        except ValueError as error:
+            return None, f"{self._target.token_file} {error}"
         request = request_of(self._target, report, token)
         try:
             async with session.post(
@@ -183,6 +186,14 @@ class Reporter:
         return float(min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT)) * (1 - share)
 
 
+def _token_in(file: Path) -> str:
+    """The token; `ValueError` says, without it, why there is none."""
+    token = file.read_bytes().strip()
+    if not token or not all(_SPACE < each < _DELETE for each in token):
+        raise ValueError("holds no token: write one line of ASCII into it, without spaces")
+    return token.decode("ascii")
+
+
 def _meaning(
     status: int, headers: Mapping[str, Any], wait: float
 ) -> tuple[float | None, str | None]:
@@ -191,7 +202,7 @@ def _meaning(
         return None, None
     if status == _TOO_MANY or status >= _SERVER_ERROR:
         asked = str(headers.get("Retry-After", ""))
-        longer = float(asked) if asked.isdigit() else 0.0
+        longer = float(asked) if asked.isdecimal() else 0.0
         return min(max(wait, longer), LONGEST_WAIT), f"it answered {status}"
     advice = {
         401: "the token is not valid",

@@ -42,6 +42,7 @@ class Forge:
     """Answers each request with the next of `answers`, then with 201."""
 
     url: str = ""
+    wait: str = "30"
     answers: list[int] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
 
@@ -50,7 +51,9 @@ class Forge:
         said: Any = await request.json()
         self.received.append((request.raw_path, dict(request.headers), said))
         status = self.answers.pop(0) if self.answers else 201
-        return web.Response(status=status, headers={"Retry-After": "30"} if status == 429 else {})
+        return web.Response(
+            status=status, headers={"Retry-After": self.wait} if status == 429 else {}
+        )
 
 
 @asynccontextmanager
@@ -160,6 +163,32 @@ async def test_what_no_try_mends_is_told_at_once(
         said = await eventually(lambda: capsys.readouterr().err)
         assert f"it answered {status}" in said
         assert TOKEN not in said
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"one\ntwo\n", b"t\xc3\xb6ken", b"\n"])
+async def test_a_file_that_holds_no_token_is_told(
+    tmp_path: Path, clock: FakeClock, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, with what to do and not what is in it; the file is read again for the next word."""
+    async with _forge() as forge, _reporter(forge, clock, tmp_path) as reporter:
+        (tmp_path / "token").write_bytes(content)
+        reporter.observe(_fact("degraded"))
+        said = await eventually(lambda: capsys.readouterr().err)
+        assert said.count(f"{tmp_path}/token holds no token: write one line") == 1
+        assert forge.received == []
+        (tmp_path / "token").write_text(TOKEN)
+        reporter.observe(_fact("ready"))
+        await eventually(lambda: forge.received)
+
+
+async def test_what_is_no_number_asks_for_nothing(tmp_path: Path, clock: FakeClock) -> None:
+    """Whatever a forge says of when to try again, it is tried."""
+    async with _forge(429) as forge, _reporter(forge, clock, tmp_path) as reporter:
+        forge.wait = "²"
+        reporter.observe(_fact("ready"))
+        await eventually(clock.pending)
+        await clock.advance(1_000)
+        await eventually(lambda: len(forge.received) == 2)
 
 
 async def test_a_forge_that_is_away_is_given_up(
