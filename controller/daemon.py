@@ -84,7 +84,7 @@ class Daemon:
         found = {each: app.tenure(each) for each in (*names.values(), f"controller/{app.owner}")}
         self.tenures = {name: each for name, each in found.items() if each is not None}
         self.reconcilers = {
-            name: app.reconciler(spec, self.scheduler.look_again, found[names[name]])
+            name: app.reconciler(spec, self._applied, found[names[name]])
             for name, spec in app.specs.items()
         }
         self.wishes = Wishes(app.store, self.reconcilers.values())
@@ -281,6 +281,11 @@ class Daemon:
         while True:
             self.health.beat()
             await self.app.clock.sleep(BEAT)
+
+    def _applied(self) -> None:
+        """A source was applied: its schedules fire, and others may see other workflows."""
+        self.scheduler.look_again()
+        self.wishes.look_again()
 
     def _rang(self) -> None:
         self.worker.wake()

@@ -250,4 +250,5 @@ def _forget(tx: Transaction, source_id: str, now: int) -> int:
     names = [each.name for each in ledger.owned(tx, source_id)]
     archived = ledger.archive(tx, names, now)
     ledger.remove_source(tx, source_id)
+    ledger.wake_others(tx, source_id, now)
     return archived

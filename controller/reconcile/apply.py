@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from controller.core.drift import Drift, Fate
 from controller.recording import schedules_of, workflow_record
-from controller.source.library import ExaminedFile
+from controller.source.library import ExaminedFile, Json
 from controller.source.revision import CompiledWorkflow, Revision
 from controller.store import ledger
 from controller.store.records import (
@@ -27,6 +27,7 @@ class Application:
     Attributes:
         workflows: By name.
         history: The revision, where it is another one than before.
+        reaches: What other sources see of its workflows may be another.
         uses_approval: There is an approval, which is for this revision, or for none any more.
     """
 
@@ -37,6 +38,7 @@ class Application:
     removed: tuple[str, ...]
     history: RevisionRecord | None
     now: int
+    reaches: bool
     uses_approval: bool
 
     @property
@@ -75,6 +77,8 @@ def apply_revision(tx: Transaction, application: Application) -> list[str]:
     ledger.put_source(tx, source)
     if application.uses_approval:
         ledger.put_wish(tx, source.id, {"approved": None})
+    if application.reaches:
+        ledger.wake_others(tx, source.id, now)
     ledger.announce(tx)  # other controllers fire its schedules too
     return ledger.add_revision(tx, application.history) if application.history else []
 
@@ -100,8 +104,26 @@ def application_of(
         removed=revision.removed,
         history=history,
         now=now,
+        reaches=_reaches(revision, difference),
         uses_approval=uses_approval,
     )
+
+
+def _reaches(revision: Revision, difference: Drift) -> bool:
+    """Whether names come or go, or what callers see of them changes."""
+    if difference.of(Fate.CREATED) or difference.of(Fate.PRUNED):
+        return True
+    before, now = _faces(revision.before.values()), _faces(revision.files.values())
+    return any(before.get(name) != now.get(name) for name in difference.of(Fate.UPDATED))
+
+
+def _faces(files: Iterable[ExaminedFile | None]) -> dict[str, Json]:
+    return {
+        each["name"]: each["face"]
+        for file in files
+        for each in (file.definitions if file is not None else ())
+        if each["kind"] == "workflow"
+    }
 
 
 def _rows(name: str, revision: Revision, source: str, now: int) -> Rows:

@@ -33,7 +33,13 @@ from controller.source.revision import Revision
 from controller.source.snapshot import Found, Snapshot
 from controller.source.spec import SourceSpec
 from controller.store import Store, ledger
-from controller.store.records import Fenced, RevisionRecord, SourceRecord, WorkflowHead
+from controller.store.records import (
+    Fenced,
+    RevisionRecord,
+    SourceRecord,
+    SourceWish,
+    WorkflowHead,
+)
 from controller.tenure import Tenure
 from controller.views import commit_json, drift_of
 
@@ -57,6 +63,9 @@ class Reconciler:
         applied: Called when schedules or workflows may have changed.
         crew: Processes that help with thousands of files.
         tenure: The right to keep it; None: there is no other controller.
+
+    Attributes:
+        wish: What the last look went by; None: there was none.
     """
 
     def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
@@ -91,6 +100,7 @@ class Reconciler:
         self._write = store.write if tenure is None else tenure.write
         if tenure is not None:
             tenure.changed = self._succeed
+        self.wish: SourceWish | None = None
         self._library: Library | None = None
         self._record: SourceRecord | None = None
         self._others: Others | None = None
@@ -206,7 +216,7 @@ class Reconciler:
 
     async def _recall(self) -> Standing:
         """What the last look left, perhaps of an earlier daemon."""
-        wish = await self._store.read(ledger.wish, self.id)
+        self.wish = wish = await self._store.read(ledger.wish, self.id)
         if self._library is None:
             files = await self._store.read(ledger.file_values, self.id)
             self._record = await self._store.read(ledger.source, self.id)

@@ -1,4 +1,4 @@
-"""People's wishes, brought to whoever keeps the source they are about."""
+"""Wishes, of people and of other sources, brought to whoever keeps the source they are about."""
 
 import asyncio
 from collections.abc import Collection, Iterable
@@ -20,7 +20,6 @@ class Wishes:
     def __init__(self, store: Store, reconcilers: Collection[Reconciler]) -> None:
         self._store = store
         self._reconcilers = reconcilers
-        self._seen: dict[str, SourceWish] = {}
         self._woken = asyncio.Event()
         self._stopping = False
 
@@ -35,7 +34,6 @@ class Wishes:
 
     async def run(self) -> None:
         """Read the wishes whenever somebody rings."""
-        self._seen = await self._store.read(ledger.wishes)
         while not self._stopping:
             await self._woken.wait()
             self._woken.clear()
@@ -46,17 +44,19 @@ class Wishes:
 
     def _dispatch(self, found: dict[str, SourceWish]) -> None:
         for each in self._reconcilers:
-            if found.get(each.id) != self._seen.get(each.id):
+            wish = found.get(each.id, SourceWish(each.id))
+            if each.keeps and each.wish is not None and each.wish != wish:
                 each.look_at_everything()
-        self._seen = found
 
 
 def mark_removed(tx: Transaction, configured: Iterable[str]) -> None:
     """A verb for the store: say of sources that are in no settings any more that they are not.
 
-    What they own goes on as it is: nothing is archived because a line of a settings file is gone.
+    Those that are may wake each other from now on. What the rest own goes on as it is: nothing is
+    archived because a line of a settings file is gone.
     """
     known = set(configured)
+    ledger.add_wishes(tx, sorted(known))
     for each in ledger.sources(tx):
         if each.id not in known and each.phase != "removed":
             message = (

@@ -81,6 +81,7 @@ from controller.store.ledger_schedules import (
 from controller.store.ledger_signals import add_signal, consume, signals, signals_for
 from controller.store.ledger_sources import (
     add_revision,
+    add_wishes,
     count_workflows,
     faces,
     file_of,
@@ -100,6 +101,7 @@ from controller.store.ledger_sources import (
     standing_schedules,
     stored_file,
     taken,
+    wake_others,
     wish,
     wishes,
 )
@@ -121,6 +123,7 @@ __all__ = [
     "add_revision",
     "add_schedule",
     "add_signal",
+    "add_wishes",
     "adopt",
     "advance",
     "altered",
@@ -213,6 +216,7 @@ __all__ = [
     "unfinished_of_schedules",
     "version",
     "waiting_for_events",
+    "wake_others",
     "wish",
     "wishes",
     "workflow",

@@ -132,6 +132,7 @@ def put_schedules(
     active says why: `paused`, `ended`.
 
     Args:
+        tx: The transaction.
         origin: Whose they are.
         wanted: By workflow.
         now: Epoch milliseconds.

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from controller.store.bulk import insert_rows, into, upsert
-from controller.store.dialect import among
+from controller.store.dialect import among, insert_or_ignore
 from controller.store.kept import all_records, all_rows, find_value
 from controller.store.records import (
     FileRecord,
@@ -28,7 +28,7 @@ from controller.store.records import (
     SourceWish,
     WorkflowHead,
 )
-from controller.store.rows import Row, chunks, every, names, one, pick, pick_stored, stored
+from controller.store.rows import Row, chunks, every, names, one, pick, pick_stored, row_of, stored
 from controller.store.tables import Transaction, source_revisions, source_wishes
 from controller.store.tables import source_files as _files
 from controller.store.tables import sources as _sources
@@ -249,6 +249,18 @@ _WISH = pick_stored(SourceWish, source_wishes).where(
 def wishes(tx: Transaction) -> dict[str, SourceWish]:
     """Every wish, by source."""
     return {each.source_id: each for each in every(tx, SourceWish, pick(SourceWish, source_wishes))}
+
+
+def add_wishes(tx: Transaction, source_ids: Iterable[str]) -> None:
+    """Let each have what `wake_others` changes; what is wished of one already stays."""
+    for each in source_ids:
+        insert_or_ignore(tx, source_wishes, row_of(SourceWish(each)))
+
+
+def wake_others(tx: Transaction, source_id: str, now: int) -> None:
+    """Have all others looked at: what they see of a source's workflows is not as it was."""
+    others = source_wishes.c.source_id != source_id
+    tx.execute(update(source_wishes).where(others).values(requested_at=now))
 
 
 def put_wish(tx: Transaction, source_id: str, wanted: Mapping[str, object]) -> None:

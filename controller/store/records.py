@@ -331,7 +331,7 @@ class SourceWish:
     Attributes:
         held: {reason: `suspended` or `rollback`, revision, by, at}, or None.
         approved: The revision that may prune as much as it does; None again once any is applied.
-        requested_at: When somebody last asked to look at once.
+        requested_at: When somebody last asked to look at once, a person or another source.
     """
 
     source_id: str
