@@ -174,10 +174,9 @@ def _walk(state: ExecutionState, block: Block, prefix: str, depth: int) -> Itera
             for index in range(step.cursor):
                 inner = f"{prefix}{plan.id}[{index}]."
                 yield from _walk(state, plan.blocks[0], inner, depth + 1)
-        elif step.cursor or step.items is not None:
-            for inner_block in plan.blocks:
-                if any(prefix + each.id in state.steps for each in inner_block.steps):
-                    yield from _walk(state, inner_block, prefix, depth + 1)
+        else:
+            for frame in step.frames.values():
+                yield from _walk(state, frame.block, prefix, depth + 1)
 
 
 def _shown(step: StepState, depth: int) -> StepView:

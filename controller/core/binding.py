@@ -1,29 +1,69 @@
 """What results become: variables, the lists of loops, the outputs of the workflow."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from controller.core.execution import ExecutionState, Frame, Status, StepState
 from controller.core.expression import ExpressionError, to_plain
 from controller.core.inputs import fits
 from controller.core.names import Names
-from controller.core.plan import OutputPlan
+from controller.core.plan import OutputPlan, StepPlan
 
 
 def bind(step: StepState, outputs: Mapping[str, Any]) -> None:
-    """Make the variables of a completed step (LANGUAGE, "Values").
+    """Make the variables of a completed step (LANGUAGE, "Values")."""
+    step.frame.scope.names.update(_made(step.plan, outputs))
+
+
+def _made(plan: StepPlan, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables that come of a result.
 
     `outputs: [a, b]` binds those keys; one name whose key is absent binds the whole result;
     without `outputs`, those the action declares are bound.
     """
-    names, plan = step.frame.scope.names, step.plan
     if plan.explicit and len(plan.binds) == 1 and plan.binds[0] not in outputs:
-        names[plan.binds[0]] = dict(outputs)
-        return
-    for name in plan.binds:
-        names[name] = outputs.get(name)
+        return {plan.binds[0]: dict(outputs)}
+    found = {name: outputs.get(name) for name in plan.binds}
     if plan.open_outputs:
-        names.update(outputs)
+        found |= outputs
+    return found
+
+
+def forget(step: StepState) -> None:
+    """The variables of a step that gave nothing are null."""
+    step.frame.scope.names.update(dict.fromkeys(step.plan.binds))
+
+
+def clear(frame: Frame, inside: Collection[StepState]) -> None:
+    """What steps of a list held is as if it had never been met: it may not be met again.
+
+    A variable that others make, too, is what the last of them made.
+    """
+    gone: set[str] = set()
+    for step in inside:
+        gone.update(step.plan.binds)
+        step.reset(step.frame)
+    if not gone:
+        return
+    names = frame.scope.names
+    for name in gone:
+        names.pop(name, None)
+    while frame.owner is not None and frame.owner.plan.type != "loop":
+        frame = frame.owner.frame
+    for step in sorted(_makers(frame, gone), key=lambda each: each.completed_at or 0):
+        made = _made(step.plan, step.outputs or {}) if step.status is Status.COMPLETED else {}
+        names.update({name: made.get(name) for name in gone.intersection(step.plan.binds)})
+
+
+def _makers(frame: Frame, names: set[str]) -> Iterator[StepState]:
+    """Steps below that made some of these variables, or left them null."""
+    for step in frame.steps.values():
+        settled = step.completed_at is not None and step.status is not Status.CANCELLED
+        if settled and not names.isdisjoint(step.plan.binds):
+            yield step
+        if step.plan.type != "loop":  # whose iterations have variables of their own
+            for inner in step.frames.values():
+                yield from _makers(inner, names)
 
 
 def missing_outputs(step: StepState, outputs: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.core.binding import bind, missing_outputs, output_value
+from controller.core.binding import bind, clear, forget, missing_outputs, output_value
 from controller.core.execution import (
     ACTIVE,
     COMPLETED,
@@ -28,12 +28,9 @@ from controller.core.execution import (
     StepState,
 )
 from controller.core.expression import ExpressionError
-from controller.core.follow import more_branches, stop_commands, timeout_of
+from controller.core.follow import inside, more_branches, stop_commands, timeout_of, will_retry
 from controller.core.names import Names
-from controller.core.retry import delay_before, may_retry
-
-NEVER_AGAIN = frozenset({"interrupted", "expression", "goto_limit", "max_iterations"})
-"""Error types that trying again cannot mend; retried only where `retry.on` names them."""
+from controller.core.retry import delay_before
 
 
 class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
@@ -65,7 +62,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         while self.ready or self.quiet:
             while self.ready:
                 step = self.ready.popleft()
-                if step.status is PENDING and step.unmet <= 0:
+                if step.status is PENDING and step.unmet <= 0 and not step.frame.closed:
                     self.begin(step)
             if self.quiet:
                 frame = self.quiet.popleft()
@@ -149,7 +146,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         try:
             if plan.when is not None and not plan.when.render(self.names(step)):
                 self.change(step, Status.SKIPPED, Reason.WHEN_FALSE)
-                self.forget(step)
+                forget(step)
                 self.settled(step)
                 return
         except ExpressionError as error:
@@ -170,6 +167,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         if subflow:
             self.commands.append(Launch(step.key, step.attempt))
             return
+        clear(step.frame, list(inside(self.state, step)))
         step.hold()
         try:
             self.started[step.plan.type](self, step)
@@ -201,12 +199,6 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         self.change(step, COMPLETED)
         self.settled(step)
 
-    def forget(self, step: StepState) -> None:
-        """The variables of a step that gave nothing are null."""
-        names = step.frame.scope.names
-        for name in step.plan.binds:
-            names[name] = None
-
     def failed(self, step: StepState, kind: str, message: str) -> None:
         """An attempt failed by itself."""
         self.fail(step, Failure(step=step.key, type=kind, message=message))
@@ -217,7 +209,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         if step.stopping or self.state.cancelling:
             self.change(step, Status.CANCELLED, Reason.CANCELLED)
             self.settled(step)
-        elif self.will_retry(step, error["type"]) and not self.stopped(step.frame):
+        elif will_retry(step, error["type"]) and not self.stopped(step.frame):
             policy = step.plan.retry
             assert policy is not None  # ruff: ignore[assert]  # will_retry says so
             seed = f"{self.state.identity.id}/{step.key}/{step.attempt}"
@@ -227,16 +219,9 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         else:
             self.failed_for_good(step)
 
-    def will_retry(self, step: StepState, kind: str) -> bool:
-        """Whether the policy leaves another try after an error of this type."""
-        policy = step.plan.retry
-        if policy is None or (kind in NEVER_AGAIN and kind not in policy.on):
-            return False
-        return may_retry(policy, step.tries, kind)
-
     def failed_for_good(self, step: StepState) -> None:
         """`continue`, `goto` or doom."""
-        self.forget(step)
+        forget(step)
         target = (
             step.frame.steps.get(step.plan.goto or "") if step.plan.on_error == "goto" else None
         )
@@ -272,7 +257,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
             for sibling in owner.frames.values():
                 self.abandon(sibling)
             kind = error["type"] if error else ""
-            if owner.plan.on_error != "fail" or self.will_retry(owner, kind):
+            if owner.plan.on_error != "fail" or will_retry(owner, kind):
                 return
             frame = owner.frame
 
@@ -298,7 +283,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
             ]
             for other in passed:
                 self.change(other, Status.SKIPPED, Reason.GOTO)
-                self.forget(other)
+                forget(other)
             for other in [step, *passed]:
                 self.settled(other)
             target.unmet = 0
@@ -308,12 +293,14 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
             self.change(step, Status.FAILED)
             self.settled(step)
         again = [frame.steps[name] for name in frame.block.by_id if name in below]
+        held = [inner for other in again for inner in inside(self.state, other)]
         for other in again:
             self.end_inside(other, Reason.GOTO)
             if other is not step and other.status in ACTIVE:
                 self.commands.extend(stop_commands(other, force=False))
             self.change(other, Status.PENDING, Reason.GOTO)
             other.reset(frame)
+        clear(frame, held)
         for other in again:
             needs = [frame.steps[name] for name in other.plan.needs]
             other.unmet = sum(need.status not in SETTLED for need in needs)

@@ -115,6 +115,109 @@ def test_goto_backward_does_it_again_so_often() -> None:
     assert machine.state.error["type"] == "goto_limit"
 
 
+def _branch(*steps: dict[str, Any], when: str) -> dict[str, Any]:
+    """A condition that takes its branch where the expression holds."""
+    body = {"expression": f"${{{when}}}", "then_steps": list(steps), "else_steps": []}
+    return {"id": "c", "type": "condition", "condition": body}
+
+
+def test_going_back_forgets_what_a_branch_made() -> None:
+    """Not taken this time, its step has no status, its variables are null, its outputs too."""
+    branch = _branch(act("g", "give"), when="steps.a.attempt == 1")
+    steps = act("a"), branch, act("b", on_error="goto", goto="a", inputs={"x": "${given}"})
+    machine = Machine(flow(*steps, outputs=[{"name": "o", "source": "g.given"}]))
+    machine.answer("a")
+    machine.answer("g", {"outputs": {"given": 7}})
+    assert machine.state.frame.scope.names == {"given": 7}
+    machine.answer("b", FAIL)
+    machine.answer("a")
+    assert machine.statuses() == {
+        "a": "completed",
+        "c": "completed",
+        "g": "pending",
+        "b": "running",
+    }
+    assert "given" not in machine.state.frame.scope.names
+    machine.answer("b")
+    assert machine.state.outputs == {"o": None}
+
+
+def test_going_back_forgets_what_is_left_out_this_time() -> None:
+    """Containers that are skipped, also in a loop's iteration."""
+    first = "steps.a.attempt == 1"
+    held = {"type": "parallel", "when": f"${{{first}}}"}
+    inner = held | {"id": "q", "parallel": {"branches": [[act("g")]]}}
+    loop = {"id": "l", "type": "loop", "loop": {"over": [1], "steps": [inner]}}
+    outer = held | {"id": "p", "parallel": {"branches": [[act("h", "give")]]}}
+    steps = act("a"), loop, outer
+    machine = Machine(flow(*steps, act("b", on_error="goto", goto="a")))
+    for step in ("a", "l[0].g", "h"):
+        machine.answer(step, {"outputs": {"given": 7}})
+    machine.answer("b", FAIL)
+    assert machine.state.frame.scope.names.get("given") is None
+    machine.finish()
+    assert machine.statuses() == {
+        "a": "completed",
+        "l": "completed",
+        "l[0].q": "skipped",
+        "l[0].g": "pending",
+        "p": "skipped",
+        "h": "pending",
+        "b": "completed",
+    }
+    assert (machine.state.steps["l[0].g"].attempt, machine.state.steps["h"].outputs) == (1, None)
+
+
+def test_a_container_begins_again_with_what_was_made_before_it() -> None:
+    """Retried, or gone back to: a variable that a step inside made, too, is the earlier one's."""
+    race = {"branches": [[act("won")], [act("lost", "give")]], "wait_all": False}
+    before = (
+        act("a", "give"),
+        {"id": "r", "type": "parallel", "parallel": race},
+        act("x", outputs=["other"]),
+        act("y", outputs=["other"], when=False),
+    )
+    loop = {
+        "id": "l",
+        "type": "loop",
+        "loop": {"over": [1], "steps": [_branch(act("i"), when="n")]},
+    }
+    inner = act("g", "give", inputs={"x": "${given}"}), act("o", outputs=["other"]), act("f")
+    body = {"branches": [[*inner], [loop]]}
+    for more in ({"retry": {"attempts": 2, "delay": 1}}, {"on_error": "goto", "goto": "p"}):
+        step = {"id": "p", "type": "parallel", "parallel": body, **more}
+        inputs = [{"name": "n", "type": "boolean"}]
+        around = {"id": "around", "type": "parallel", "parallel": {"branches": [[step]]}}
+        machine = Machine(flow(*before, around, inputs=inputs), {"n": True})
+        machine.answer("a", {"outputs": {"given": 1}})
+        for done in ("won", "x", "l[0].i"):
+            machine.answer(done)
+        for done in ("g", "o"):
+            machine.answer(done, {"outputs": {"given": 2, "other": 2}})
+        machine.answer("f", FAIL)
+        while "g" not in machine.todo:
+            machine.fire()
+        assert machine.state.frame.scope.names == {"given": 1, "other": None}
+        assert machine.statuses()["l[0].c"] == "running"
+        assert (machine.todo["g"], machine.todo["l[0].i"]) == (2, 2)
+
+
+def test_what_a_pause_held_in_a_list_that_was_left_does_not_begin() -> None:
+    """Its neighbour goes back to before the container: resumed, the container begins first."""
+    body = {"branches": [[act("g")], [act("h")]], "max_parallel": 1}
+    step = {"id": "p", "type": "parallel", "parallel": body}
+    back = act("b", depends_on=["a"], on_error="goto", goto="a")
+    machine = Machine(flow(act("a"), step, back))
+    machine.answer("a")
+    machine.wish(EventType.PAUSE)
+    machine.answer("g")
+    machine.answer("b", FAIL)
+    machine.wish(EventType.RESUME)
+    assert machine.todo == {"a": 2}
+    machine.finish()
+    assert [step for step, _ in machine.performed].count("h") == 1
+
+
 def test_the_error_handler_runs_once() -> None:
     """After the failure and before the end; its own failure is told beside the first."""
     handler = act("h", inputs={"what": "${error.type}"})

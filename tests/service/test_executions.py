@@ -171,6 +171,26 @@ async def test_a_timeout_ends_a_process_and_its_children(tmp_path: Path) -> None
         assert (view.record.duration or 0) < 5_000
 
 
+async def test_a_branch_that_is_not_taken_again_is_not_shown(tmp_path: Path) -> None:
+    """It went back: of the pass before, nothing is seen, and all steps shown have settled."""
+    async with opened(tmp_path) as app:
+        then = [step("first", "set", inputs={"seen": 1})]
+        once = {"expression": "${steps.a.attempt == 1}", "then_steps": then, "else_steps": []}
+        check = f"test -e {tmp_path}/there || {{ touch {tmp_path}/there; exit 1; }}"
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [
+                step("a", "set"),
+                {"id": "once", "type": "condition", "condition": once},
+                step("b", "shell", inputs={"command": check}, on_error="goto", goto="a"),
+            ],
+            "outputs": [{"name": "seen", "source": "first.seen"}],
+        })
+        view = await execute(app, "w")
+        assert view.record.outputs == {"seen": None}
+        assert statuses(view) == dict.fromkeys(("a", "once", "b"), "completed")
+
+
 async def test_a_retry_keeps_what_completed(tmp_path: Path) -> None:
     """`retry` of a failed execution is a new one that performs the failed step and what follows."""
     async with opened(tmp_path) as app:
