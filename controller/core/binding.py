@@ -7,7 +7,7 @@ from controller.core.execution import ExecutionState, Frame, Status, StepState
 from controller.core.expression import ExpressionError, to_plain
 from controller.core.inputs import fits
 from controller.core.names import Names
-from controller.core.plan import OutputPlan, StepPlan
+from controller.core.plan import Block, OutputPlan, StepPlan
 
 
 def bind(step: StepState, outputs: Mapping[str, Any]) -> None:
@@ -79,10 +79,25 @@ def missing_outputs(step: StepState, outputs: Mapping[str, Any]) -> str | None:
 
 
 def gave(step: StepState, frame: Frame) -> dict[str, Any]:
-    """What one iteration gives for each of the loop's `outputs`."""
+    """What one iteration gives for each of the loop's `outputs`.
+
+    A name that no step of the body makes is what its last step gave.
+    """
     last = frame.steps[frame.block.steps[-1].id].outputs
     names = frame.scope.names
-    return {name: names.get(name, last) for name in step.plan.binds}
+    return {
+        name: names.get(name, None if _makes(frame.block, name) else last)
+        for name in step.plan.binds
+    }
+
+
+def _makes(block: Block, name: str) -> bool:
+    """Whether a step of a list may make the variable, in whichever branch it is."""
+    for plan in block.steps:
+        inner = () if plan.type == "loop" else plan.blocks
+        if name in plan.binds or any(_makes(each, name) for each in inner):
+            return True
+    return False
 
 
 def items_of(value: Any) -> list[Any]:  # ruff: ignore[any-type]  # a value of the language

@@ -295,6 +295,22 @@ def test_a_loop_gives_lists() -> None:
     assert machine.state.frame.scope.names["given"] == [1, 2]
 
 
+def test_a_loop_gives_null_where_the_branch_was_not_taken() -> None:
+    """The last step's result is meant only where no step of the body makes the name."""
+    inner = {"id": "in", "type": "loop", "loop": {"over": [1], "steps": [act("s", "give")]}}
+    body = {"over": [1, 2], "as": "n", "steps": [_branch(act("g", "give"), when="n == 2"), inner]}
+    loop = {"id": "l", "type": "loop", "loop": body, "outputs": ["given"]}
+    machine = Machine(flow(loop))
+    for step in ("l[0].in[0].s", "l[1].g", "l[1].in[0].s"):
+        machine.answer(step, {"outputs": {"given": 7}})
+    assert machine.state.frame.scope.names == {"given": [None, 7]}
+    body = {"over": [1], "steps": [inner, act("z", "ok")]}
+    machine = Machine(flow(loop | {"loop": body, "outputs": ["given"]}))
+    machine.answer("l[0].in[0].s", {"outputs": {"given": 7}})
+    machine.answer("l[0].z", {"outputs": {"all": 1}})
+    assert machine.state.frame.scope.names == {"given": [{"all": 1}]}
+
+
 def test_too_many_items_fail_before_the_first() -> None:
     """`max_iterations` is a bound, not a cut."""
     body = {"over": [1, 2, 3], "max_iterations": 2, "steps": [act("s")]}
