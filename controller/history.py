@@ -251,5 +251,6 @@ def _keeps(step: StepState, again: frozenset[str]) -> bool:
     if top.plan.id in again:
         return False
     if step.status is Status.FAILED:
-        return step.plan.on_error != "fail"
+        exhausted = step.error is not None and step.error["type"] == "goto_limit"
+        return step.plan.on_error != "fail" and not exhausted
     return step.status is Status.COMPLETED and step.reason != Reason.CANCELLED

@@ -114,7 +114,12 @@ class Running:
     def _restore(self, plan: Plan, events: Sequence[CheckpointRecord]) -> ExecutionState:
         """The state its checkpoints lead to; what begins by itself is decided here."""
         if any(each.type != EventType.TAKEN_OVER for each in events):
-            return fold(plan, self._identity, map(event_of, events))
+            state = fold(plan, self._identity, map(event_of, events))
+            if state.completed_at is not None:  # nothing is left to do: all of it was kept
+                end = Change(None, state.status, error=state.failure)
+                self._changes = [(state.completed_at, end)]
+                self._commands = [Finish(state.status)]
+            return state
         state, opening = begin(plan, self._identity)
         final, at = state.status in FINAL, self._identity.started_at
         told = opening.changes[1:] if final else [each for each in opening.changes if each.step]

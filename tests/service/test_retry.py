@@ -67,3 +67,37 @@ async def test_the_time_of_a_container_begins_with_the_retry(
         view = await stage.ended(again.id, "completed")
         assert {each.started_at for each in view.steps} == {view.record.started_at}
         assert (view.record.started_at or 0) >= (first.created_at + 2 * HOUR)
+
+
+async def test_a_retry_that_has_nothing_to_do_ends(tmp_path: Path, clock: FakeClock) -> None:
+    """All steps are kept, and the output is wrong again: that is told, and it leaves memory."""
+    async with staged(tmp_path, clock) as stage:
+        await stage.service.create_workflow({
+            "name": "w",
+            "steps": [step("a", "shell", inputs={"command": "true"})],
+            "outputs": [{"name": "o", "type": "integer", "source": "a.stdout"}],
+        })
+        first = await stage.service.execute_workflow("w")
+        await stage.ended(first.id, "failed")
+        again = await stage.service.retry_execution(first.id)
+        view = await stage.ended(again.id, "failed")
+        assert view.record.error == (await stage.service.get_execution(first.id)).error
+        assert view.record.completed_at == view.record.started_at
+
+
+async def test_a_retry_repeats_what_went_back_too_often(tmp_path: Path, clock: FakeClock) -> None:
+    """A step that failed with `goto_limit` needs repeating; what led there is forgotten."""
+    async with staged(tmp_path, clock, max_gotos=2) as stage:
+        check = step("check", "shell", inputs={"command": f"test -e {tmp_path}/open"})
+        goto = {"on_error": "goto", "goto": "a"}
+        await stage.service.create_workflow({
+            "name": "w",
+            "steps": [step("a", "set"), check | goto],
+        })
+        first = await stage.service.execute_workflow("w")
+        view = await stage.ended(first.id, "failed")
+        assert (view.record.error or {})["type"] == "goto_limit"
+        (tmp_path / "open").touch()
+        again = await stage.service.retry_execution(first.id)
+        view = await stage.ended(again.id, "completed")
+        assert [(each.key, each.attempt) for each in view.steps] == [("a", 1), ("check", 1)]
