@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller import __version__
 from controller.app import App
+from controller.core.duration import format_duration
 from controller.core.problem import NotFound
 from controller.execute.patience import patiently
 from controller.execute.taking import take_over
@@ -132,7 +133,7 @@ class Daemon:
                 stack.callback(app.bus.subscribe(listener))
             stack.enter_context(Doorbell(self.settings.state_dir, self._rang))
             app.on_ring(self._rang)
-            _on_signals(self._stop_asked)
+            self._on_signals()
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(self._supervise("worker", self.worker.run))
                 await self.worker.first.wait()
@@ -246,7 +247,8 @@ class Daemon:
     async def _wind_down(self, loops: Loops) -> None:
         """No new work, a grace for what runs, everything released."""
         self.health.stopping()
-        log.info("stopping", busy=self.worker.busy)
+        grace = format_duration(self.settings.stop_grace)
+        log.info("stopping", busy=self.worker.busy, grace=grace, hint="Ctrl-C again skips it")
         self.scheduler.stop()
         self.wishes.stop()
         for reconciler in self.reconcilers.values():
@@ -294,7 +296,15 @@ class Daemon:
         for tenure in self.tenures.values():
             tenure.look_again()
 
-    def _stop_asked(self) -> None:
+    def _on_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self) -> None:
+        """The first Ctrl-C stops, the next one waits no longer for what runs."""
+        if self._stop.is_set():
+            self.worker.hurry()
         self._stop.set()
 
     def _levels(self) -> dict[str, float]:
@@ -307,9 +317,3 @@ class Daemon:
             "store_commits": store.commits,
             "store_rows": store.rows,
         }
-
-
-def _on_signals(callback: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, callback)

@@ -1,17 +1,20 @@
 """Whatever is wrong around the daemon gets one clear message, and loses nothing."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.crash.daemon import Daemon, free_port, windlass
+from tests.crash.daemon import Daemon, events, free_port, windlass
 from tests.eventually import wait_until
 
 GOOD = "name: {0}\nsteps:\n  - {{id: a, type: action, action: set, inputs: {{x: {1}}}}}\n"
@@ -131,6 +134,42 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
         one_message(second.stderr)
         assert str(daemon.process.pid) in second.stderr
         assert daemon.process.poll() is None
+
+
+def test_a_second_interrupt_skips_the_grace(tmp_path: Path) -> None:
+    """What runs is stopped then, as at the end of the grace, and goes on at the next start."""
+    file = tmp_path / "pid"
+    (place(tmp_path) / "slow.yaml").write_text(
+        "name: slow\nsteps:\n  - {id: a, type: action, action: shell, inputs: {command: "
+        f"'test -e {file} || {{ echo $$ > {file}; exec sleep 600; }}'}}}}\n"
+    )
+    with Daemon(tmp_path, extra={"WINDLASS_STOP_GRACE": "1h"}) as daemon:
+        execution = windlass("workflows:execute", "-i", "slow", "-a", cwd=tmp_path).stdout.strip()
+        wait_until(lambda: file.exists() and file.read_text(), "the step runs")
+        daemon.process.send_signal(signal.SIGINT)
+        wait_until(lambda: _said(daemon, "stopping"), "it stops")
+        assert _said(daemon, "stopping")[0]["grace"] == "1 h"
+        assert daemon.process.poll() is None
+        daemon.process.send_signal(signal.SIGINT)
+        assert daemon.process.wait(30) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)
+    shown = json.loads(
+        windlass("workflows:status", "-e", execution, "-f", "json", cwd=tmp_path).stdout
+    )
+    assert shown["execution"]["completed_at"] is None
+    with daemon:
+        wait_until(
+            lambda: (
+                "completed" in windlass("workflows:status", "-e", execution, cwd=tmp_path).stdout
+            ),
+            "it goes on and completes",
+        )
+
+
+def _said(daemon: Daemon, event: str) -> list[dict[str, Any]]:
+    """The lines of its log about an event."""
+    return [each for each in events(daemon.log) if each["event"] == event]
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
