@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_a_second_controller_is_refused_and_told_who_is_first(database: Path) ->
     assert lock.holder() is None, "what a dead process wrote there means nothing"
     with lock.acquire(NOW + 1):
         assert lock.holder() == Holder(os.getpid(), "controller", NOW + 1)
+    mode = database.with_name(f"{database.name}.lock").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600, "nobody else reads who it was"
 
 
 @pytest.mark.parametrize(
