@@ -135,6 +135,11 @@ class Lookup:
     async def list_schedules(
         self, workflow: str | None = None, *, stopped: bool = False
     ) -> list[ScheduleRecord]:
-        """Those that fire or pause, by workflow; with `stopped`, all that are recorded."""
+        """Those that fire or pause, by workflow; with `stopped`, all that are recorded.
+
+        Raises `NotFound` where no workflow has the name.
+        """
+        if workflow is not None:
+            await self.get_workflow(workflow)
         active = None if stopped else True
         return await self._store.read(ledger.schedules, workflow, active=active, paused=True)

@@ -190,15 +190,21 @@ async def logs(
     As JSON it is one list; with --follow, one object a line.
     """
     record = await lookup.get_execution(execution)
+    listed: list[LogRecord] = []
+    said = False
     async with aclosing(_lines(lookup, record.id, step, follow=follow)) as lines:
-        if form == "json" and not follow:
-            print_json([each async for each in lines])
-            return
         async for line in lines:
-            if form == "json":
+            said = True
+            if form == "table":
+                _print_line(line)
+            elif follow:
                 click.echo(as_json(line))
             else:
-                _print_line(line)
+                listed.append(line)
+    if form == "json" and not follow:
+        print_json(listed)
+    if step is not None and not said:
+        note(f"no line is of a step {step!r}")
 
 
 async def _lines(

@@ -177,6 +177,19 @@ steps:
     ]
 
 
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_step_without_a_line_is_told(here: Place, form: str) -> None:
+    """On stderr, beside the empty log; not where the step has said something."""
+    here.create(GREETING)
+    here.fine("workflows:execute", "--id", "greeting")
+    (execution,) = here.fine("workflows:history", "-f", "json").data["executions"]
+    for step, err in (("nope", "no line is of a step 'nope'\n"), ("hello", "")):
+        said = here.fine("logs", execution["id"], "--step", step, "--format", form)
+        assert said.err == err
+        assert ("hello, world" in said.out) == (step == "hello")
+    assert not here.fine("logs", execution["id"], "--follow", "--step", "hello").err
+
+
 def test_a_directory_is_validated_with_carets(here: Place) -> None:
     """Problems stand on stderr with their place; a directory without any says what is defined."""
     here.write("good/greeting.yaml", GREETING)

@@ -89,6 +89,7 @@ def test_params_come_from_a_file_or_from_stdin(here: Place) -> None:
         (["schedule:pause", "none"], ending.NOT_FOUND),
         (["schedule:resume", "none"], ending.NOT_FOUND),
         (["schedule:next", "-w", "nobody"], ending.NOT_FOUND),
+        (["schedule:list", "-w", "nobody"], ending.NOT_FOUND),
         (["schedule:next", "-c", "0 0 30 2 *"], ending.REFUSED),
         (["schedule:next", "-c", "61 * * * *"], ending.REFUSED),
         (["schedule:next", "-c", "@daily", "-z", "Mars/Base"], ending.REFUSED),
