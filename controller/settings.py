@@ -27,22 +27,27 @@ from controller.location import STATE_DIR, Location, database_url
 from controller.source.limits import Limits
 from controller.source.spec import SourceSpec, spec_of
 
+LAST_PORT = 65_535
+
 
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:  # ruff: ignore[magic-value-comparison]  # a port
+    if not colon or not host or not (port.isascii() and port.isdigit()):
         raise ValueError("write it as host:port, such as 127.0.0.1:8228")
+    if int(port) > LAST_PORT:
+        raise ValueError(f"a port is at most {LAST_PORT}")
     return text
 
 
 def _listed(value: object) -> object:
     """A list in a variable of the environment is JSON."""
-    if not isinstance(value, str):
-        return value
     try:
-        return from_json(value)
+        found = from_json(value) if isinstance(value, str) else value
     except ValueError as error:
         raise ValueError(f"write it as a JSON list: {error}") from None
+    if not isinstance(found, list | tuple):
+        raise ValueError("must be a list of sources")  # ruff: ignore[type-check-without-type-error]  # pydantic takes no other
+    return found
 
 
 class Settings(BaseModel):

@@ -81,7 +81,7 @@ def _cause(error: Exception) -> Exception:
 
 def _explain(error: Exception) -> int:
     """Say what happened and what to do about it; the exit status."""
-    from controller.core.problem import NotFound, Refused, Unavailable  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.core.problem import MAKE_ROOM, NotFound, Refused, Unavailable  # ruff: ignore[import-outside-top-level]  # start-up time
 
     match error:
         case click.ClickException():
@@ -91,11 +91,11 @@ def _explain(error: Exception) -> int:
             found = not isinstance(error, NotFound)
             return complain(str(error), error.hint, status if found else NOT_FOUND)
         case Unavailable():
-            return complain(str(error), "try again when it is back", UNAVAILABLE)
+            return complain(str(error), error.hint or "try again when it is back", UNAVAILABLE)
         case OSError(errno=errno.EPIPE):
             return _unread()
         case OSError(errno=errno.ENOSPC):
-            return complain("no space left on the disk", None, UNAVAILABLE)
+            return complain("no space left on the disk", MAKE_ROOM, UNAVAILABLE)
         case _:
             return _bug(error)
 

@@ -21,9 +21,12 @@ class Json(click.ParamType[Any]):
 
         text = self._text(str(value), param, ctx)
         try:
-            return from_json(text, allow_inf_nan=False)
+            found = from_json(text, allow_inf_nan=False)
         except ValueError as error:
             self.fail(f"not JSON: {_pointed(text, str(error))}", param, ctx)
+        if (twice := _twice(text)) is not None:
+            self.fail(f"the name {twice!r} is there twice in one object", param, ctx)
+        return found
 
     def _text(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
         if value == "-":
@@ -66,6 +69,21 @@ class Moment(click.ParamType[int]):
         if not isinstance(found, int):
             self.fail(f"{found.message}; write it as 2026-12-31T09:00:00Z", param, ctx)
         return found
+
+
+def _twice(text: bytes) -> str | None:
+    """A name that an object of this JSON has more than once: one value would hide the other."""
+    import json  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, object]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            found.extend(name for name in names if names.count(name) > 1)
+
+    json.loads(text, object_pairs_hook=look, parse_int=str, parse_float=str)
+    return found[0] if found else None
 
 
 def _pointed(text: bytes, message: str) -> str:

@@ -10,6 +10,9 @@ from typing import Literal
 
 Path = tuple[str | int, ...]
 
+MAKE_ROOM = "make room on the disk, and try again"
+"""What to do about a full disk."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -56,4 +59,12 @@ class NotFound(Refused):
 
 
 class Unavailable(Exception):
-    """Something we depend on does not answer now: back off and try again."""
+    """Something we depend on does not answer now: back off and try again.
+
+    Attributes:
+        hint: What to do about it, or None: only to wait.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint

@@ -16,15 +16,15 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from errno import EACCES, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EDQUOT, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import URL, func, select
 
-from controller.core.problem import NotFound, Refused, Unavailable
-from controller.store.connecting import BUSY_SECONDS, connect, parse_url, place, sqlite_path
+from controller.core.problem import MAKE_ROOM, NotFound, Refused, Unavailable
+from controller.store.connecting import BUSY_SECONDS, connect, masked, parse_url, place, sqlite_path
 from controller.store.dialect import damage
 from controller.store.failures import sqlite_problem
 from controller.store.ledger_executions import ACTIVE
@@ -139,11 +139,14 @@ def _address(url: URL) -> str:
     plain = URL.create(
         "postgresql", url.username, None, url.host, url.port, url.database, url.query
     )
-    return plain.render_as_string()
+    return masked(plain).render_as_string()
 
 
 def _password(url: URL) -> str:
-    return " (the password in PGPASSWORD or in ~/.pgpass)" if url.password else ""
+    given = url.password or "password" in url.query
+    said = ["the password in PGPASSWORD or in ~/.pgpass"] if given else []
+    said += ["SSLPASSWORD is yours"] if "sslpassword" in url.query else []
+    return f" ({'; '.join(said)})" if said else ""
 
 
 # ----------------------------------------------------------------------------------- copying
@@ -180,7 +183,7 @@ def _check_room(origin: sqlite3.Connection, target: Path) -> None:
     free = shutil.disk_usage(target.parent).free
     if pages * size > free:
         needed = f"the copy takes {pages * size:,} bytes, and {free:,} are free"
-        raise Unavailable(f"disk full: {needed} in {target.parent}")
+        raise Unavailable(f"disk full: {needed} in {target.parent}", hint=MAKE_ROOM)
 
 
 @contextmanager
@@ -280,7 +283,8 @@ def _unwritable(target: Path, error: OSError) -> Exception:
     if error.errno in _NOT_HERE:
         message = f"cannot write {target}: {error.strerror}"
         return Refused(message, reason="unwritable", hint="name another place with --output")
-    return Unavailable(f"cannot write {target}: {error.strerror}")
+    hint = MAKE_ROOM if error.errno in {ENOSPC, EDQUOT} else None
+    return Unavailable(f"cannot write {target}: {error.strerror}", hint=hint)
 
 
 def _make(target: Path) -> None:

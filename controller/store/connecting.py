@@ -81,9 +81,16 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
+def masked(url: URL) -> URL:
+    """The URL without the passwords in its query: each a word that stands for it, or none."""
+    shown = url.difference_update_query(["password"])
+    hidden = {name: name.upper() for name in ("sslpassword",) if name in url.query}
+    return shown.update_query_dict(hidden)
+
+
 def place(url: URL) -> str:
-    """The database as messages name it: a path, or a URL without its password."""
-    plain = url.set(drivername=url.get_backend_name())
+    """The database as messages name it: a path, or a URL without its passwords."""
+    plain = masked(url.set(drivername=url.get_backend_name()))
     return str(sqlite_path(url) or plain.render_as_string(hide_password=True))
 
 

@@ -2,18 +2,19 @@
 
 from sqlalchemy.exc import DBAPIError
 
-from controller.core.problem import Refused, Unavailable
+from controller.core.problem import MAKE_ROOM, Refused, Unavailable
 
 _SQLITE_DUPLICATE = {1555, 2067}  # SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE
 _SQLITE_ORPHAN = 787  # SQLITE_CONSTRAINT_FOREIGNKEY
 _MOVED = 1032  # SQLITE_READONLY_DBMOVED
 _TOO_BIG = 18  # SQLITE_TOOBIG: a thousand million bytes
+_FULL = 13
 _AWAY = {
     5: "{where} is kept locked by another process",
     6: "{where} is kept locked by another process",
     7: "{where}: out of memory",
     10: "{where}: the disk does not take or give the data ({said})",
-    13: "disk full: {where} cannot grow",
+    _FULL: "disk full: {where} cannot grow",
     14: "{where} cannot be opened ({said})",
 }
 """SQLite's primary result codes after which trying again later makes sense."""
@@ -50,7 +51,8 @@ def sqlite_problem(code: int, where: str, said: str) -> Unavailable | Refused | 
         )
     primary = code & 0xFF
     if primary in _AWAY:
-        return Unavailable(_AWAY[primary].format(where=where, said=said))
+        hint = MAKE_ROOM if primary == _FULL else None
+        return Unavailable(_AWAY[primary].format(where=where, said=said), hint=hint)
     if primary in {3, 8}:
         return read_only(where)
     if primary in {11, 26}:
@@ -71,7 +73,7 @@ def _postgres_problem(
 ) -> Unavailable | Refused | None:
     said = str(error.orig).strip().partition("\n")[0]
     if state == "53100":
-        return Unavailable(f"disk full: {where} cannot grow ({said})")
+        return Unavailable(f"disk full: {where} cannot grow ({said})", hint=MAKE_ROOM)
     if state == "25006":
         return read_only(where)
     if state is not None and state[:2] in {"28", "3D", "42"}:

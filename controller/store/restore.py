@@ -10,7 +10,8 @@ would take it for the new one's.
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,8 +109,9 @@ def _stage(file: Path, staged: Path, record: AuditRecord) -> None:
     if os.geteuid() == 0:  # the service, whoever it runs as, must be able to open it
         owner = staged.parent.stat()
         os.chown(staged, owner.st_uid, owner.st_gid)
-    copy_database(file, staged)
-    examined(staged, file)
+    with _as_a_copy():
+        copy_database(file, staged)
+        examined(staged, file)
     engines = connect(parse_url(f"sqlite:///{staged}"), 1)
     try:
         prepare(engines, parse_url(f"sqlite:///{staged}"), create=False)
@@ -118,6 +120,18 @@ def _stage(file: Path, staged: Path, record: AuditRecord) -> None:
     finally:
         engines.reader.dispose()
         engines.writer.dispose()
+
+
+@contextmanager
+def _as_a_copy() -> Generator[None]:
+    """What is damaged is a copy itself: none of it is to be had from a backup."""
+    try:
+        yield
+    except Refused as error:
+        if error.reason not in {"database-damaged", "damaged"}:
+            raise
+        hint = "give an older copy, or another one"
+        raise Refused(str(error), reason=error.reason, hint=hint) from None
 
 
 def _swap(staged: Path, path: Path, now: int) -> Path:

@@ -163,6 +163,7 @@ def test_a_full_disk_leaves_no_half_copy(here: Place) -> None:
     with small_disk(disk, "200k"):
         said = here("backup", "-o", "disk")
         assert (said.status, "disk full" in said.err) == (5, True)
+        assert "make room on the disk" in said.err
         assert _left(disk) == []
 
 
@@ -267,6 +268,7 @@ def test_a_restore_refuses_what_is_no_copy_of_ours(here: Place) -> None:
         said = here("restore", name, "--force")
         assert said.status in status, (name, said)
         assert said.err.count("windlass:") == 1
+        assert "restore it from a backup" not in said.err
     assert (here.path / ".windlass" / "windlass.db").read_bytes() == before
     assert set(_left(here.path / ".windlass")) <= {*state, "windlass.db.lock"}
 
@@ -323,6 +325,12 @@ def test_postgresql_is_told_which_commands(here: Place, postgres: Postgres) -> N
     said = here("backup", "--database-url", "postgresql://me:secret@host/db")
     assert (said.status, said.out, "secret" in said.err) == (4, "", False)
     assert "--dbname='postgresql://me@host/db' (the password in PGPASSWORD" in said.err
+    hidden = "?sslpassword=hush&password=hush2&sslmode=require"
+    for line in (("backup",), ("restore", "x.dump")):
+        said = here(*line, "--database-url", f"postgresql://me@host/db{hidden}")
+        assert (said.status, "hush" in said.err) == (4, False), said
+        assert "sslpassword=SSLPASSWORD" in said.err
+        assert "PGPASSWORD or in ~/.pgpass; SSLPASSWORD is yours)" in said.err
     with postgres.migrated() as url, postgres.empty() as other:
         url_flag = ("--database-url", url)
         here.fine("workflows:create", "--file", here.write("g.yaml", GREETING), *url_flag)

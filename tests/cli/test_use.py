@@ -55,6 +55,8 @@ def test_wrong_use_is_answered_with_what_was_meant(
         ('{"é": 1, x}', 'at line 1 column 10\n    {"é": 1, x}\n             ^\n'),
         ("{\n  1\n}", "at line 2 column 3\n      1\n      ^\n"),
         ("[1]", "must be a JSON object"),
+        ('{"who": "a", "x": {"b": 1, "b": 2}}', "the name 'b' is there twice"),
+        ('{"who": "a", "who": "b"}', "the name 'who' is there twice"),
         ("@nowhere.json", "cannot read nowhere.json: No such file"),
         ("", "not JSON"),
     ],
@@ -118,6 +120,7 @@ def test_the_exit_status_says_what_happens_next(here: Place, line: list[str], st
         (ExceptionGroup("", [ExceptionGroup("", [Unavailable("gone")])]), ending.UNAVAILABLE),
         (ExceptionGroup("", [Refused("no")]), ending.REFUSED),
         (OSError(28, "No space left on device"), ending.UNAVAILABLE),
+        (Unavailable("full", hint="make room"), ending.UNAVAILABLE),
         (ZeroDivisionError("a bug"), ending.BUG),
     ],
 )
@@ -185,6 +188,23 @@ def test_a_closed_stream_is_no_failure_of_ours(here: Place, line: str, status: i
     )
     assert done.returncode == status, done.stderr
     assert "internal error" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ("http_address: 127.0.0.1:99999", "a port is at most 65535"),
+        ("http_address: '8228'", "write it as host:port"),
+        ("sources: 5", "must be a list of sources"),
+        ("sources: '{}'", "must be a list of sources"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_right(here: Place, settings: str, wrong: str) -> None:
+    """The file, the setting, and in our words what it takes."""
+    here.write("windlass.yaml", settings)
+    said = here("workflows:list")
+    assert (said.status, wrong in said.err) == (ending.REFUSED, True), said.err
+    assert f"windlass.yaml: `{settings.partition(':')[0]}`: " in said.err
 
 
 def test_a_flag_is_stronger_than_the_environment(
