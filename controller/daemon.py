@@ -304,7 +304,7 @@ class Daemon:
     def _interrupted(self) -> None:
         """The first Ctrl-C stops, the next one waits no longer for what runs."""
         if self._stop.is_set():
-            self.worker.hurry()
+            self.worker.hurried = True
         self._stop.set()
 
     def _levels(self) -> dict[str, float]:

@@ -6,15 +6,19 @@ compares with what is here.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from controller.core.decide import begin, can_be_late, decide, fold, relevant
 from controller.core.execution import (
+    FINAL,
     SETTLED,
+    Change,
+    Command,
     Event,
     EventType,
     ExecutionState,
     Failure,
+    Finish,
     Identity,
     Reason,
     Status,
@@ -67,6 +71,29 @@ class ExecutionView:
         """(settled, known) steps."""
         settled = sum(Status(step.status) in SETTLED for step in self.steps)
         return settled, len(self.steps)
+
+
+class Recalled(NamedTuple):
+    """An execution as it comes into memory, and what is to be told and done of it besides."""
+
+    state: ExecutionState
+    changes: list[tuple[int, Change]]
+    commands: list[Command]
+
+
+def recalled(plan: Plan, identity: Identity, rows: Sequence[CheckpointRecord]) -> Recalled:
+    """The state its checkpoints lead to; of one that has none, that in which it begins."""
+    if any(each.type != EventType.TAKEN_OVER for each in rows):
+        state = fold(plan, identity, map(event_of, rows))
+        if state.completed_at is None:
+            return Recalled(state, [], [])
+        end = Change(None, state.status, error=state.failure)  # all of it was kept by a retry
+        return Recalled(state, [(state.completed_at, end)], [Finish(state.status)])
+    state, opening = begin(plan, identity)
+    final = state.status in FINAL
+    told = opening.changes[1:] if final else [each for each in opening.changes if each.step]
+    changes = [(identity.started_at, each) for each in told]
+    return Recalled(state, changes, list(opening.commands) if final else [])
 
 
 _KINDS = {str(each): each for each in EventType}

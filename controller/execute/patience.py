@@ -1,4 +1,4 @@
-"""Waiting for a database that does not answer, for what may be written again."""
+"""Waiting: for a database that does not answer, and for what is to come about by itself."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -10,6 +10,16 @@ T = TypeVar("T")
 
 AGAIN_AFTER = 1.0
 """Seconds between tries."""
+
+
+LOOK = 0.02
+"""Seconds between looks at what is to come about."""
+
+
+async def until(clock: Clock, done: Callable[[], bool]) -> None:
+    """Return when `done` is."""
+    while not done():
+        await clock.sleep(LOOK)
 
 
 async def patiently(clock: Clock, work: Callable[[], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from controller.core.decide import begin, decide, fold, outstanding, relevant
+from controller.core.decide import decide, outstanding, relevant
 from controller.core.execution import (
     FINAL,
     Arm,
@@ -25,7 +25,6 @@ from controller.core.execution import (
     Command,
     Event,
     EventType,
-    ExecutionState,
     Finish,
     Launch,
     Perform,
@@ -46,9 +45,9 @@ from controller.execute.timers import Timers
 from controller.history import (
     dues_of,
     end_of,
-    event_of,
     event_of_signal,
     identity_of,
+    recalled,
     standing_of,
     wake_of,
 )
@@ -98,8 +97,6 @@ class Running:
         self._todo: deque[Command] = deque()
         self._rows: list[CheckpointRow] = []
         self._signals: list[str] = []
-        self._commands: list[Command] = []
-        self._changes: list[tuple[int, Change]] = []
         self._flight: Batch | None = None
         self._status_changed = self._ended = self._gone = self._interrupted = False
         self._begun = record.claims > 1
@@ -109,23 +106,7 @@ class Running:
         calm, depth = self._consider_parking, plan.policy.max_depth
         self._attempts = Attempts(record.id, record.workflow_id, host, self.report, calm)
         self._children = Children(record, host, depth, self._attempts.failed, calm)
-        self.state: ExecutionState = self._restore(plan, events)
-
-    def _restore(self, plan: Plan, events: Sequence[CheckpointRecord]) -> ExecutionState:
-        """The state its checkpoints lead to; what begins by itself is decided here."""
-        if any(each.type != EventType.TAKEN_OVER for each in events):
-            state = fold(plan, self._identity, map(event_of, events))
-            if state.completed_at is not None:  # nothing is left to do: all of it was kept
-                end = Change(None, state.status, error=state.failure)
-                self._changes = [(state.completed_at, end)]
-                self._commands = [Finish(state.status)]
-            return state
-        state, opening = begin(plan, self._identity)
-        final, at = state.status in FINAL, self._identity.started_at
-        told = opening.changes[1:] if final else [each for each in opening.changes if each.step]
-        self._changes = [(at, each) for each in told]
-        self._commands = list(opening.commands) if final else []
-        return state
+        self.state, self._changes, self._commands = recalled(plan, self._identity, events)
 
     # -- from the outside -------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from controller.execute.host import Ended
 from controller.execute.leases import Leases
 from controller.execute.logsink import LogSink
 from controller.execute.making import Maker
+from controller.execute.patience import until
 from controller.execute.perform import Performer
 from controller.execute.running import SLICE, Running
 from controller.execute.secrets import Secrets
@@ -98,7 +99,7 @@ class Worker:
         self.owner = owner
         self.slots = asyncio.Semaphore(slots)
         self.stopping = False
-        self._hurried = False
+        self.hurried = False  # True: what runs gets no more of the grace of a stop
         self._maker = Maker(catalog, self)
         self._limit = limit
         self._most = max(limit, IN_MEMORY)
@@ -276,10 +277,6 @@ class Worker:
             await self._woken.wait()
             timer.cancel()
 
-    def hurry(self) -> None:
-        """What runs gets no more of the grace of a stop."""
-        self._hurried = True
-
     async def stop(self, grace: int) -> None:
         """Start nothing new, give what runs `grace` milliseconds, and release everything.
 
@@ -288,22 +285,22 @@ class Worker:
         self.stopping, deadline = True, self.clock.monotonic() + grace / 1000
         self._woken.set()
         await self._still.wait()
-        while self._coming:  # it is released like the rest, once it is known here
-            await self.clock.sleep(0.02)
+        await until(self.clock, lambda: not self._coming)  # it is released once it is known here
         for running in list(self._running.values()):
             running.hold()
-        every, now = self._running, self.clock.monotonic
-        while not self._hurried and now() < deadline and any(r.unsettled for r in every.values()):
-            await self.clock.sleep(0.02)
+        await until(self.clock, lambda: self._may_end(deadline))
         for running in (held := list(self._running.values())):
             running.interrupt()
-        while self.busy:  # a process may take its kill grace
-            await self.clock.sleep(0.02)
+        await until(self.clock, lambda: not self.busy)  # a process may take its kill grace
         self.logs.flush()
         for running in held:
             with suppress(Fenced, Unavailable):  # then it is free when the lease runs out
                 await running.release()
         self._released.set()
+
+    def _may_end(self, deadline: float) -> bool:
+        settled = not any(each.unsettled for each in self._running.values())
+        return settled or self.hurried or self.clock.monotonic() >= deadline
 
     async def _turn(self) -> None:
         """Renew, claim, and take signals, once."""
@@ -314,9 +311,8 @@ class Worker:
         if self._running:
             self._took.clear()
             for signal in await self.store.read(ledger.signals_for, self.owner):
-                running = self._running.get(signal.execution_id)
-                if running is not None and signal.id not in self._took:
-                    running.take(signal)
+                if signal.id not in self._took and signal.execution_id in self._running:
+                    self._running[signal.execution_id].take(signal)
 
     async def _claim(self, now: int) -> None:
         """Take on what is free, while there is room."""
@@ -383,8 +379,7 @@ class Worker:
     async def _renew(self, now: int) -> None:
         """Extend the leases; let go of what others took, and of what is not known here."""
         begun = self.clock.monotonic()
-        until = self._leases.until(now)
-        held = set(await self.store.write(ledger.heartbeat, self.owner, until))
+        held = set(await self.store.write(ledger.heartbeat, self.owner, self._leases.until(now)))
         if lost := sorted(self._running.keys() - held):
             log.warning("goes on elsewhere: the leases had run out", count=len(lost))
         for execution_id in lost:

@@ -184,10 +184,7 @@ class Reconciler:
     # -- one look ---------------------------------------------------------------------------
 
     async def reconcile(self, *, whole: bool = True) -> Outcome:
-        """Look once, and apply what is there; `whole`: whatever the hints say, at everything.
-
-        So it is after a look that applied nothing, too.
-        """
+        """Look once, and apply what is there; `whole`, and after one that failed: at everything."""
         now = self._clock.now()
         standing = await self._recall()
         try:
