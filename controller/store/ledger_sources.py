@@ -9,6 +9,7 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     delete,
     false,
     func,
@@ -259,8 +260,9 @@ def add_wishes(tx: Transaction, source_ids: Iterable[str]) -> None:
 
 def wake_others(tx: Transaction, source_id: str, now: int) -> None:
     """Have all others looked at: what they see of a source's workflows is not as it was."""
-    others = source_wishes.c.source_id != source_id
-    tx.execute(update(source_wishes).where(others).values(requested_at=now))
+    c = source_wishes.c
+    another = case((c.requested_at >= now, c.requested_at + 1), else_=now)  # than it was
+    tx.execute(update(source_wishes).where(c.source_id != source_id).values(requested_at=another))
 
 
 def put_wish(tx: Transaction, source_id: str, wanted: Mapping[str, object]) -> None:

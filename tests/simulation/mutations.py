@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import func, select, update
 
 from controller.catalog import Catalog
-from controller.core.decide import fold, outstanding
+from controller.core.decide import outstanding
 from controller.core.execution import Arm
 from controller.core.plan import Plan
 from controller.execute.running import Running
 from controller.execute.worker import Worker
+from controller.history import recalled
 from controller.store import journal, ledger, ledger_executions
 from controller.store.journal import Journal
 from controller.store.records import ExecutionRecord
@@ -57,10 +58,10 @@ def _ignores_leases(patch: pytest.MonkeyPatch) -> None:
 def _forgets(patch: pytest.MonkeyPatch) -> None:
     """The fold leaves out the last event."""
 
-    def short(plan: Plan, identity: Any, events: Any) -> Any:
-        return fold(plan, identity, list(events)[:-1])
+    def short(plan: Plan, identity: Any, rows: Any) -> Any:
+        return recalled(plan, identity, list(rows)[:-1])
 
-    patch.setattr("controller.execute.running.fold", short)
+    patch.setattr("controller.execute.running.recalled", short)
 
 
 def _repeats(patch: pytest.MonkeyPatch) -> None:
