@@ -259,10 +259,14 @@ def add_wishes(tx: Transaction, source_ids: Iterable[str]) -> None:
 
 
 def wake_others(tx: Transaction, source_id: str, now: int) -> None:
-    """Have all others looked at: what they see of a source's workflows is not as it was."""
+    """Have all others looked at: what they see of a source's workflows is not as it was.
+
+    A moment that is wished for already becomes a later one: each wish differs from the one before.
+    """
     c = source_wishes.c
-    another = case((c.requested_at >= now, c.requested_at + 1), else_=now)  # than it was
-    tx.execute(update(source_wishes).where(c.source_id != source_id).values(requested_at=another))
+    moment = case((c.requested_at >= now, c.requested_at + 1), else_=now)
+    wake = update(source_wishes).where(c.source_id != source_id)
+    tx.execute(wake.values(requested_at=moment))
 
 
 def put_wish(tx: Transaction, source_id: str, wanted: Mapping[str, object]) -> None:

@@ -93,7 +93,6 @@ async def test_a_source_is_looked_at_when_another_brings_what_it_lacks(
         both.listen()
         await both.become("one", "ready")
         for text, phase in ((CHILD.replace("day", "night"), "degraded"), (CHILD, "ready")):
-            await clock.advance(1)
             both.write("two/child.yaml", text)
             await both.become("one", phase)
 
@@ -109,7 +108,6 @@ async def test_a_source_is_looked_at_when_another_is_forgotten(
         both.listen()
         await both.begin("one")
         await both.become("one", "ready")
-        await clock.advance(1)
         settings = Settings(state_dir=tmp_path / "state", source=str(tmp_path / "one"))
         command = App(settings, both.place.app.store, clock)
         command.on_ring(both.wishes.look_again)
