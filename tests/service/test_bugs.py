@@ -3,7 +3,8 @@
 What is broken on purpose is given to the engine from outside: a plan of the catalog's, a clock.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from controller.app import App
-from controller.clock import SystemClock, Timer
+from controller.clock import Clock, SystemClock, Timer
 from controller.core.expression import Template
 from controller.core.plan import InputsPlan, Plan
 from controller.execute.running import SLICE
@@ -34,6 +35,18 @@ class _Clock(SystemClock):
             if self.breaks < 0:
                 raise ZeroDivisionError("call_at")
         return super().call_at(when, callback)
+
+
+@asynccontextmanager
+async def _opened(folder: Path, clock: Clock) -> AsyncGenerator[App]:
+    """An app that goes by this clock."""
+    settings = Settings(state_dir=folder)
+    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
+        app = App(settings, store, clock)
+        try:
+            yield app
+        finally:
+            await app.close()
 
 
 def _raise(_names: Any) -> Any:
@@ -70,9 +83,8 @@ async def test_a_bug_ends_one_execution(
     tmp_path: Path, breaks: str, error: str, steps: dict[str, str] | None
 ) -> None:
     """It fails, once; what runs beside it goes on, and what comes after it begins."""
-    clock, settings = _Clock(), Settings(state_dir=tmp_path)
-    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
-        app = App(settings, store, clock)
+    clock = _Clock()
+    async with _opened(tmp_path, clock) as app:
         create = app.service.create_workflow
         hold = f"echo beside >> {tmp_path}/said; until test -e {tmp_path}/go; do sleep 0.02; done"
         await create({"name": "beside", "steps": [step("a", "shell", inputs={"command": hold})]})
@@ -124,9 +136,8 @@ async def test_a_bug_in_a_later_turn_ends_it_too(tmp_path: Path) -> None:
 
 async def test_a_bug_takes_its_subflows_down_and_tells_its_parent(tmp_path: Path) -> None:
     """The execution that started it fails with it; what it had started itself is cancelled."""
-    clock, settings = _Clock(), Settings(state_dir=tmp_path)
-    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
-        app = App(settings, store, clock)
+    clock = _Clock()
+    async with _opened(tmp_path, clock) as app:
         create = app.service.create_workflow
         await create({
             "name": "leaf",
