@@ -29,6 +29,9 @@ from controller.store.tables import Transaction
 GRACE = 60_000
 """Milliseconds: the latest missed fire is made up when it is no older (LANGUAGE, `catchup`)."""
 
+WRONG = 86_400_000
+"""Milliseconds: who is dealt with until later than that was looked at by a clock that was wrong."""
+
 LOOK_AGAIN = 60_000
 """Milliseconds after which the loop looks at the wall clock again."""
 
@@ -167,16 +170,16 @@ class Scheduler:
         return min(time for time in times if time is not None)
 
     async def _heed_clock(self, now: int) -> None:
-        """After the clock was set back, what a later time had dealt with is due at its own again.
+        """After a clock that was wrong is set right, what it had dealt with is due at its own time.
 
-        What fired then does not fire twice: (schedule, due time) is unique. Without it an hourly
-        schedule would be silent for as long as the clock was wrong by.
+        Otherwise an hourly schedule would be silent for as long as the clock was wrong by. Where it
+        was set back by less than `WRONG`, what is dealt with stays so: most of it has fired.
         """
         distance = now - int(self._clock.monotonic() * 1000)
         before, self._distance = self._distance, distance
         if before is not None and distance > before - GRACE:
             return
-        while later := await self._store.read(ledger.dealt_later, now + GRACE, AT_ONCE):
+        while later := await self._store.read(ledger.dealt_later, now + WRONG, AT_ONCE):
             steps = [(each, self._first_run(each, now)) for each in later]
             if not await self._store.write(ledger.rewind, steps, now):
                 break
