@@ -324,7 +324,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         for step in list(frame.steps.values()):
             for inner in step.frames.values():
                 self.stop_running(inner, reason)
-            if step.status not in ACTIVE or step.plan.nested:
+            if step.status not in ACTIVE or (step.plan.nested and step.reason != Reason.RETRY):
                 continue
             if step.status is Status.WAITING and step.reason != Reason.SUBFLOW:
                 self.change(step, Status.CANCELLED, reason)

@@ -498,6 +498,19 @@ def test_a_retry_that_comes_due_in_a_pause_is_held_once() -> None:
     assert [each.type for each in machine.events].count(EventType.DUE) == 1
 
 
+def test_a_container_whose_retry_a_pause_holds_is_cancelled() -> None:
+    """It came due in the pause, and does not come due again."""
+    body = {"over": [1], "steps": [act("b")]}
+    loop = {"id": "l", "type": "loop", "loop": body, "retry": {"attempts": 3, "delay": 10}}
+    machine = Machine(flow(loop))
+    machine.answer("l[0].b", FAIL)
+    machine.wish(EventType.PAUSE)
+    machine.now += 100
+    machine.send(Event(EventType.DUE, machine.now, "l", 1, {"timer": "retry"}))
+    machine.wish(EventType.CANCEL)
+    assert machine.state.status == "cancelled"
+
+
 def test_what_was_not_carried_out_begins_after_the_pause() -> None:
     """Paused before anything was: nothing is called until it is resumed, and no try is burnt."""
     call = {"id": "s", "type": "subflow", "subflow": "child", "depends_on": []}
