@@ -110,11 +110,7 @@ class Checkout:
     def _fetch_commit(self, commit: str) -> None:
         """The commit, if it is not here; servers that name no single commits give all they have."""
         if not self._has(commit):
-            try:
-                self._fetch(f"+{commit}:{TARGET}")
-            except GitError as error:
-                if error.reason != "ref-gone":
-                    raise
+            if not self._fetched(commit, TARGET):
                 self._fetch("+refs/heads/*:refs/windlass/all/*")
             if not self._has(commit):
                 message = f"{self._url} has no commit {commit}"
@@ -173,7 +169,7 @@ class Checkout:
                     self._git.local("update-ref", "-d", own)
 
     def _fetched(self, name: str, own: str) -> bool:
-        """Whether the repository has a reference of this name, which is now ours."""
+        """Whether the repository gives out this reference or commit, which is now ours."""
         try:
             self._fetch(f"+{name}:{own}")
         except GitError as error:
