@@ -372,18 +372,24 @@ async def test_an_approval_is_of_one_revision(tmp_path: Path, clock: FakeClock) 
         assert await place.names() == list("abcd")
 
 
-async def test_an_approval_is_used_up(tmp_path: Path, clock: FakeClock) -> None:
-    """By the revision it was given for: that this one comes again is for a person again."""
-    repository = Repository(tmp_path)
+async def _approved(repository: Repository, place: Place) -> tuple[str, str]:
+    """The commits before and after two of three workflows went, which a person approved of."""
     for name in "abc":
         repository.write(f"{name}.yaml", flow(name))
     full = repository.commit()
+    await place.reconcile("git")
+    repository.git("rm", "--quiet", "a.yaml", "b.yaml")
+    less = repository.commit()
+    await place.reconcile("git")
+    await place.app.sources.approve("git")
+    return full, less
+
+
+async def test_an_approval_is_used_up(tmp_path: Path, clock: FakeClock) -> None:
+    """By the revision it was given for: that this one comes again is for a person again."""
+    repository = Repository(tmp_path)
     async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
-        await place.reconcile("git")
-        repository.git("rm", "--quiet", "a.yaml", "b.yaml")
-        less = repository.commit()
-        await place.reconcile("git")
-        await place.app.sources.approve("git")
+        full, less = await _approved(repository, place)
         await place.reconcile("git")
         assert (await _status(place), await place.names()) == (("ready", None), ["c"])
         await clock.advance(HOUR)
@@ -396,15 +402,8 @@ async def test_an_approval_is_used_up(tmp_path: Path, clock: FakeClock) -> None:
 async def test_an_approval_is_used_up_by_any_revision(tmp_path: Path, clock: FakeClock) -> None:
     """What was approved did not come, the files did: when it comes later, it waits again."""
     repository = Repository(tmp_path)
-    for name in "abc":
-        repository.write(f"{name}.yaml", flow(name))
-    full = repository.commit()
     async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
-        await place.reconcile("git")
-        repository.git("rm", "--quiet", "a.yaml", "b.yaml")
-        less = repository.commit()
-        await place.reconcile("git")
-        await place.app.sources.approve("git")
+        full, less = await _approved(repository, place)
         for commit, phase in ((full, "ready"), (less, "held")):
             repository.git("push", "--quiet", "--force", "origin", f"{commit}:main")
             assert (await place.reconcile("git")).source.phase == phase

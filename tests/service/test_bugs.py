@@ -120,10 +120,9 @@ async def test_a_bug_ends_one_execution(
 
 async def test_a_bug_in_a_later_turn_ends_it_too(tmp_path: Path) -> None:
     """What is much to do is done in several turns of the loop, each by itself."""
-    clock, settings, many = _Clock(), Settings(state_dir=tmp_path), SLICE + SLICE // 2
+    clock, many = _Clock(), SLICE + SLICE // 2
     clock.breaks = SLICE + SLICE // 4
-    async with Store.open(settings.url, monotonic=clock.monotonic) as store:
-        app = App(settings, store, clock)
+    async with _opened(tmp_path, clock) as app:
         nap = step("nap", "sleep", inputs={"duration": "50s"})
         loop = {"over": list(range(many)), "parallel": many, "steps": [nap]}
         wide = {"id": "l", "type": "loop", "loop": loop}
