@@ -31,7 +31,7 @@ class Children:
     A child's id follows from the step and the attempt that create it: creating it again after a
     crash creates nothing. Who stops a child says so in the transaction that records why: nobody
     would know of it after a crash, for the step may have ended with that. A child that is not
-    created by then never is.
+    created by then never is, nor by an owner who has lost the parent.
 
     Args:
         max_depth: How deep subflows may nest (pinned policy).
@@ -132,8 +132,14 @@ class Children:
         return admitted is not None
 
     def _unless_stopped(self, tx: Transaction, admission: Admission) -> Admitted | None:
-        """A verb for the store; the stop is recorded before or after this, never meanwhile."""
+        """A verb for the store; the stop is recorded before or after this, never meanwhile.
+
+        Whoever has the parent by now may have stopped the child, or ended the parent.
+        """
+        parent, host = self._record, self._host
         if admission.execution.id in self._stopped:
+            return None
+        if not ledger.holds(tx, host.owner, parent.id, parent.claims):
             return None
         return admit(tx, admission)
 

@@ -13,6 +13,7 @@ from controller.store.ledger_claims import (
     fence,
     give_back,
     heartbeat,
+    holds,
     next_wake,
     release,
 )
@@ -164,6 +165,7 @@ __all__ = [
     "heads",
     "heartbeat",
     "hold_lease",
+    "holds",
     "leases_of",
     "logs",
     "next_due",

@@ -241,6 +241,12 @@ def heartbeat(tx: Transaction, owner: str, lease_until: int) -> list[str]:
     return list(tx.scalars(renewed.returning(_e.id)))
 
 
+def holds(tx: Transaction, owner: str, execution_id: str, claims: int) -> bool:
+    """Whether the owner has it by that claim; then nobody takes it before the transaction ends."""
+    by_claim = _e.id == execution_id, _e.owner == owner, _e.claims == claims
+    return tx.execute(select(_e.id).where(*by_claim).with_for_update(read=True)).first() is not None
+
+
 def release(tx: Transaction, owner: str, ids: Sequence[str] | None = None) -> int:
     """The owner gives up these, or all it has; how many that was."""
     freed = _freed().where(_e.owner == owner)

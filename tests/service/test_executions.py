@@ -21,6 +21,7 @@ from controller.store import ledger
 from tests.eventually import eventually
 
 if TYPE_CHECKING:
+    from controller.execute.worker import Worker
     from controller.facts import Fact
 
 
@@ -32,14 +33,14 @@ async def opened(folder: Path, **settings: Any) -> AsyncGenerator[App]:
 
 
 @asynccontextmanager
-async def working(app: App) -> AsyncGenerator[None]:
+async def working(app: App) -> AsyncGenerator["Worker"]:
     """A worker for everything, as the daemon has one."""
     worker = app.worker()
     app._ringers.append(worker.wake)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
         try:
-            yield
+            yield worker
         finally:
             await worker.stop(1_000)
 

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import create_engine
 
-from controller.store.ledger_claims import adopt, claim, claimable, heartbeat, next_wake, release
+from controller.store.ledger_claims import (
+    adopt,
+    claim,
+    claimable,
+    heartbeat,
+    holds,
+    next_wake,
+    release,
+)
 from controller.store.ledger_definitions import put_version
 from controller.store.ledger_executions import cancel_pending, create, execution, record_outcome
 from controller.store.ledger_signals import add_signal, signals
@@ -385,3 +393,16 @@ class Claims(RuleBasedStateMachine):
 
 TestClaims = Claims.TestCase
 TestClaims.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+def test_a_claim_holds_until_the_next(tx: Transaction) -> None:
+    """Not for who gave it up and has it again by another one, nor for anybody else."""
+    create(tx, new("e"))
+    assert take(tx) == ["e"]
+    assert holds(tx, "me", "e", 1)
+    assert not holds(tx, "you", "e", 1)
+    assert release(tx, "me") == 1
+    assert not holds(tx, "me", "e", 1)
+    assert take(tx) == ["e"]
+    assert not holds(tx, "me", "e", 1)
+    assert holds(tx, "me", "e", 2)
