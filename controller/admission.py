@@ -80,6 +80,11 @@ class Admission:
     execution: NewExecution
     concurrency: Concurrency | None
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a place where there is none, whoever has them."""
+        return self.concurrency is None or self.concurrency.on_full == "queue"
+
 
 class Gate:
     """Turns wishes into admissions.
@@ -212,7 +217,8 @@ def startable(head: WorkflowHead | None, name: str) -> WorkflowHead:
 def admit(tx: Transaction, admission: Admission) -> Admitted:
     """A verb for the store: create the execution, or leave it, as `on_full` says."""
     new, limit = admission.execution, admission.concurrency
-    if limit is not None and limit.on_full != "queue" and new.concurrency_key is not None:
+    if limit is not None and not admission.waits and new.concurrency_key is not None:
+        ledger.count_places(tx)
         active = ledger.active(tx, new.concurrency_key)
         if len(active) >= limit.max and ledger.execution(tx, new.id) is None:
             if limit.on_full == "skip":

@@ -167,6 +167,8 @@ def record_fires(
     What has changed since a look found it is left to another look. `by` claims what it has room
     for as it is created, unless somebody waits for longer.
     """
+    if any(not each.waits for fires in looked for each in fires.admissions):
+        ledger.count_places(tx)  # before a schedule is kept from others, as whoever claims does
     standing = ledger.standing(tx, [fires.schedule.id for fires in looked])
     current = [each for each in looked if _is_current(each, standing.get(each.schedule.id))]
     going = ledger.unfinished_of_schedules(tx, [fires.schedule.id for fires in current])
@@ -231,10 +233,7 @@ _OF_WORKFLOW = Standing._fields.index("status")
 
 def _is_clear(fires: Fires) -> bool:
     """One fire, for which no policy of the workflow may do anything but let it wait."""
-    if len(fires.admissions) != 1:
-        return False
-    bound = fires.admissions[0].concurrency
-    return bound is None or bound.on_full == "queue"
+    return len(fires.admissions) == 1 and fires.admissions[0].waits
 
 
 def _reason(fires: Fires, verdicts: Sequence[str]) -> str | None:

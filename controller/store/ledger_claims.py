@@ -69,6 +69,11 @@ _CLAIM_LOCK = 0x57494E44
 """The advisory lock under which places of concurrency keys are counted on PostgreSQL."""
 
 
+def count_places(tx: Transaction) -> None:
+    """Before places are counted: nobody else counts, and takes some, until the transaction ends."""
+    serialise(tx, _CLAIM_LOCK)
+
+
 def claim(
     tx: Transaction, owner: str, *, lease_until: int, now: int, limit: int, root: str | None = None
 ) -> list[ExecutionRecord]:
@@ -127,7 +132,7 @@ def _takeover(dialect: str) -> ReturningInsert[Any]:
 
 def _pending(tx: Transaction, given: dict[str, Any]) -> list[Any]:
     """The oldest pending executions that may begin: rows (id, since, key, places left, queue)."""
-    serialise(tx, _CLAIM_LOCK)
+    count_places(tx)
     found = all_rows(tx, _candidates(rooted=given["root"] is not None), given)
     return sorted(found, key=itemgetter(1, 0))
 

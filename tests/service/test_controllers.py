@@ -1,14 +1,20 @@
 """Several controllers on one PostgreSQL: one has not committed yet, or slept too long."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
+from controller.admission import Admitted, Wish, admit, derived_id
 from controller.app import App
+from controller.core.problem import Refused
 from controller.store import ledger
+from controller.store.connecting import connect, parse_url
 from controller.store.records import Outcome
 from tests.eventually import answered, eventually
 from tests.postgres import Postgres
@@ -61,3 +67,25 @@ async def test_who_has_lost_an_execution_creates_nothing_for_it(
         )
         assert taken.id == parent.id
         assert not children
+
+
+@pytest.mark.parametrize("on_full", ["skip", "cancel_oldest"])
+async def test_the_last_place_is_given_once(
+    tmp_path: Path, postgres: Postgres, on_full: str
+) -> None:
+    """Who counts while another has not committed waits for that; then there is no place left."""
+    async with _controllers(tmp_path, postgres) as (one, two, url):
+        alone = {"max": 1, "on_full": on_full}
+        document = {"name": "w", "concurrency": alone, "steps": [step("a", "set")]}
+        await one.service.create_workflow(document)
+        wish = Wish(derived_id("first"), "w", {}, {"type": "manual"}, one.clock.now())
+        first, writer = await one.gate.check(wish), connect(parse_url(url), 1).writer
+        with psycopg.connect(url, autocommit=True) as watching, writer.connect() as tx, tx.begin():
+            assert admit(tx, first) is Admitted.CREATED
+            second = asyncio.ensure_future(two.service.execute_workflow("w"))
+            await eventually(lambda: second.done() or _is_waited(watching), "it waits")
+        writer.dispose()
+        [answer] = await asyncio.gather(second, return_exceptions=True)
+        assert isinstance(answer, Refused) is (on_full == "skip")
+        found = Counter(each.status for each in await one.service.list_executions())
+        assert found == {"pending": 1} | ({"cancelled": 1} if on_full == "cancel_oldest" else {})

@@ -1,18 +1,22 @@
 """Fires as they are recorded: claimed as they are created, and only what still is as it was."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from controller.admission import Admission
 from controller.core.definition import Concurrency
 from controller.fires import Fires, record_fires
 from controller.store import ledger
+from controller.store.connecting import connect, parse_url
 from controller.store.ledger_definitions import set_status
 from controller.store.records import Claimant, ExecutionRecord
 from controller.store.tables import Transaction
-from tests.store.sample import NOW, new, put_workflows, schedule, version, workflow
+from tests.eventually import eventually
+from tests.store.sample import NOW, new, opened, put_workflows, schedule, version, workflow
 
 DUE = NOW + 1000
 LEASE = DUE + 90_000
@@ -148,3 +152,20 @@ def test_what_changes_after_the_look_counts(tx: Transaction, change: str) -> Non
     fired = record_fires(tx, looked, DUE, me())
     assert (fired.verdicts, fired.begun) == ([None], [])
     assert ledger.execution(tx, "e-a") is None
+
+
+async def test_who_fires_and_who_claims_do_not_wait_for_each_other(postgres_url: str) -> None:
+    """Places are counted before a schedule is kept from others: a claim may come before fires."""
+    bound = Concurrency(max=1, on_full="skip")
+    async with opened(postgres_url) as store:
+        looked = await store.write(lambda tx: fires(tx, "s", bound))
+        engine = connect(parse_url(postgres_url), 1).writer
+        with engine.connect() as tx, tx.begin():
+            ledger.count_places(tx)
+            firing = asyncio.ensure_future(store.write(record_fires, [looked], DUE))
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            await eventually(lambda: tx.scalar(waiting), "who fires waits for who claims")
+            tx.execute(text("SET LOCAL lock_timeout = '500ms'"))
+            assert ledger.standing(tx, ["s"]).keys() == {"s"}
+        engine.dispose()
+        assert (await firing).verdicts == [["created"]]
