@@ -64,6 +64,9 @@ def sqlite_problem(code: int, where: str, said: str) -> Unavailable | Refused | 
     return None
 
 
+WRITABLE = "wait until it is the primary, or may be written again"
+"""The hint where PostgreSQL is a standby, or kept from being written for a while."""
+
 _POSTGRES_AWAY = {"08", "40", "53", "55", "57", "58"}
 """Classes of SQLSTATE: connection, rollback, resources, not ready, operator, system."""
 
@@ -75,7 +78,7 @@ def _postgres_problem(
     if state == "53100":
         return Unavailable(f"disk full: {where} cannot grow ({said})", hint=MAKE_ROOM)
     if state == "25006":
-        return read_only(where)
+        return Unavailable(f"{where} is read-only ({said})", hint=WRITABLE)
     if state is not None and state[:2] in {"28", "3D", "42"}:
         return Refused(f"{where} refuses us ({said})", reason="database-access")
     left_open = state == "25P03"

@@ -383,7 +383,7 @@ def _fenced(batch: Batch) -> Fenced:
 def _fail(items: list[_Item[Any]], problem: Unavailable) -> None:
     """An exception of its own for each: a traceback grows where it is raised."""
     for item in items:
-        item.error = Unavailable(str(problem))
+        item.error = Unavailable(str(problem), hint=problem.hint)
 
 
 def _resolve(items: list[_Item[Any]]) -> None:

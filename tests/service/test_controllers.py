@@ -9,15 +9,19 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from controller.admission import Admitted, Wish, admit, derived_id
 from controller.app import App
-from controller.core.problem import Refused
+from controller.core.problem import Refused, Unavailable
 from controller.store import ledger
 from controller.store.connecting import connect, parse_url
+from controller.store.failures import WRITABLE
 from controller.store.records import Outcome
+from controller.store.tables import Transaction
 from tests.eventually import answered, eventually
 from tests.postgres import Postgres
+from tests.service.test_bugs import ended
 from tests.service.test_executions import opened, step, working
 
 HOUR = 3_600_000
@@ -89,3 +93,29 @@ async def test_the_last_place_is_given_once(
         assert isinstance(answer, Refused) is (on_full == "skip")
         found = Counter(each.status for each in await one.service.list_executions())
         assert found == {"pending": 1} | ({"cancelled": 1} if on_full == "cancel_oldest" else {})
+
+
+async def test_a_database_that_is_read_only_for_a_while_is_waited_for(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    """Such as a standby before it is the primary: a step that ends meanwhile is not interrupted."""
+    done, ends = tmp_path / "done", step("a", "shell", idempotent=False)
+    ends["inputs"] = {"command": f"until test -e {done}; do sleep 0.05; done"}
+
+    def write_only(tx: Transaction, read: str) -> None:
+        tx.execute(text(f"SET default_transaction_read_only = {read}"))
+
+    with postgres.empty() as url:
+        async with opened(tmp_path / "one", database_url=url) as app, working(app) as worker:
+            await app.service.create_workflow({"name": "w", "steps": [ends]})
+            execution = await app.service.execute_workflow("w")
+            await eventually(lambda: worker.busy, "the step runs")
+            await app.store.write(write_only, "on")
+            done.touch()
+            await eventually(lambda: not worker.busy, "the step has ended")
+            with pytest.raises(Unavailable, match="read-only") as caught:
+                await app.service.execute_workflow("w")
+            assert caught.value.hint == WRITABLE
+            await app.store.write(write_only, "off")
+            found = await ended(app, execution.id)
+            assert (found.status, found.claims) == ("completed", 1)
