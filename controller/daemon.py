@@ -79,8 +79,8 @@ class Daemon:
             bus=app.bus,
             gate=app.gate,
             executor=self.worker,
-            pruner=self._pruner(),
         )
+        self.pruner = self._pruner()
         names = {name: f"source/{name}" for name in app.specs}
         found = {each: app.tenure(each) for each in (*names.values(), f"controller/{app.owner}")}
         self.tenures = {name: each for name, each in found.items() if each is not None}
@@ -101,7 +101,7 @@ class Daemon:
             every=settings.retention_interval,
         )
         keep = Keep(settings.retention_days, settings.retention_keep_last)
-        return Pruner(self.app.store, keep, leftovers)
+        return Pruner(self.app.store, self.app.clock, keep, leftovers)
 
     def _reporters(self) -> "dict[str, Reporter]":
         """What tells forges of commits, for the sources that want it."""
@@ -228,6 +228,7 @@ class Daemon:
         """Begin all but the worker's, which works."""
         parts: dict[str, Loop] = {
             "scheduler": self.scheduler.run,
+            "retention": self.pruner.run,
             "wishes": self.wishes.run,
         }
         parts |= {f"lease {name}": each.run for name, each in self.tenures.items()}
@@ -250,6 +251,7 @@ class Daemon:
         grace = format_duration(self.settings.stop_grace)
         log.info("stopping", busy=self.worker.busy, grace=grace, hint="Ctrl-C again skips it")
         self.scheduler.stop()
+        self.pruner.stop()
         self.wishes.stop()
         for reconciler in self.reconcilers.values():
             reconciler.stop()

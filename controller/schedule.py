@@ -1,4 +1,4 @@
-"""Whatever happens because time passed: schedules fire, parked executions wake, old ones go.
+"""Whatever happens because time passed: schedules fire, parked executions wake.
 
 One fire makes one execution, whatever crashes or runs beside it: the execution and the schedule's
 next time are written in one transaction, and (schedule, due time) is unique in the database. The
@@ -20,7 +20,6 @@ from controller.facts import Bus, Fact, FactType
 from controller.fires import Fired, Fires, fire_wish, record_fires, timetable_of
 from controller.interpreter import rush
 from controller.logs import get_log
-from controller.pruning import Pruner
 from controller.recording import first_run
 from controller.store import Store, ledger
 from controller.store.records import Claimant, ExecutionRecord, ScheduleRecord
@@ -90,11 +89,10 @@ class Scheduler:
 
     Args:
         executor: Begins what is due, as far as it has room.
-        pruner: Removes what is not kept any longer.
         ahead_of_each: Milliseconds that it takes to write a fire.
     """
 
-    def __init__(  # ruff: ignore[too-many-arguments]  # wired once, by keyword, in app.py
+    def __init__(
         self,
         *,
         store: Store,
@@ -102,7 +100,6 @@ class Scheduler:
         bus: Bus,
         gate: Gate,
         executor: Executor,
-        pruner: Pruner,
         ahead_of_each: float = AHEAD_OF_EACH,
     ) -> None:
         self._store = store
@@ -110,7 +107,6 @@ class Scheduler:
         self._bus = bus
         self._gate = gate
         self._executor = executor
-        self._pruner = pruner
         self._ahead_of_each = ahead_of_each
         self._woken = asyncio.Event()
         self._stopping = False
@@ -118,7 +114,6 @@ class Scheduler:
         self._ahead: list[Fires] = []
         self._ahead_of: int | None = None
         self._distance: int | None = None  # milliseconds from the monotonic clock to the wall's
-        self._prune_at = clock.now() + pruner.every
 
     def look_again(self) -> None:
         """Schedules may have changed."""
@@ -155,9 +150,6 @@ class Scheduler:
         if wake is not None and wake <= now:
             self._executor.wake()
             wake = now + 1_000
-        if now >= self._prune_at:
-            self._prune_at = now + self._pruner.every
-            await self._pruner.prune(now, lambda: self._stopping)
         following = await self._store.read(ledger.next_due)
         if following is not None:
             if following - now > SOON:
@@ -166,7 +158,7 @@ class Scheduler:
                 if following != self._ahead_of:
                     await self._prepare(following)
                 following = self._write_at(following)
-        times = (now + LOOK_AGAIN, wake, following, self._prune_at)
+        times = (now + LOOK_AGAIN, wake, following)
         return min(time for time in times if time is not None)
 
     async def _heed_clock(self, now: int) -> None:

@@ -53,6 +53,14 @@ DAY = 86_400_000
 ROWS = 10_000
 """Rows one call deletes at most: about a tenth of a second of the writer's time."""
 
+ALL = 2**62
+"""More executions than there are, and still a number that a database takes."""
+
+
+def days_before(now: int, days: int) -> int:
+    """So many days before a moment, and not before the epoch: there was nothing."""
+    return max(now - days * DAY, 0)
+
 
 def prune(
     tx: Transaction, now: int, default: Keep, rules: Mapping[str, Keep], *, limit: int = 100
@@ -111,14 +119,15 @@ def _over(workflow: str, keep: Keep, now: int) -> list[Select[Any]]:
     roots = (_e.workflow_id == workflow, text(ENDED_ROOT))
     over: list[ColumnElement[bool]] = []
     if keep.days is not None:
-        bound = now - keep.days * DAY  # created_at says the same, and is in the index
+        bound = days_before(now, keep.days)  # created_at says the same, and is in the index
         over.append(and_(_e.created_at < bound, _e.completed_at < bound))
     if keep.last == 0:
         over.append(true())
     elif keep.last is not None:
         newest = select(_e.created_at, _e.id).where(*roots).correlate(None)
-        newest = newest.order_by(_e.created_at.desc(), _e.id.desc()).offset(keep.last - 1).limit(1)
-        over.append(tuple_(_e.created_at, _e.id) < newest.scalar_subquery())
+        newest = newest.order_by(_e.created_at.desc(), _e.id.desc())
+        last = newest.offset(min(keep.last, ALL) - 1).limit(1)
+        over.append(tuple_(_e.created_at, _e.id) < last.scalar_subquery())
     below = workflow_executions.alias("below").c
     inside = below.root_id == _e.id, below.parent_id.is_not(None)
     going = exists().where(*inside, below.completed_at.is_(None))

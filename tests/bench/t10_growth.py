@@ -165,16 +165,15 @@ async def _worked(folder: Path, found: Figures) -> None:
 
 async def _longest_wait(app: App) -> float:
     """Seconds somebody who records waits at most, while what is over its bounds is removed."""
-    enough = asyncio.Event()
-    pruner = Pruner(app.store, Keep(PRUNED_AFTER), Leftovers())
-    pruning = asyncio.ensure_future(pruner.prune(app.clock.now(), enough.is_set))
+    pruner = Pruner(app.store, app.clock, Keep(PRUNED_AFTER), Leftovers())
+    pruning = asyncio.ensure_future(pruner.prune(app.clock.now()))
     begin = time.perf_counter()
     longest = 0.0
     while not pruning.done() and time.perf_counter() - begin < PRUNE_SECONDS:
         asked = time.perf_counter()
         await app.store.write(_nothing)
         longest = max(longest, time.perf_counter() - asked)
-    enough.set()
+    pruner.stop()
     await pruning
     return longest
 

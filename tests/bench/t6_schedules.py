@@ -17,12 +17,11 @@ from controller.app import App, open_app, run_main
 from controller.core.definition import Schedule
 from controller.facts import Fact, FactType
 from controller.observe.metrics import Metrics
-from controller.pruning import Leftovers, Pruner
 from controller.recording import schedule_record
 from controller.schedule import Scheduler
 from controller.settings import Settings
 from controller.store import ledger
-from controller.store.records import Keep, ScheduleRecord
+from controller.store.records import ScheduleRecord
 from controller.store.tables import Transaction
 from tests.bench.engine import N, row, steps
 from tests.bench.limits import Limits
@@ -68,7 +67,6 @@ class Daemon:
             bus=app.bus,
             gate=app.gate,
             executor=self.worker,
-            pruner=Pruner(app.store, Keep(), Leftovers()),
         )
         self._left = 0
         self._done = asyncio.Event()

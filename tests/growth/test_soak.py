@@ -10,7 +10,6 @@ from controller.admission import Wish, admit
 from controller.app import App, run_main
 from controller.observe.metrics import Metrics
 from controller.pruning import Leftovers, Pruner
-from controller.schedule import Scheduler
 from controller.store.identity import new_id
 from controller.store.records import Keep
 from tests.growth.grown import workflow, working
@@ -63,15 +62,8 @@ async def _execute(app: App, count: int) -> None:
     while executed < count:
         counts = await app.service.count_executions()
         executed = counts.get("completed", 0)
-    scheduler = Scheduler(
-        store=app.store,
-        clock=app.clock,
-        bus=app.bus,
-        gate=app.gate,
-        executor=app.worker(),
-        pruner=Pruner(app.store, Keep(last=0), Leftovers()),
-    )
-    await scheduler._pruner.prune(app.clock.now(), lambda: False)
+    pruner = Pruner(app.store, app.clock, Keep(last=0), Leftovers())
+    await pruner.prune(app.clock.now())
     assert await app.service.count_executions() == {}
 
 

@@ -1,5 +1,6 @@
 """The loop of time on a real database and a clock that stands still: each fire once."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from controller.pruning import Leftovers, Pruner
 from controller.schedule import Scheduler
 from controller.settings import Settings
 from controller.store import Store, ledger
-from controller.store.records import ExecutionRecord, Keep
+from controller.store.records import AuditRecord, ExecutionRecord, Keep
+from tests.eventually import answered
 from tests.fake_clock import START, FakeClock
 
 MINUTE = 60_000
@@ -41,7 +43,6 @@ class Time:
             bus=self.app.bus,
             gate=self.app.gate,
             executor=worker or self.app.worker(),
-            pruner=Pruner(self.app.store, Keep(), Leftovers()),
         )
         return self.scheduler
 
@@ -245,13 +246,40 @@ async def test_what_is_not_kept_is_pruned_while_time_passes(
         [record] = await time.app.service.list_schedules()
         await time.app.service.cancel_scheduled_workflow(record.id)
         leftovers = Leftovers(audits=2, unused=2)
-        time.scheduler._pruner = Pruner(time.app.store, Keep(days=2), leftovers)
+        pruner = Pruner(time.app.store, clock, Keep(days=2), leftovers)
         await time.passes(DAY)
+        await pruner.prune(clock.now())
         assert len(await time.executions()) == 2
         assert len(await time.app.service.list_schedules(stopped=True)) == 1
         clock.jump(2 * DAY)
         await time.passes(HOUR)
+        await pruner.prune(clock.now())
         assert await time.executions() == []
         assert await time.app.service.list_schedules(stopped=True) == []
         assert await time.app.store.read(ledger.audits) == []
         assert [each.name for each in await time.app.service.list_workflows()] == ["w"]
+
+
+async def test_pruning_goes_on_by_itself_until_it_is_stopped(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Every so often, and again after a time in which there was nothing; then nothing goes."""
+    async with opened(tmp_path, clock) as time, asyncio.TaskGroup() as tasks:
+        store = time.app.store
+        pruner = Pruner(store, clock, Keep(), Leftovers(audits=1, every=HOUR))
+        running = tasks.create_task(pruner.run())
+        for _ in range(2):
+            await store.write(ledger.audit, AuditRecord(clock.now(), "me", "x", None, {}))
+            clock.jump(2 * DAY)
+            await clock.advance(HOUR - 1)
+            for _ in range(5):
+                await store.write(lambda _: None)
+            assert len(await store.read(ledger.audits)) == 1
+            await clock.advance(1)
+            await answered(lambda: store.read(ledger.audits), lambda found: found == [], "it goes")
+        await store.write(ledger.audit, AuditRecord(clock.now(), "me", "x", None, {}))
+        clock.jump(2 * DAY)
+        pruner.stop()
+        await running
+        await pruner.prune(clock.now())
+        assert len(await store.read(ledger.audits)) == 1

@@ -11,10 +11,8 @@ from controller.core.problem import NotFound, Refused, Unavailable
 from controller.execute.patience import patiently
 from controller.execute.taking import take_over
 from controller.facts import Fact
-from controller.pruning import Leftovers, Pruner
 from controller.schedule import Scheduler
 from controller.settings import Settings
-from controller.store.records import Keep
 from tests.fake_clock import START
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Loop
@@ -92,7 +90,6 @@ class Machine:
             bus=self.app.bus,
             gate=self.app.gate,
             executor=self.worker,
-            pruner=Pruner(store, Keep(), Leftovers()),
             ahead_of_each=ahead,
         )
         self._working: asyncio.Task[None] | None = None

@@ -10,6 +10,7 @@ from controller.store.ledger_signals import add_signal
 from controller.store.records import AuditRecord, Keep, LogRecord, Outcome
 from controller.store.retention import (
     DAY,
+    days_before,
     expired,
     prune,
     remove,
@@ -88,6 +89,15 @@ def test_the_newest_stay(tx: Transaction) -> None:
     while prune(tx, NOW, Keep(last=0), {"v": FOREVER}):
         pass
     assert left(tx) == ["v1", "v2", "v3", "v4"]
+
+
+def test_any_bound_is_one(tx: Transaction) -> None:
+    """Longer ago than there is time, or more than there can be, is for ever."""
+    ended(tx, "old", 1)
+    assert expired(tx, "w", Keep(days=10**15, last=10**20), NOW) == []
+    assert expired(tx, "w", Keep(days=10**15, last=1), NOW) == []
+    assert remove_audits(tx, days_before(NOW, 10**15)) == 0
+    assert days_before(NOW, 2) == NOW - 2 * DAY
 
 
 def test_what_has_not_ended_stays_with_its_whole_tree(tx: Transaction) -> None:
