@@ -161,6 +161,12 @@ def serialise(tx: Connection, number: int) -> None:
         rows_of_text(tx, "SELECT pg_advisory_xact_lock($1)", (number,))
 
 
+def only_one(tx: Connection, number: int) -> bool:
+    """Whether no other transaction has come here that has not ended; SQLite has one at a time."""
+    asked = "SELECT pg_try_advisory_xact_lock($1)"
+    return is_sqlite(tx) or bool(rows_of_text(tx, asked, (number,))[0][0])
+
+
 def announce(tx: Connection) -> None:
     """Tell every controller, once this is committed, to look again; SQLite has only one."""
     if not is_sqlite(tx):

@@ -28,6 +28,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from controller.store.dialect import only_one
 from controller.store.ledger_schedules import STOPPED
 from controller.store.records import Keep
 from controller.store.rows import chunks
@@ -52,6 +53,9 @@ DAY = 86_400_000
 
 ROWS = 10_000
 """Rows one call deletes at most: about a tenth of a second of the writer's time."""
+
+_REMOVING_LOCK = 0x57494E52
+"""The advisory lock under which trees are removed on PostgreSQL."""
 
 ALL = 2**62
 """More executions than there are, and still a number that a database takes."""
@@ -140,11 +144,15 @@ def remove(tx: Transaction, roots: Sequence[str], rows: int = ROWS) -> int:
     """Delete these trees with all that belongs to them, `rows` rows at most.
 
     All of them lose their logs, checkpoints and signals first and their roots last, so that what is
-    too large for one call is found again by `expired`, and the next call goes on.
+    too large for one call is found again by `expired`, and the next call goes on. While another
+    controller removes trees nothing is: what it has begun with looks here as if it were still
+    there, and a root would go before what it has left.
 
     Returns:
         How many rows were deleted.
     """
+    if not only_one(tx, _REMOVING_LOCK):
+        return 0
     left = rows
     for some in chunks(roots):
         left -= _remove_trees(tx, some, left)

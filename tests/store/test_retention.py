@@ -2,6 +2,7 @@
 
 from sqlalchemy import func, insert, select
 
+from controller.store.connecting import connect, parse_url
 from controller.store.ledger_definitions import put_version, put_workflow, version
 from controller.store.ledger_executions import create, executions, record_outcome
 from controller.store.ledger_logs import add_logs, audit, audits, logs
@@ -25,7 +26,7 @@ from controller.store.tables import (
     execution_checkpoints,
     metadata,
 )
-from tests.store.sample import NOW, new, put_schedules, schedule, signal
+from tests.store.sample import NOW, new, populate, put_schedules, schedule, signal
 from tests.store.sample import version as definition
 from tests.store.sample import workflow as defined
 
@@ -127,6 +128,28 @@ def test_a_large_tree_goes_in_small_steps(tx: Transaction) -> None:
         assert rows(tx) == total
     assert (total, left(tx)) == (0, [])
     assert steps == 8
+
+
+def test_two_controllers_leave_nothing_behind(postgres_url: str) -> None:
+    """While one removes, the other removes nothing, and does not wait; then it goes on."""
+    engines = connect(parse_url(postgres_url), 1), connect(parse_url(postgres_url), 1)
+    with engines[0].writer.connect() as one, engines[1].writer.connect() as other:
+        populate(one)
+        ended(one, "a", 1)
+        ended(one, "b", 1)
+        one.commit()
+        assert remove(one, ["a", "b"], rows=3) == 3
+        other.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        assert remove(other, ["a", "b"], rows=3) == 0
+        one.commit()
+        other.commit()
+        while remove(other, ["a", "b"], rows=3):
+            pass
+        assert rows(other) == 0
+        other.commit()
+    for each in engines:
+        each.writer.dispose()
+        each.reader.dispose()
 
 
 def test_logs_and_audits_go_by_their_age(tx: Transaction) -> None:
