@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.actions.stage import Stage
+from controller.execute.actions import sql
+from tests.actions.relay import relayed
+from tests.actions.stage import Lease, Stage
 from tests.eventually import eventually
 from tests.postgres import Postgres
 
@@ -80,11 +83,32 @@ async def test_what_cannot_be_executed_says_why(
     assert (await stage.failure("sql", **{"url": url, **inputs})).type == kind
 
 
-async def test_a_failed_statement_changes_nothing(stage: Stage, url: str) -> None:
-    """Rows that are too many to give back are not written either."""
-    query = "insert into people select name, age, photo from people returning name"
-    assert (await stage.failure("sql", url=url, query=query, max_rows=1)).type == "too_large"
+@pytest.mark.parametrize(
+    "before", ["", "with p as (select 1) ", "-- why\n/* how */ With p(x) as (values (1)) "]
+)
+async def test_a_failed_statement_changes_nothing(stage: Stage, url: str, before: str) -> None:
+    """Rows that are too many to give back are not written either, and nothing stays locked."""
+    query = f"{before}insert into people select name, age, photo from people returning name"  # ruff: ignore[hardcoded-sql-expression]  # constants of the test
+    error = await stage.failure("sql", url=url, query=query, max_rows=1)
+    assert error.type == "too_large"
     assert (await stage.outputs("sql", url=url, query="select 1 from people"))["row_count"] == 2
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0)) as others, others:
+        others.execute("delete from people")
+
+
+async def test_too_many_rows_lock_nothing(stage: Stage, url: str) -> None:
+    """What was read of them is given up with the failure, whoever holds on to that."""
+    query = "select a.* from people a, people b"
+    error = await stage.failure("sql", url=url, query=query, max_rows=1)
+    assert error.type == "too_large"
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0)) as others, others:
+        others.execute("delete from people")
+
+
+async def test_what_is_no_number_of_json_is_text(stage: Stage, url: str) -> None:
+    """What has been committed does not fail afterwards."""
+    query = "insert into people values ('Cy', 9e999, null) returning age"
+    assert (await stage.outputs("sql", url=url, query=query))["rows"] == [{"age": "inf"}]
 
 
 async def test_a_cancelled_statement_is_interrupted(stage: Stage, url: str) -> None:
@@ -103,6 +127,51 @@ async def test_a_cancelled_statement_is_interrupted(stage: Stage, url: str) -> N
         await running
     assert time.monotonic() - before < 2
     assert (await stage.outputs("sql", url=url, query="select 1 from people"))["row_count"] == 2
+
+
+class Watched(Lease):
+    """A lease that tells when a statement is about to begin."""
+
+    def __init__(self) -> None:
+        self.begins = threading.Event()
+
+    @property
+    def holds(self) -> bool:  # type: ignore[override]  # to see who asks
+        """It does."""
+        self.begins.set()
+        return True
+
+
+async def test_who_waits_for_a_lock_can_be_cancelled(stage: Stage, url: str) -> None:
+    """It does not wait to the end for whoever has the file, and changes nothing later."""
+    stage.lease = lease = Watched()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as others, others:
+        others.execute("delete from people")
+        query = "insert into people values ('Cy', 1, null)"
+        waiting = asyncio.ensure_future(stage.perform("sql", url=url, query=query))
+        assert await asyncio.to_thread(lease.begins.wait, 5)
+        before = time.monotonic()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert time.monotonic() - before < 10
+    assert (await stage.outputs("sql", url=url, query="select 1 from people"))["row_count"] == 0
+
+
+async def test_who_waits_for_a_lock_gets_it(
+    stage: Stage, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it looked up meanwhile."""
+    monkeypatch.setattr(sql, "LOOK", 0.01)
+    stage.lease = lease = Watched()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as others, others:
+        others.execute("delete from people")
+        query = "insert into people values ('Cy', 1, null)"
+        waiting = asyncio.ensure_future(stage.perform("sql", url=url, query=query))
+        assert await asyncio.to_thread(lease.begins.wait, 5)
+        done, _ = await asyncio.wait((waiting,), timeout=0.1)
+        assert not done
+    assert await waiting == {"rows": [], "row_count": 1}
 
 
 async def test_a_postgresql_that_is_not_there_is_a_failure(stage: Stage) -> None:
@@ -134,6 +203,64 @@ async def test_no_statement_is_executed_without_a_lease(
         assert (await others.outputs("sql", **count))["rows"] == [{"n": 1}]
     finally:
         await others.outputs("sql", url=where, query="drop table counted")
+
+
+async def test_who_waits_for_a_connection_can_be_cancelled(stage: Stage) -> None:
+    """Nothing has begun: nobody waits for a server that says nothing."""
+    pytest.importorskip("psycopg", reason="POSTGRESQL IS NOT TESTED: psycopg is not installed")
+    asked = asyncio.Event()
+    left: list[asyncio.StreamWriter] = []
+
+    def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        left.append(writer)
+        asked.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as mute:
+        url = f"postgresql://x@127.0.0.1:{mute.sockets[0].getsockname()[1]}/x"
+        waiting = asyncio.ensure_future(stage.perform("sql", url=url, query="select 1"))
+        await asyncio.wait_for(asked.wait(), 5)
+        before = time.monotonic()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert time.monotonic() - before < 5
+        left[0].close()
+
+
+@pytest.mark.parametrize("deaf", ["to all", "to the statement"])
+async def test_a_postgresql_that_falls_silent_holds_up_nobody(
+    stage: Stage, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, deaf: str
+) -> None:
+    """Neither the step that is cancelled nor, meanwhile, anything else of the controller."""
+    monkeypatch.setattr(sql, "PATIENCE", 0.5)
+    with relayed(postgres.url, all=deaf == "to all") as relay:
+        query = "select pg_sleep(60)"
+        running = asyncio.ensure_future(stage.perform("sql", url=relay.url, query=query))
+        activity = "select 1 from pg_stat_activity where query = %s and state = 'active'"
+        look = {"url": postgres.url, "query": activity, "parameters": [query]}
+        while not (await stage.outputs("sql", **look))["row_count"]:
+            assert not running.done()
+        relay.fall_silent()
+        before = time.monotonic()
+        running.cancel()
+        while not running.done():
+            turn = time.monotonic()
+            await asyncio.wait((running,), timeout=0.05)
+            assert time.monotonic() - turn < 5, "the loop stood still"
+        assert time.monotonic() - before < 5
+        assert running.cancelled()
+
+
+async def test_values_within_values_are_json(stage: Stage, postgres: Postgres) -> None:
+    """An array is a list of what each of its values would be by itself."""
+    query = """
+    select '{NaN,1.5}'::float8[] as n, array['\\xff00'::bytea] as b, '{"k": 1e999}'::json as j,
+        array['2026-01-02'::date] as d
+    """
+    found = await stage.outputs("sql", url=postgres.url, query=query)
+    assert found["rows"] == [
+        {"n": ["nan", 1.5], "b": ["ff00"], "j": {"k": "inf"}, "d": ["2026-01-02"]}
+    ]
 
 
 async def test_postgresql_is_spoken_too(stage: Stage, postgres: Postgres) -> None:
