@@ -126,8 +126,8 @@ class Sandboxer:
             if Path(path).is_relative_to(PRIVATE):  # or there would be no Python
                 yield from ("--ro-bind", path, path)
         for hidden in (directory.parent, *self._hidden):
-            if hidden.is_dir():
-                yield from ("--tmpfs", str(hidden))
+            if hidden.is_dir():  # bubblewrap knows no links, and has a working directory of its own
+                yield from ("--tmpfs", str(hidden.resolve()))
         own = str(directory)
         yield from ("--bind", own, own, "--chdir", own, "--setenv", "TMPDIR", PRIVATE)
 

@@ -43,6 +43,8 @@ _GUARD = 'cd /; read -r _ || exec "$@"'
 class Home:
     """A controller's own place below the scratch directory `root`; made when first needed.
 
+    Its path has no symbolic links: that is how the kernel tells where a process is.
+
     Attempts' directories are made and discarded on any thread.
     """
 
@@ -64,17 +66,18 @@ class Home:
 
     def _begin(self) -> Path:
         self._root.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
+        root = self._root.resolve()
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
         try:
             self._lock = os.open(new / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            path = new.rename(self._root / f"home-{new.name.removeprefix('.new-')}")
+            path = new.rename(root / f"home-{new.name.removeprefix('.new-')}")
         except OSError:
             shutil.rmtree(new, ignore_errors=True)
             raise
         self._removals = _start_remover()
         with suppress(OSError, NotImplementedError):  # then the next controller does it
-            self._guard = _start_guard(self._root)
+            self._guard = _start_guard(root)
         return path
 
     def make(self, name: str) -> Path:
@@ -151,7 +154,7 @@ def end_orphans(root: Path) -> int:
 
     Blocks; does nothing to a controller that is alive, and may be done by several at once.
     """
-    return sum(_end(home) for home in root.glob("home-*") if _is_dead(home))
+    return sum(_end(home) for home in root.resolve().glob("home-*") if _is_dead(home))
 
 
 def _end(home: Path) -> int:

@@ -116,6 +116,50 @@ async def test_other_steps_and_secrets_are_not_to_be_seen(inside: Stage) -> None
         await other
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A directory outside the /tmp that nobody in a sandbox sees anyway."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+@needs_bwrap
+@pytest.mark.parametrize("way", ["straight", "relative", "a link", "behind a link"])
+async def test_secrets_are_hidden_wherever_they_are_said_to_be(elsewhere: Path, way: str) -> None:
+    """`secrets_dir: secrets`, or `/var/run/secrets/w`, where `/var/run` is a link."""
+    real = elsewhere / "real" / "secrets"
+    real.mkdir(parents=True)
+    (real / "TOKEN").write_text("hunter2")
+    (elsewhere / "link").symlink_to(real)
+    (elsewhere / "parent").symlink_to(real.parent)
+    hidden = {
+        "straight": real,
+        "relative": Path(*[".."] * (len(Path.cwd().parts) - 1), *real.parts[1:]),
+        "a link": elsewhere / "link",
+        "behind a link": elsewhere / "parent" / "secrets",
+    }
+    stage = Stage(elsewhere / "scratch", policy="required", hidden=(hidden[way],))
+    try:
+        text = f"cat {real}/TOKEN {hidden[way].absolute()}/TOKEN || ls -A {real}"
+        assert not await shell(stage, text)
+    finally:
+        stage.close()
+
+
+@needs_bwrap
+async def test_the_scratch_directory_may_be_behind_a_link(elsewhere: Path) -> None:
+    """As a state directory is that was moved to a larger disk."""
+    (elsewhere / "real").mkdir()
+    (elsewhere / "link").symlink_to(elsewhere / "real")
+    stage = Stage(elsewhere / "link" / "scratch", policy="required")
+    try:
+        text = 'echo \'{"written": true}\' > "$WINDLASS_OUTPUTS"; ls ..'
+        said = await stage.outputs(defined({"shell": text}, sandbox={}))
+        assert said == {"stdout": "x1:a:1\n", "exit_code": 0, "written": True}
+    finally:
+        stage.close()
+
+
 CONNECT = """
 import socket
 def main(port):

@@ -97,6 +97,18 @@ def test_the_next_controller_ends_what_a_killed_one_ran(tmp_path: Path) -> None:
         assert end_orphans(killed.scratch) == 0
 
 
+def test_what_hides_is_found_behind_a_link_too(tmp_path: Path) -> None:
+    """Where a process is, the kernel tells without links."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with controller(tmp_path / "link", "echo $$ > {here}/pid; exec env -i sleep 100") as killed:
+        pid = killed.pid()
+        killed.kill(guarded=False)
+        assert is_alive(pid)
+        assert end_orphans(killed.scratch) == 1
+        assert not is_alive(pid)
+
+
 def test_an_orphan_that_forks_all_the_time_is_ended(tmp_path: Path) -> None:
     """What is started while orphans are ended is found too."""
     text = "echo $$ > {here}/pid; while :; do sleep 0.001 & setsid sleep 60 & wait %1; done"
