@@ -38,6 +38,7 @@ WAIT = 500
 """Milliseconds to wait for one process to disappear after SIGKILL."""
 
 _GUARD = 'cd /; read -r _ || exec "$@"'
+_REMOVE = 'chmod -R u+rwX "$1"; exec rm -rf "$1"'
 
 
 class Home:
@@ -73,7 +74,7 @@ class Home:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             path = new.rename(root / f"home-{new.name.removeprefix('.new-')}")
         except OSError:
-            shutil.rmtree(new, ignore_errors=True)
+            _remove(new)
             raise
         self._removals = _start_remover()
         with suppress(OSError, NotImplementedError):  # then the next controller does it
@@ -86,7 +87,7 @@ class Home:
         try:
             directory.mkdir(0o700)
         except FileExistsError:  # of the same attempt, which this process has lost and got back
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
             directory.mkdir(0o700, exist_ok=True)
         except FileNotFoundError:  # somebody has tidied up: begin again
             self._close(directory.parent)
@@ -125,7 +126,7 @@ class Home:
                     os.waitpid(pid, 0)
             if self._removals is not None:
                 self._removals.put(None)
-            shutil.rmtree(self._path, ignore_errors=True)
+            _remove(self._path)
             os.close(self._lock)
             self._path = None
 
@@ -142,11 +143,28 @@ def _start_remover() -> "SimpleQueue[str | None]":
     return removals
 
 
-def _remove(directory: str) -> None:
+def _remove(directory: str | Path) -> None:
+    """Whatever is in it; what stays all the same is removed with what comes after it."""
     try:
         os.rmdir(directory)  # ruff: ignore[os-rmdir]  # half the cost, once an attempt
     except OSError:  # there is something in it
-        shutil.rmtree(directory, ignore_errors=True)
+        with suppress(RecursionError):
+            shutil.rmtree(directory, ignore_errors=True)
+        if os.path.lexists(directory):  # it is too deep for Python, or not to be written
+            os.waitpid(_spawn_quietly(_REMOVE, "windlass-remove", str(directory)), 0)
+
+
+def _spawn_quietly(script: str, *argv: str, stdin: int | None = None) -> int:
+    """A shell that says nothing, in a session of its own; its process id."""
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    given = [] if stdin is None else [(os.POSIX_SPAWN_DUP2, stdin, 0)]
+    return os.posix_spawn(
+        "/bin/sh",
+        ["/bin/sh", "-c", script, *argv],
+        {"PATH": os.defpath},
+        file_actions=[*quiet, *given],
+        setsid=True,
+    )
 
 
 def end_orphans(root: Path) -> int:
@@ -166,7 +184,7 @@ def _end(home: Path) -> int:
         for pid, started in found.items():
             _kill(pid, started)
         ended |= found
-    shutil.rmtree(home, ignore_errors=True)
+    _remove(home)
     return len(ended)
 
 
@@ -174,15 +192,8 @@ def _start_guard(root: Path) -> tuple[int, int]:
     """A shell that waits for a line; when the pipe ends without one, we are dead."""
     reading, writing = os.pipe()
     program = (sys.executable, "-I", "-S", __file__, str(root))
-    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (1, 2)]
     try:
-        pid = os.posix_spawn(
-            "/bin/sh",
-            ["/bin/sh", "-c", _GUARD, "windlass-guard", *program],
-            {"PATH": os.defpath},
-            file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0), *quiet],
-            setsid=True,
-        )
+        pid = _spawn_quietly(_GUARD, "windlass-guard", *program, stdin=reading)
     except BaseException:
         os.close(writing)
         raise

@@ -238,6 +238,38 @@ def test_what_is_not_empty_is_removed_too(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+DEEP = """
+import os, sys
+os.chdir(sys.argv[1])
+for _ in range(3_000):
+    os.mkdir("d")
+    os.chdir("d")
+"""
+
+
+def test_what_is_too_deep_for_python_is_removed_too(tmp_path: Path) -> None:
+    """It keeps no controller from starting, and nothing else from being removed."""
+    home = tmp_path / "home-left"
+    home.mkdir()
+    (home / "lock").touch()
+    subprocess.run([sys.executable, "-c", DEEP, home], check=True)
+    assert end_orphans(tmp_path) == 0
+    assert not home.exists()
+
+
+REMOVE = "import sys; from controller.execute import scratch; scratch._remove(sys.argv[1])"
+
+
+def test_what_must_not_be_written_is_removed_too(tmp_path: Path) -> None:
+    """As Go leaves its modules; whoever is root is not, here."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_text("x")
+    (tmp_path / "a" / "b").chmod(0o500)
+    weak = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    subprocess.run([*weak, sys.executable, "-c", REMOVE, tmp_path / "a"], cwd=ROOT, check=True)
+    assert not (tmp_path / "a").exists()
+
+
 def test_threads_that_find_their_home_gone_begin_again_together(stage: Stage) -> None:
     """Nobody removes the home that another thread has begun meanwhile."""
     home = stage.scripts.home
