@@ -3,8 +3,9 @@
 A pidfd tells the loop when a process has ended; how one begins is told in `launch.py`, and
 `asyncio.create_subprocess_*` does neither: it forks under uvloop, which from a large parent takes
 tens of milliseconds. Each process leads a session and a group of its own. When the leader
-ends, what it left behind in the group is killed. What happens to it when the daemon is killed is
-told in `scratch.py`.
+ends, what it left behind in the group is killed; cancelled, whatever it started, in a group or a
+session of its own too (`timeout` makes one). What happens to it when the daemon is killed is told
+in `scratch.py`.
 """
 
 import asyncio
@@ -16,12 +17,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from controller.clock import Clock
 from controller.execute.action import ActionFailed, Lease, NotNow
 from controller.execute.launch import LAUNCHER, Command, Launched
 from controller.execute.output import Lines, Stream
-from controller.execute.scratch import processes
+from controller.execute.pool import POOL
+from controller.execute.scratch import MARK, ask, end_rest
+
+T = TypeVar("T")
 
 READ = 32_768
 """Bytes taken from a pipe in one turn of the loop, so that a flood keeps nobody else waiting."""
@@ -123,6 +128,7 @@ class _Running:
     def __init__(self, launched: Launched, spawn: Spawn, clock: Clock) -> None:
         self._pid = launched.pid
         self._sandboxed = launched.command.sandboxed
+        self._place = launched.command.env.get(MARK)
         self._spawn = spawn
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -155,19 +161,27 @@ class _Running:
         return Ended(self._exit or 0, text, truncated, self._error.last)
 
     async def end(self) -> None:
-        """SIGTERM to the whole group, SIGKILL after the grace; returns when it has ended."""
-        if self._spawn.forced():
-            self._signal(signal.SIGKILL)
-        else:
-            self._ask()
+        """SIGTERM to all of it, SIGKILL after the grace; returns when everything has ended."""
         kill = partial(self._signal, signal.SIGKILL)
         timer = self._clock.call_later(self._spawn.grace, kill)
-        while not self.ended.done():
-            try:
-                await asyncio.shield(self.ended)
-            except asyncio.CancelledError:
-                self._signal(signal.SIGKILL)  # asked again: no more grace
+        if self._spawn.forced():
+            kill()
+        elif not self._sandboxed:  # a sandbox would die of it at once and take down what is in it
+            self._signal(signal.SIGTERM)
+        others = POOL.do(partial(ask, self._pid, self._place, grouped=self._sandboxed))
+        await self._despite(self.ended)
         timer.cancel()
+        asked = await self._despite(others)
+        await self._despite(POOL.do(partial(end_rest, self._place, asked)))
+
+    async def _despite(self, future: "asyncio.Future[T]") -> T:
+        """What it gives; who asks again meanwhile ends the grace."""
+        while not future.done():
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError:
+                self._signal(signal.SIGKILL)
+        return future.result()
 
     def give_up(self) -> None:
         """End it without the loop."""
@@ -192,17 +206,6 @@ class _Running:
         if self._exit is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, number)
-
-    def _ask(self) -> None:
-        """SIGTERM; a sandbox would die of it at once and take down what is in it."""
-        leader = self._pid
-        if not self._sandboxed:
-            self._signal(signal.SIGTERM)
-            return
-        for pid, (session, _) in processes().items():
-            if session == str(leader) and pid != leader:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGTERM)
 
     def _reap(self) -> None:
         """Wait for the leader, which has ended or is about to."""

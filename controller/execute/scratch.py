@@ -7,7 +7,8 @@ carry the directory's name in their environment. A home without a living owner i
 comes first: the next controller before it claims anything (`end_orphans`), or at once a shell that
 waits beside each controller for its death (`Home.guard`).
 
-What a step that has ended started on purpose and detached is left alone: its directory is gone.
+What a step that has ended by itself started on purpose and detached is left alone: its directory is
+gone. What is cancelled ends with all that it started (`ask`, `end_rest`), as after a crash.
 
 This file is a program too, for the guard: standard library only, nothing of the controller.
 """
@@ -24,6 +25,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
+from typing import NamedTuple
 
 MARK = "WINDLASS_SCRATCH"
 """The variable that holds an attempt's directory."""
@@ -39,6 +41,14 @@ WAIT = 500
 
 _GUARD = 'cd /; read -r _ || exec "$@"'
 _REMOVE = 'chmod -R u+rwX "$1"; exec rm -rf "$1"'
+
+
+class Stat(NamedTuple):
+    """Process group, session and start time of a process, as the kernel writes them."""
+
+    group: str
+    session: str
+    started: str
 
 
 class Home:
@@ -175,17 +185,51 @@ def end_orphans(root: Path) -> int:
     return sum(_end(home) for home in root.resolve().glob("home-*") if _is_dead(home))
 
 
+def ask(leader: int, place: str | None, *, grouped: bool) -> dict[int, str]:
+    """SIGTERM to what an attempt has started, but not to its leader; blocks.
+
+    Args:
+        leader: Its process, whose session it is.
+        place: Its directory.
+        grouped: Also to those of its leader's group.
+
+    Returns:
+        Who was asked: process id to start time.
+    """
+    asked = {}
+    for pid, stat in processes().items():
+        ours = stat.session == str(leader) or (place is not None and _lives_in(pid, f"{place}/"))
+        if ours and pid != leader and (grouped or stat.group != str(leader)):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM)
+                asked[pid] = stat.started
+    return asked
+
+
+def end_rest(place: str | None, asked: dict[int, str]) -> None:
+    """SIGKILL to who was asked, and to whatever else of the attempt there is; blocks."""
+    for pid, started in asked.items():
+        _kill(pid, started)
+    if place is not None:
+        _end_inhabitants(f"{place}/")
+
+
 def _end(home: Path) -> int:
+    ended = _end_inhabitants(f"{home}/")
+    _remove(home)
+    return len(ended)
+
+
+def _end_inhabitants(place: str) -> dict[int, str]:
     ended: dict[int, str] = {}
     for _ in range(ROUNDS):
-        found = _inhabitants(f"{home}/")
+        found = _inhabitants(place)
         if not found:
             break
         for pid, started in found.items():
             _kill(pid, started)
         ended |= found
-    _remove(home)
-    return len(ended)
+    return ended
 
 
 def _start_guard(root: Path) -> tuple[int, int]:
@@ -219,19 +263,19 @@ def _is_dead(home: Path) -> bool:
     return True
 
 
-def _inhabitants(home: str) -> dict[int, str]:
-    """Processes of attempts in this home that had not ended, and all of their sessions.
+def _inhabitants(place: str) -> dict[int, str]:
+    """Processes of attempts in this place that had not ended, and all of their sessions.
 
     Returns:
         Process id to start time: together they name a process for ever.
     """
     there = processes()
-    sessions = {session for pid, (session, _) in there.items() if _lives_in(pid, home)}
-    return {pid: started for pid, (session, started) in there.items() if session in sessions}
+    sessions = {stat.session for pid, stat in there.items() if _lives_in(pid, place)}
+    return {pid: stat.started for pid, stat in there.items() if stat.session in sessions}
 
 
-def processes() -> dict[int, tuple[str, str]]:
-    """Session and start time of every process but this one; none where there is no /proc."""
+def processes() -> dict[int, Stat]:
+    """Every process but this one; none where there is no /proc."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         stat = _stat(int(entry.name))
@@ -240,28 +284,31 @@ def processes() -> dict[int, tuple[str, str]]:
     return found
 
 
-def _stat(pid: int) -> tuple[str, str] | None:
-    """Session and start time of a process that has not ended (proc(5), fields 6 and 22)."""
+def _stat(pid: int) -> Stat | None:
+    """Of a process that has not ended (proc(5), fields 5, 6 and 22)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
-    return (fields[3], fields[19]) if fields[0] not in "ZX" else None
+    return Stat(fields[2], fields[3], fields[19]) if fields[0] not in "ZX" else None
 
 
-def _lives_in(pid: int, home: str) -> bool:
-    """By its mark, or (its environment may be another's) by its working directory."""
+def _lives_in(pid: int, place: str) -> bool:
+    """By its mark, or (its environment may be another's) by its working directory.
+
+    `place` is a home or an attempt's directory, with a slash at its end.
+    """
     process = Path(f"/proc/{pid}")
-    mark = f"{MARK}={home}".encode()
+    mark = f"{MARK}={place}".encode()
     with suppress(OSError):
         for entry in (process / "environ").read_bytes().split(b"\0"):
-            if entry.startswith(mark):
+            if (entry + b"/").startswith(mark):
                 return Path(os.fsdecode(entry[len(MARK) + 1 :])).is_dir()
     with suppress(OSError):
         where = str((process / "cwd").readlink())
-        ended = where.startswith(f"{home}{GONE}") or where.endswith(" (deleted)")
-        return where.startswith(home) and not ended
+        ended = where.startswith(f"{place}{GONE}") or where.endswith(" (deleted)")
+        return f"{where}/".startswith(place) and not ended
     return False
 
 
@@ -271,7 +318,7 @@ def _kill(pid: int, started: str) -> None:
         handle = os.pidfd_open(pid)
         try:
             now = _stat(pid)
-            if now is not None and now[1] == started:
+            if now is not None and now.started == started:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
                 gone = select.poll()
                 gone.register(handle, select.POLLIN)

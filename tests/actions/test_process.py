@@ -3,7 +3,9 @@
 import asyncio
 import os
 import resource
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +90,29 @@ async def test_a_cancelled_process_gets_sigterm_and_may_tidy_up(command: Command
     with pytest.raises(asyncio.CancelledError):
         await running
     assert command.said == ["ready", "tidied"]
+
+
+COUNTER = """
+import signal, threading
+def told(*_):
+    print("told", flush=True)
+    threading.Timer(0.2, over.set).start()
+over = threading.Event()
+signal.signal(signal.SIGTERM, told)
+print("ready", flush=True)
+while not over.wait(0.01):
+    pass
+"""
+
+
+async def test_nobody_is_asked_twice_to_end(command: Command) -> None:
+    """To some that would mean to end at once."""
+    child = f"{shlex.quote(sys.executable)} -c {shlex.quote(COUNTER)}"
+    running = await started(command.shell(f"trap wait TERM; {child} & wait"), command)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert command.said == ["ready", "told"]
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from controller.execute import handover, scripts
 from controller.execute.action import ActionFailed
-from tests.actions.stage import ENVIRONMENT, Stage, defined
+from controller.execute.scripts import Script
+from tests.actions.stage import ENVIRONMENT, Stage, defined, is_alive
 from tests.eventually import eventually
 
 OURS = {
@@ -217,6 +219,62 @@ async def test_a_script_that_fails_says_why(
 async def test_a_script_may_end_early(stage: Stage) -> None:
     """`sys.exit()` is no failure."""
     assert await stage.outputs("python", script="import sys\ndef main(): sys.exit()") == {}
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "timeout 100",
+        "cd /; env -i timeout 100",
+        "cd /; setsid --wait",
+        "env -i setsid --wait",
+    ],
+)
+@pytest.mark.parametrize("force", [False, True])
+async def test_what_is_cancelled_ends_with_all_that_it_started(
+    stage: Stage, tmp_path: Path, way: str, *, force: bool
+) -> None:
+    """Or it would go on beside the next attempt; what belongs to another one is left alone."""
+    texts = {
+        attempt: f"{way} sh -c 'trap : TERM; echo $$ > {tmp_path}/{attempt}; "
+        "while :; do sleep 0.1; done'; true"
+        for attempt in (1, 10)
+    }
+    calls = {attempt: stage.call("a", attempt) for attempt in texts}
+    running = {
+        attempt: asyncio.ensure_future(stage.scripts.shell(calls[attempt], text, Script({})))
+        for attempt, text in texts.items()
+    }
+
+    def pid(attempt: int) -> int:
+        path = tmp_path / str(attempt)
+        return int(path.read_text() or 0) if path.exists() else 0
+
+    await eventually(lambda: pid(1) and pid(10), "both run")
+    for attempt in (1, 10):
+        calls[attempt].force = force
+        running[attempt].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running[attempt]
+        assert [is_alive(pid(each)) for each in (1, 10)] == [False, attempt == 1]
+
+
+async def test_what_is_started_to_escape_a_cancellation_does_not(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """It was not there when the others were asked to end."""
+    text = f"""
+    trap 'until test -s {tmp_path}/escaped; do :; done; exit' TERM
+    setsid sh -c 'trap "setsid sleep 100 & echo \\$! > {tmp_path}/escaped; exit" TERM
+        echo up; while :; do sleep 0.1; done' &
+    while :; do sleep 0.1; done
+    """
+    running = asyncio.ensure_future(stage.perform("shell", command=text))
+    await eventually(lambda: stage.said, "it runs")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not is_alive(int((tmp_path / "escaped").read_text()))
 
 
 async def test_python_text_is_never_interpolated(stage: Stage) -> None:
