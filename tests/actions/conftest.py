@@ -7,6 +7,7 @@ import pytest
 
 from controller.execute import process
 from controller.execute.launch import Launcher, by_popen
+from tests.actions.server import Server, listening
 from tests.actions.stage import Command, Stage
 
 BOTH = ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)]
@@ -30,6 +31,13 @@ def command(
     if request.param == "popen":
         monkeypatch.setattr(process, "LAUNCHER", Launcher(by_popen))
     return Command(tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """An HTTP server on the loopback interface."""
+    with listening() as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import socketserver
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -20,10 +20,16 @@ class Letter:
 
 @dataclass
 class Post:
-    """Where it listens, and what has arrived."""
+    """Where it listens, when it greets, who came and who has left, and what has arrived."""
 
     port: int = 0
+    greets: threading.Event = field(default_factory=threading.Event)
+    clients: int = 0
+    left: int = 0
     letters: list[Letter] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.greets.set()
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -33,6 +39,14 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """One client."""
+        self.ours.clients += 1
+        self.ours.greets.wait(10)
+        with suppress(ConnectionError):
+            self.serve()
+        self.ours.left += 1
+
+    def serve(self) -> None:
+        """What it says."""
         sender, to = "", list[str]()
         self.say("220 ready")
         while line := self.rfile.readline().decode().strip():
@@ -45,7 +59,11 @@ class _Handler(socketserver.StreamRequestHandler):
                 sender = address
             elif rest.startswith("TO:"):
                 to.append(address)
-            self.say("221 bye" if verb == "QUIT" else "250 fine")
+            if address.startswith("nobody@"):
+                to.remove(address)
+                self.say("550 there is no nobody")
+            else:
+                self.say("221 bye" if verb == "QUIT" else "250 fine")
 
     def say(self, line: str) -> None:
         """One line to the client."""

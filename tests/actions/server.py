@@ -3,12 +3,14 @@
 import json
 import socket
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.actions.stage import Stage
 
 
 @dataclass
@@ -41,6 +43,13 @@ ANSWERS: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {
     "/broken": (200, [("Content-Type", "application/json")], b'{"ok": '),
     "/text": (200, [("Content-Type", "text/plain; charset=latin-1")], b"caf\xe9"),
     "/odd": (200, [("Content-Type", "text/plain; charset=klingon")], b"qapla\xc3\xa9"),
+    "/escapes": (200, [("Content-Type", "text/plain; charset=unicode_escape")], b"\\ud800"),
+    "/punycode": (
+        200,
+        [("Content-Type", "text/plain; charset=punycode")],
+        b"x-" + b"zzzz9" * 200_000,
+    ),
+    "/elsewhere": (302, [("Location", "ftp://127.0.0.1/")], b""),
     "/binary": (200, [("Content-Type", "application/octet-stream")], b"\xff\x00"),
     "/missing": (404, [], b"nothing here"),
     "/down": (503, [("Retry-After", "5")], b""),
@@ -67,12 +76,17 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.ours.received.append(Received(self.command, self.path, headers, body))
-        if self.path == "/slow":
+        path = self.path.partition("?")[0]
+        if path == "/no-http":
+            self.wfile.write(b"220 ready\r\n\r\n")
+            self.close_connection = True
+            return
+        if path == "/slow":
             self.ours.release.wait(10)
-        if self.path == "/cut":
+        if path == "/cut":
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        self.send(*ANSWERS.get(self.path, (200, [], b"")))
+        self.send(*ANSWERS.get(path, (200, [], b"")))
 
     def send(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         """Answer."""
@@ -109,3 +123,12 @@ def listening() -> Generator[Server]:
             server.release.set()
             http.shutdown()
             thread.join()
+
+
+@asynccontextmanager
+async def client(stage: Stage) -> AsyncGenerator[Stage]:
+    """The stage, whose connections are closed at the end."""
+    try:
+        yield stage
+    finally:
+        await stage.performer.close()

@@ -1,9 +1,8 @@
-"""`http` and `notify` against a real server."""
+"""`http` against a real server."""
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+import time
 from typing import Any
 
 import pytest
@@ -11,27 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.execute.action import ActionFailed
+from controller.execute.actions import http
 from controller.execute.actions.http import is_expected
-from tests.actions.mail import receiving
-from tests.actions.server import Server, listening
+from tests.actions.server import Server, client
 from tests.actions.stage import Lease, Stage
 from tests.eventually import eventually
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A server on the loopback interface."""
-    with listening() as server:
-        yield server
-
-
-@asynccontextmanager
-async def client(stage: Stage) -> AsyncGenerator[Stage]:
-    """The stage, whose connections are closed at the end."""
-    try:
-        yield stage
-    finally:
-        await stage.performer.close()
 
 
 async def get(stage: Stage, url: str, **inputs: Any) -> dict[str, Any]:
@@ -83,6 +66,7 @@ async def test_a_head_may_hold_any_bytes(stage: Stage, status: bytes) -> None:
     [
         ("/text", "café"),
         ("/odd", "qaplaé"),
+        ("/escapes", "?"),
         ("/broken", '{"ok": '),
         ("/binary", "\N{REPLACEMENT CHARACTER}\0"),
         ("/none", ""),
@@ -92,6 +76,16 @@ async def test_any_other_answer_is_text(stage: Stage, server: Server, path: str,
     """In the encoding it names, whatever cannot be read replaced."""
     answer = await get(stage, f"{server.url}{path}")
     assert (answer["json"], answer["body"]) == (None, body)
+
+
+async def test_an_answer_keeps_nobody_waiting_for_its_encoding(
+    stage: Stage, server: Server
+) -> None:
+    """Of punycode a megabyte would take the controller a minute."""
+    before = time.monotonic()
+    answer = await get(stage, f"{server.url}/punycode")
+    assert len(answer["body"]) == 1_000_002
+    assert time.monotonic() - before < 5
 
 
 async def test_a_request_is_sent_as_it_is_given(stage: Stage, server: Server) -> None:
@@ -213,6 +207,38 @@ async def test_an_answer_that_does_not_come_is_a_timeout(stage: Stage, server: S
     assert (error.type, error.message) == ("timeout", "no answer within 0.05 s")
 
 
+async def test_no_request_waits_for_another(stage: Stage) -> None:
+    """All that may be performed at once are: who waited for its turn would be a timeout."""
+    many = 150
+    arrived = 0
+    all_there = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived
+        await reader.readuntil(b"\r\n\r\n")
+        arrived += 1
+        if arrived == many:
+            all_there.set()
+        await all_there.wait()
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, backlog=many) as there:
+        url = f"http://127.0.0.1:{there.sockets[0].getsockname()[1]}"
+        async with client(stage):
+            requests = (stage.outputs("http", url=url, timeout="10s") for _ in range(many))
+            answers = await asyncio.gather(*requests)
+    assert [each["status"] for each in answers] == [204] * many
+
+
+async def test_no_timeout_is_the_usual_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`0s` is none, as `0` is, and not an endless one."""
+    monkeypatch.setattr(http, "TIMEOUT", 50)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        assert (await refused(stage, url, timeout="0s")).type == "timeout"
+
+
 async def test_a_request_can_be_cancelled(stage: Stage, server: Server) -> None:
     """A cancellation goes through, and the next request works."""
     async with client(stage):
@@ -264,100 +290,27 @@ async def test_what_is_no_request_is_refused(stage: Stage, inputs: dict[str, Any
     assert (await refused(stage, **inputs)).type == "invalid_inputs"
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("//?token=a b", "http:///?token=a b is no URL of http or https"),
+        ("/elsewhere?a b", "{url}/elsewhere?a b leads to no URL of http or https"),
+        ("/no-http?a b", "Bad status line"),
+    ],
+)
+async def test_a_failure_tells_the_url_as_it_is_given(
+    stage: Stage, server: Server, path: str, says: str
+) -> None:
+    """A secret in it would not be found, and masked, in what it is for HTTP."""
+    url = f"{server.url}{path}" if path[1] != "/" else f"http:/{path}"
+    error = await refused(stage, url)
+    assert says.format(url=server.url) in error.message
+    assert "a%20b" not in error.message
+    assert "a+b" not in error.message
+
+
 async def test_no_header_hides_in_another(stage: Stage, server: Server) -> None:
     """A value with a line end is refused, and nothing is sent."""
     error = await refused(stage, f"{server.url}/", headers={"X": "a\r\nEvil: 1"})
     assert error.type == "invalid_inputs"
     assert server.received == []
-
-
-async def test_notify_posts_to_a_webhook_and_to_slack(stage: Stage, server: Server) -> None:
-    """A webhook gets everything as JSON; Slack gets text."""
-    async with client(stage):
-        await stage.outputs(
-            "notify",
-            message="Disk is full",
-            title="Alarm",
-            fields={"host": "a", "free": 0.5},
-            webhook=f"{server.url}/hook",
-            slack=f"{server.url}/slack",
-        )
-    hook, slack = server.received
-    assert hook.json == {
-        "title": "Alarm",
-        "message": "Disk is full",
-        "fields": {"host": "a", "free": 0.5},
-        "key": "x1/a/1",
-    }
-    assert slack.json == {"text": "*Alarm*\nDisk is full\nhost: a\nfree: 0.5"}
-
-
-async def test_no_letter_is_sent_without_a_lease(stage: Stage) -> None:
-    """It ran out while the mail server was looked for."""
-    with receiving() as post:
-        email = {"host": "127.0.0.1", "port": post.port, "from": "w@x.example", "to": "a@x.example"}
-        async with client(stage):
-            waiting = await stage.lapsed("notify", message="x", email=email)
-            assert post.letters == []
-            stage.lease.renew()
-            await waiting
-    assert len(post.letters) == 1
-
-
-async def test_notify_that_reaches_nobody_has_failed(stage: Stage, server: Server) -> None:
-    """A refusal of the other end is the step's failure, and so is having nowhere to send it."""
-    async with client(stage):
-        assert (await stage.failure("notify", message="x")).type == "invalid_inputs"
-        error = await stage.failure("notify", message="x", webhook=f"{server.url}/down")
-        assert (error.type, error.message) == ("status", "503 Service Unavailable")
-
-
-async def test_notify_sends_mail(stage: Stage) -> None:
-    """A letter with subject, addresses, text and fields arrives; no line ends in its headers."""
-    with receiving() as post:
-        email = {
-            "host": "127.0.0.1",
-            "port": post.port,
-            "from": "w@x.example",
-            "to": ["a@x.example", "b@x.example"],
-        }
-        async with client(stage):
-            await stage.outputs(
-                "notify",
-                message="Größe\n.\nend",
-                title="Two\r\nBcc: evil@x.example",
-                fields={"n": 1},
-                email=email,
-            )
-    [letter] = post.letters
-    assert letter.sender == "w@x.example"
-    assert letter.to == ["a@x.example", "b@x.example"]
-    assert letter.message["Subject"] == "Two Bcc: evil@x.example"
-    assert letter.message["Bcc"] is None
-    assert letter.message.get_content().replace("\r\n", "\n") == "Größe\n.\nend\n\nn: 1\n"
-
-
-@pytest.mark.parametrize(
-    ("email", "kind"),
-    [
-        ({"host": "127.0.0.1", "from": "a@x.example"}, "invalid_inputs"),
-        (
-            {"host": "127.0.0.1", "port": 1, "from": "a@x.example", "to": "b@x.example"},
-            "connection",
-        ),
-        (
-            {"host": "127.0.0.1", "port": "x", "from": "a@x.example", "to": "b@x.example"},
-            "invalid_inputs",
-        ),
-        (
-            {"host": "127.0.0.1", "port": 1, "from": "a@x.example\r\nBcc: e@x.example", "to": "b"},
-            "invalid_inputs",
-        ),
-    ],
-)
-async def test_mail_that_cannot_be_sent_is_a_failure(
-    stage: Stage, email: dict[str, Any], kind: str
-) -> None:
-    """What is missing or wrong is named, an absent server is of type `connection`."""
-    async with client(stage):
-        assert (await stage.failure("notify", message="x", email=email)).type == kind

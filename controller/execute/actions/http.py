@@ -1,5 +1,6 @@
 """`http`: one request, its answer bounded; what is not as expected is a failure."""
 
+import codecs
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,16 @@ LARGEST_BODY = 4_194_304
 """Bytes of an answer that are read."""
 
 TIMEOUT = 30_000
-"""Milliseconds, unless `timeout` says otherwise."""
+"""Milliseconds, unless `timeout` says otherwise; 0 says nothing."""
 
 REDIRECTS = 5
 
 KEY = "Idempotency-Key"
 """Header with the attempt's key: after a crash the same attempt is made with the same key."""
 
+
+_NO_CHARSETS = frozenset({"idna", "punycode"})
+"""What Python can decode text from, in the square of its length."""
 
 _unsent: ContextVar[Lease | None] = ContextVar("unsent", default=None)
 """Under which lease the request of this task is to be sent; None: its first part has been."""
@@ -48,8 +52,11 @@ class Http:
 
         request = _request(call, inputs)
         if self._session is None:
-            jar = aiohttp.DummyCookieJar()
-            self._session = aiohttp.ClientSession(cookie_jar=jar, request_class=_leased())
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),  # who waits for a turn would time out
+                cookie_jar=aiohttp.DummyCookieJar(),
+                request_class=_leased(),
+            )
         session, seconds = self._session, request.pop("seconds")
         timeout = aiohttp.ClientTimeout(seconds)
 
@@ -62,14 +69,8 @@ class Http:
             return await under(call.lease, send)
         except TimeoutError:
             raise ActionFailed("timeout", f"no answer within {seconds:g} s") from None
-        except aiohttp.ClientSSLError as error:
-            raise ActionFailed("tls", str(error)) from None
-        except aiohttp.TooManyRedirects:
-            raise ActionFailed("connection", f"more than {REDIRECTS} redirects") from None
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError) as error:
-            raise ActionFailed("invalid_inputs", f"cannot request this: {error}") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise ActionFailed("connection", str(error) or type(error).__name__) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _failure(error, inputs["url"]) from None
 
     async def close(self) -> None:
         """Close what is kept open between calls."""
@@ -103,7 +104,7 @@ def _request(call: Call, inputs: dict[str, Any]) -> dict[str, Any]:
     if KEY.lower() not in {name.lower() for name in headers}:
         headers[KEY] = call.key
     try:
-        milliseconds = parse_duration(inputs.get("timeout") or TIMEOUT)
+        milliseconds = parse_duration(inputs.get("timeout") or 0) or TIMEOUT
     except ValueError as error:
         raise ActionFailed("invalid_inputs", f"`timeout`: {error}") from None
     return {
@@ -115,6 +116,26 @@ def _request(call: Call, inputs: dict[str, Any]) -> dict[str, Any]:
         "max_redirects": REDIRECTS,
         "seconds": milliseconds / 1000,
     }
+
+
+def _failure(error: Exception, url: str) -> ActionFailed:
+    """The URL as it was given: a secret in it is not found once it is escaped."""
+    import aiohttp  # ruff: ignore[import-outside-top-level]  # start-up time
+
+    match error:
+        case aiohttp.ClientSSLError():
+            return ActionFailed("tls", str(error))
+        case aiohttp.TooManyRedirects():
+            return ActionFailed("connection", f"more than {REDIRECTS} redirects")
+        case aiohttp.ClientResponseError():
+            return ActionFailed("connection", error.message)
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            leads = "leads to" if isinstance(error, aiohttp.RedirectClientError) else "is"
+            return ActionFailed("invalid_inputs", f"{url} {leads} no URL of http or https")
+        case ValueError():
+            return ActionFailed("invalid_inputs", f"cannot request this: {error}")
+        case _:
+            return ActionFailed("connection", str(error) or type(error).__name__)
 
 
 async def _outputs(answer: "ClientResponse", expected: Any) -> Result:  # ruff: ignore[any-type]  # a JSON value
@@ -157,9 +178,11 @@ def _json(content: bytes) -> Any:  # ruff: ignore[any-type]  # a JSON value
 
 def _text(content: bytes, charset: str | None) -> str:
     try:
-        return content.decode(charset or "utf-8", "replace")
+        known = codecs.lookup(charset or "utf-8").name not in _NO_CHARSETS
+        text = content.decode(charset if known and charset else "utf-8", "replace")
     except (LookupError, ValueError):  # there is none of that name, or it cannot be one
-        return content.decode("utf-8", "replace")
+        text = content.decode("utf-8", "replace")
+    return text.encode("utf-8", "replace").decode()
 
 
 def is_expected(status: int, expected: Any) -> bool:  # ruff: ignore[any-type]  # a JSON value

@@ -3,13 +3,15 @@
 import asyncio
 import smtplib
 import ssl
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from functools import partial
 from typing import Any
 
 from controller.core.expression import to_text
-from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result, under
+from controller.execute.action import BUILT_IN, ActionFailed, Call, NotNow, Result, under
 from controller.execute.actions.http import Http
 from controller.execute.scripts import Scripts
 
@@ -21,6 +23,9 @@ IMPLICIT_TLS = 465
 
 THREADS = 8
 """Mails on their way at once."""
+
+Refusals = dict[str, tuple[int, bytes]]
+"""Addresses that a server takes no letter for, and what it says of each."""
 
 
 class Notify:
@@ -47,9 +52,7 @@ class Notify:
             text = "\n".join([f"*{title}*", message, *_lines(fields)])
             await self._post(call, slack, {"text": text})
         if email:
-            mail = partial(_mail, email, title, message, fields, call.lease)
-            run = asyncio.get_running_loop().run_in_executor
-            await under(call.lease, lambda: run(self._threads, mail))
+            await self._mail(call, partial(_mail, email, title, message, fields))
         return {}
 
     async def close(self) -> None:
@@ -58,14 +61,34 @@ class Notify:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = ThreadPoolExecutor(THREADS, "mail")
 
+    async def _mail(self, call: Call, mail: Callable[[Callable[[], bool]], Refusals]) -> None:
+        """Send a letter, unless it is cancelled before; say who does not get it."""
+        gone = threading.Event()
+        mail_if = partial(mail, lambda: call.lease.holds and not gone.is_set())
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            refused = await under(call.lease, lambda: run(self._threads, mail_if))
+        finally:
+            gone.set()
+        for address, (code, said) in refused.items():
+            why = said.decode(errors="replace")
+            call.log("warn", f"{address} does not get the letter: {code} {why}", None)
+
     async def _post(self, call: Call, url: str, said: dict[str, Any]) -> None:
         await self._http.perform(call, {"url": url, "method": "POST", "json": said})
 
 
 def _mail(
-    email: dict[str, Any], title: str, message: str, fields: dict[str, Any], lease: Lease
-) -> None:
-    """`email`: {host, port, from, to, username, password, tls}; port 465 is TLS from the start."""
+    email: dict[str, Any],
+    title: str,
+    message: str,
+    fields: dict[str, Any],
+    may: Callable[[], bool],
+) -> Refusals:
+    """`email`: {host, port, from, to, username, password, tls}; port 465 is TLS from the start.
+
+    Sent if it `may` be by then, to all but those whom the server refuses.
+    """
     missing = [name for name in ("host", "from", "to") if not email.get(name)]
     if missing:
         raise ActionFailed("invalid_inputs", f"`email` has no {', '.join(missing)}")
@@ -78,9 +101,9 @@ def _mail(
     try:
         with _server(host, port, secure) as server:
             _introduce(server, email, secure)
-            if not lease.holds:
+            if not may():
                 raise NotNow
-            server.send_message(letter)
+            return server.send_message(letter)
     except ssl.SSLError as error:
         raise ActionFailed("tls", f"{host}: {error}") from None
     except (OSError, smtplib.SMTPException) as error:
