@@ -18,7 +18,8 @@ def call(script: str, inputs: str, outputs: str, failure: str) -> int:
     except Exception as error:  # ruff: ignore[blind-except]  # the engine is told
         return _fail(failure, error, type(error).__name__, _frames(error, script))
     try:
-        _write(outputs, _encoded(result))
+        if result is not None:  # or it would be in the way of what the script itself wrote there
+            _write(outputs, _encoded(result))
     except (TypeError, ValueError, RecursionError, OSError) as error:
         return _fail(failure, error, "bad_output")
     return 0
@@ -34,8 +35,6 @@ def _main(script: str) -> Callable[..., object]:
 
 
 def _encoded(result: object) -> str:
-    if result is None:
-        return "{}"
     if not isinstance(result, dict):
         raise TypeError(f"main() must return a dict, not {type(result).__name__}")
     return json.dumps(result, allow_nan=False)
@@ -53,7 +52,7 @@ def _frames(error: BaseException, script: str) -> list[str]:
 
 def _fail(failure: str, error: Exception, kind: str, said: list[str] | None = None) -> int:
     """Tell the log and the engine; the exit status."""
-    message = str(error) or type(error).__name__
+    message = str(error).encode("utf-8", "backslashreplace").decode() or type(error).__name__
     sys.stderr.writelines(said or [f"{message}\n"])
     _write(failure, json.dumps({"type": kind, "message": message}))
     return 1

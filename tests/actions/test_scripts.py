@@ -153,6 +153,19 @@ async def test_python_gets_inputs_and_gives_outputs(stage: Stage) -> None:
     assert result == {"sum": 3, "text": "é"}
 
 
+async def test_python_may_write_its_outputs_itself(stage: Stage) -> None:
+    """As any script; what `main` returns is put in its place, nothing is not."""
+    script = """
+import os
+def main(**given):
+    with open(os.environ["WINDLASS_OUTPUTS"], "w") as file:
+        file.write('{"written": true}')
+    return given or None
+"""
+    assert await stage.outputs("python", script=script) == {"written": True}
+    assert await stage.outputs("python", script=script, inputs={"a": 1}) == {"a": 1}
+
+
 async def test_python_that_returns_nothing_has_no_outputs(stage: Stage) -> None:
     """None is an empty result."""
     assert await stage.outputs("python", script="def main(): pass") == {}
@@ -202,6 +215,8 @@ async def test_an_exception_is_the_failure(stage: Stage) -> None:
         ("def main(x): return {}", "TypeError", "missing 1 required positional argument: 'x'"),
         ("class Odd(Exception): pass\ndef main(): raise Odd()", "Odd", "Odd"),
         ("def main(): assert 1 > 2, 'arithmetic'", "AssertionError", "arithmetic"),
+        ("def main(): open('/no/\\udcff')", "FileNotFoundError", "/no/\\udcff"),
+        ("def main(): raise OSError('no \\udcff')", "OSError", "no \\udcff"),
         ("import sys\ndef main(): sys.exit('gave up')", "exit", "exit status 1: gave up"),
         ("import sys\ndef main(): sys.exit(4)", "exit", "exit status 4"),
         ("import os\ndef main(): os.kill(os.getpid(), 9)", "exit", "ended by SIGKILL"),
