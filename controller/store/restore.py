@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import URL
+
 from controller.core.problem import NotFound, Refused
 from controller.store.backup import (
     Backup,
@@ -40,6 +42,8 @@ KEPT = ".before-restore-"
 
 LOG = "-wal"
 _BESIDE = (LOG, "-shm", "-journal")
+_TAKEN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""Somebody reads or writes it."""
 _TRIES = 50
 _PAUSE_SECONDS = 0.02
 
@@ -112,14 +116,17 @@ def _stage(file: Path, staged: Path, record: AuditRecord) -> None:
     with _as_a_copy():
         copy_database(file, staged)
         examined(staged, file)
-    engines = connect(parse_url(f"sqlite:///{staged}"), 1)
+    url = URL.create("sqlite+pysqlite", database=str(staged))
+    engines = connect(url, 1)
     try:
-        prepare(engines, parse_url(f"sqlite:///{staged}"), create=False)
+        prepare(engines, url, create=False)
         with translated(str(staged)), engines.writer.connect() as tx, tx.begin():
             audit(tx, record)
     finally:
         engines.reader.dispose()
         engines.writer.dispose()
+    with said_of(staged), closing(_alone(staged)):
+        pass  # on a full disk a log may be left, without which the file is not whole
 
 
 @contextmanager
@@ -170,8 +177,10 @@ def _alone(path: Path) -> sqlite3.Connection:
         try:
             if database.execute("PRAGMA journal_mode=DELETE").fetchone()[0] == "delete":
                 return database
-        except sqlite3.OperationalError:
-            pass  # somebody is reading it
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _TAKEN:
+                database.close()
+                raise
         threading.Event().wait(_PAUSE_SECONDS)
     database.close()
     raise Refused(

@@ -36,6 +36,14 @@ def _count(path: Path) -> object:
     return _sql(path, "SELECT count(*) FROM workflow_executions")[0][0]
 
 
+def _become(path: Path, revision: str) -> None:
+    """Go back to an older schema."""
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as tx:
+        command.downgrade(opening.migrations(tx), revision)
+    engine.dispose()
+
+
 def _left(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
@@ -306,14 +314,30 @@ def test_an_older_copy_is_migrated(here: Place) -> None:
     """A copy of the first schema becomes one of the newest; the file itself stays as it was."""
     here.create(GREETING)
     here.fine("backup", "-o", "old.db")
-    engine = create_engine(f"sqlite:///{here.path / 'old.db'}")
-    with engine.begin() as tx:
-        command.downgrade(opening.migrations(tx), opening.REVISIONS[0])
-    engine.dispose()
+    _become(here.path / "old.db", opening.REVISIONS[0])
     before = (here.path / "old.db").read_bytes()
     here.fine("restore", "old.db", "--force")
     _executed(here)
     assert (here.path / "old.db").read_bytes() == before
+
+
+def test_what_is_restored_is_whole_or_not_there(here: Place) -> None:
+    """However little room there is: what its migration left in a log is not left out."""
+    here.create(GREETING)
+    here.fine("backup", "-o", "old.db")
+    _become(here.path / "old.db", opening.REVISIONS[0])
+    _sql(here.path / "old.db", "VACUUM")
+    disk = here.path / "disk"
+    disk.mkdir()
+    ends = set()
+    for kilobytes in range(300, 700, 40):
+        with small_disk(disk, f"{kilobytes}k"):
+            status = here("restore", "old.db", "--state-dir", "disk").status
+            ends.add(status)
+            assert (disk / "windlass.db").exists() == (status == 0)
+            if status == 0:
+                assert _sql(disk / "windlass.db", "PRAGMA integrity_check") == [("ok",)]
+    assert ends == {0, 5}
 
 
 def test_postgresql_is_told_which_commands(here: Place, postgres: Postgres) -> None:
