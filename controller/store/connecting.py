@@ -5,6 +5,7 @@ begin with `BEGIN IMMEDIATE` so that they queue at the start of a transaction in
 the middle. PostgreSQL: writers READ COMMITTED with row locks, readers one REPEATABLE READ snapshot.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +78,13 @@ def parse_url(url: str) -> URL:
 
 
 def sqlite_path(url: URL) -> Path | None:
-    """The database's file, or None on PostgreSQL."""
-    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+    """The database's file, or None on PostgreSQL.
+
+    It has one name, whatever links lead to it: its log and its lock stand beside that.
+    """
+    if url.get_backend_name() != "sqlite":
+        return None
+    return Path(os.path.realpath(url.database or ""))
 
 
 def masked(url: URL) -> URL:
@@ -90,8 +96,10 @@ def masked(url: URL) -> URL:
 
 def place(url: URL) -> str:
     """The database as messages name it: a path, or a URL without its passwords."""
+    if url.get_backend_name() == "sqlite":
+        return str(Path(url.database or ""))
     plain = masked(url.set(drivername=url.get_backend_name()))
-    return str(sqlite_path(url) or plain.render_as_string(hide_password=True))
+    return plain.render_as_string(hide_password=True)
 
 
 def connect(url: URL, readers: int) -> Engines:

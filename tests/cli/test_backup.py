@@ -296,6 +296,27 @@ def test_a_restore_needs_the_database_for_itself(here: Place) -> None:
     here.fine("restore", "good.db", "--force")
 
 
+def test_a_database_has_one_name_whatever_links_lead_to_it(here: Place) -> None:
+    """One lock and one log, beside the file itself: it is that which a restore replaces."""
+    here.create(GREETING)
+    here.fine("backup", "-o", "good.db")
+    database = here.path / ".windlass" / "windlass.db"
+    link = here.path / "other" / "windlass.db"
+    link.parent.mkdir()
+    link.symlink_to("../.windlass/windlass.db")
+    other = ("--state-dir", "other")
+    with ControllerLock(database).acquire(0):
+        for line in (["restore", "good.db", "--force"], ["doctor", "--repair"]):
+            said = here(*line, *other)
+            assert (said.status, "is in use" in said.err) == (4, True), said
+    _executed(here)
+    here.fine("restore", "good.db", "--force", *other)
+    assert (link.is_symlink(), _count(database), _left(link.parent)) == (True, 0, ["windlass.db"])
+    link.unlink()
+    link.symlink_to("windlass.db")
+    assert here("workflows:list", *other).status == 4
+
+
 def test_a_damaged_database_is_replaced_and_kept_with_its_log(here: Place) -> None:
     """What SQLite cannot open is moved aside whole; its log never stands beside the new one."""
     here.create(GREETING)
