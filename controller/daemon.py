@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from controller import __version__
 from controller.app import App
 from controller.core.duration import format_duration
-from controller.core.problem import NotFound
+from controller.core.problem import NotFound, Refused
 from controller.execute.patience import patiently
 from controller.execute.taking import take_over
 from controller.interpreter import loading
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from controller.observe.forge import Reporter
     from controller.web.server import Server
 
-BEAT = 20.0
-"""Seconds between signs of life for the service manager."""
+BEAT = 5.0
+"""Seconds between signs of life for the service manager, and looks at whether the lock is ours."""
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
@@ -54,7 +54,8 @@ async def serve(app: App, on_ready: Callable[[str], None] | None = None) -> None
         on_ready: Called with the HTTP address once everything works.
 
     Raises:
-        Refused: Another controller is at work, or the port is taken.
+        Refused: Another controller is at work, or has come while the lock's file was gone; or the
+            port is taken.
         Unavailable: The database does not answer.
     """
     await Daemon(app).run(on_ready)
@@ -70,6 +71,8 @@ class Daemon:
         self.app = app
         self.settings = app.settings
         self._stop = asyncio.Event()
+        self._lock = app.lock("controller")
+        self._displaced: Refused | None = None
         self.health = Health(app.clock, notify_socket())
         self.health.watch("database", lambda: app.store.unavailable)
         self.worker = app.worker()
@@ -117,13 +120,17 @@ class Daemon:
 
     async def run(self, on_ready: Callable[[str], None] | None) -> None:
         """Start in order, wait, unwind in reverse."""
+        await self._run(on_ready)
+        if self._displaced is not None:
+            raise self._displaced
+
+    async def _run(self, on_ready: Callable[[str], None] | None) -> None:
         app = self.app
         async with AsyncExitStack() as stack:
-            lock = app.lock("controller")
-            stack.enter_context(lock.acquire(app.clock.now()))
+            stack.enter_context(self._lock.acquire(app.clock.now()))
             listening = bind(self.settings.http_address)
             stack.callback(listening.close)
-            freed = await app.prepare(lock)
+            freed = await app.prepare(self._lock)
             await app.store.write(mark_removed, list(app.specs))
             if self.tenures:  # each controller has one of its own name, which nobody else takes
                 await app.store.write(ledger.forget_leases, app.clock.now())
@@ -284,6 +291,12 @@ class Daemon:
     async def _beat(self) -> None:
         while True:
             self.health.beat()
+            try:
+                self._lock.keep(self.app.clock.now())
+            except Refused as error:  # whoever has it now has taken over what we had
+                self._displaced = error
+                self._interrupted()
+                self.worker.hurried = True
             await self.app.clock.sleep(BEAT)
 
     def _applied(self) -> None:

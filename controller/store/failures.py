@@ -44,11 +44,7 @@ def problem_of(error: DBAPIError, where: str) -> Unavailable | Refused | None:
 def sqlite_problem(code: int, where: str, said: str) -> Unavailable | Refused | None:
     """`problem_of` one of SQLite's result codes."""
     if code == _MOVED:
-        return Refused(
-            f"{where} was moved or deleted while it was open",
-            reason="database-moved",
-            hint="put it back, or start again with a new one",
-        )
+        return moved(where)
     primary = code & 0xFF
     if primary in _AWAY:
         hint = MAKE_ROOM if primary == _FULL else None
@@ -90,6 +86,15 @@ def _postgres_problem(
     if lost or (state is not None and state[:2] in _POSTGRES_AWAY):
         return Unavailable(f"{where} does not answer ({said})")
     return None
+
+
+def moved(where: str) -> Refused:
+    """Another file, or none, is in the place of the one that is open."""
+    return Refused(
+        f"{where} was moved or deleted while it was open",
+        reason="database-moved",
+        hint="put it back, or start again with a new one",
+    )
 
 
 def read_only(where: str) -> Refused:

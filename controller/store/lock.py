@@ -3,7 +3,8 @@
 The lock is the kernel's (`flock` on `<database>.lock`): it ends with the process that held it,
 whatever ended that. What stands in the file only says who it is; what still stands there when the
 lock is free is of one that crashed. The file stays when the lock is given up — removing it would
-let two processes each hold a lock on a file of that name.
+let two processes each hold a lock on a file of that name. Somebody else may remove it, so whoever
+holds it for long looks after that (`keep`).
 """
 
 import fcntl
@@ -89,6 +90,18 @@ class ControllerLock:
         os.pwrite(file, to_json(Holder(os.getpid(), self._role, now, self._owner)._asdict()), 0)
         self._file = file
         return True
+
+    def keep(self, now: int) -> None:
+        """Take the lock again where somebody removed its file; `Refused` when another one has."""
+        if self._file is not None and not self._stands(self._file):
+            self.release()
+            self.acquire(now)
+
+    def _stands(self, file: int) -> bool:
+        """Whether others find what we have locked; nobody does where the directory is gone."""
+        if not self._path.exists():
+            return not self._path.parent.exists()
+        return os.path.samestat(self._path.stat(), os.fstat(file))
 
     def release(self) -> None:
         """Give the lock up; harmless without it."""

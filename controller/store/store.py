@@ -10,16 +10,19 @@ that compose them into one transaction. A write verb may run twice (see `journal
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import URL
 
 from controller.core.problem import Unavailable
 from controller.logs import get_log
+from controller.store import failures
 from controller.store.connecting import Engines, connect, parse_url, place, sqlite_path
 from controller.store.journal import Journal, Moment
 from controller.store.opening import prepare, translated
@@ -60,6 +63,7 @@ class Store:
     ) -> None:
         self.path = sqlite_path(url)
         self.where = place(url)
+        self._file = None if self.path is None else self.path.stat()
         self._engines = engines
         self._journal = journal
         self._pool = pool
@@ -160,7 +164,12 @@ class Store:
 
     @property
     def unavailable(self) -> str | None:
-        """Why the database did not answer when it was last read, or written; None: it did."""
+        """Why the database did not answer when it was last read, or written; None: it did.
+
+        What was moved or deleted answers whoever reads, and takes nothing any more.
+        """
+        if self._file is not None and self.path is not None and not _is(self.path, self._file):
+            return str(failures.moved(self.where))
         since = self._monotonic() - RECENT
         met = (self._journal.trouble, self._trouble)
         return next((each[1] for each in met if each is not None and each[0] > since), None)
@@ -205,3 +214,11 @@ def _shut(pool: ThreadPoolExecutor, engines: Engines) -> None:
     engines.writer.dispose()
     if engines.listener is not None:
         engines.listener.dispose()
+
+
+def _is(path: Path, file: os.stat_result) -> bool:
+    """Whether this file is there."""
+    try:
+        return os.path.samestat(path.stat(), file)
+    except OSError:
+        return False

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -162,3 +162,34 @@ def test_a_stopped_daemon_keeps_its_sqlite_file(
         assert daemon.stop() == 0
     proof.check()
     survived(proof)
+
+
+def test_who_has_lost_the_lock_ends(tmp_path: Path, survived: Survived) -> None:
+    """Somebody removed its file, and another daemon began before it was taken again."""
+    proof = Proof(tmp_path, Work())
+    with Daemon(tmp_path) as first, ExitStack() as stack:
+        first.process.send_signal(signal.SIGSTOP)
+        (tmp_path / ".windlass" / "windlass.db.lock").unlink()
+        second = stack.enter_context(Daemon(tmp_path))
+        amid_the_work(proof)
+        first.process.send_signal(signal.SIGCONT)
+        assert first.process.wait(20) == 4
+        said = f"is in use: process {second.process.pid} (controller)"
+        assert said in first.log.read_text()
+        wait_until(proof.all_ended, "all to end", within=30)
+        assert second.stop() == 0
+    proof.check()
+    survived(proof)
+
+
+def test_a_database_that_is_moved_away_is_told(tmp_path: Path) -> None:
+    """Also where nobody writes; when it is back, all is well."""
+    Proof(tmp_path, Work())
+    state, away = tmp_path / ".windlass", tmp_path / "away"
+    with Daemon(tmp_path) as daemon:
+        assert daemon.failures() == {}
+        state.rename(away)
+        assert "was moved or deleted" in daemon.failures()["database"]
+        away.rename(state)
+        assert daemon.failures() == {}
+        assert daemon.stop() == 0

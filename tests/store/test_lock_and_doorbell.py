@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -95,6 +96,24 @@ def test_a_lock_is_given_up(tmp_path: Path) -> None:
     second.release()
     second.release()
     assert first.holder() is None
+
+
+def test_a_lock_whose_file_was_removed_is_taken_again(tmp_path: Path) -> None:
+    """Or it is another's by then, who is named; without its directory there is none to take."""
+    path = tmp_path / "state" / "x.db"
+    with ControllerLock(path, "first").acquire(NOW) as first:
+        first.keep(NOW)
+        path.with_name("x.db.lock").unlink()
+        first.keep(NOW + 1)
+        assert not ControllerLock(path).try_acquire(NOW)
+        assert first.holder() == Holder(os.getpid(), "first", NOW + 1)
+        path.with_name("x.db.lock").unlink()
+        with ControllerLock(path, "second").acquire(NOW), pytest.raises(Refused, match="second"):
+            first.keep(NOW)
+    with ControllerLock(path).acquire(NOW) as held:
+        shutil.rmtree(path.parent)
+        held.keep(NOW)
+    assert not path.parent.exists()
 
 
 def test_a_strange_lock_file_is_no_obstacle(tmp_path: Path) -> None:
