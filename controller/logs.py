@@ -6,7 +6,8 @@ would be a sixth of what they take to start. A daemon says something in any case
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO, cast
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -61,6 +62,26 @@ class _Bridge(logging.Handler):
         say(record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
+class _Stream:
+    """What a log is written to; what cannot be written is lost, and nobody fails for it.
+
+    Whoever read it may have left, its terminal may be gone, the disk it is on may be full.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Some of a line."""
+        with suppress(OSError):
+            (self._stream or sys.stderr).write(text)
+
+    def flush(self) -> None:
+        """Its end."""
+        with suppress(OSError):
+            (self._stream or sys.stderr).flush()
+
+
 _bridge = _Bridge(logging.WARNING)
 
 _chosen: tuple[str, Form, TextIO | None] = ("info", "auto", None)
@@ -104,6 +125,7 @@ def _configure() -> None:
     level, form, stream = _chosen
     out = stream if stream is not None else sys.stderr
     console = form == "console" or (form == "auto" and out.isatty())
+    written = cast("TextIO", _Stream(stream))
     render: Processor = structlog.processors.JSONRenderer()
     if console:
         render = structlog.dev.ConsoleRenderer(colors=out.isatty())
@@ -116,6 +138,6 @@ def _configure() -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: structlog.PrintLogger(stream or sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(written),
         cache_logger_on_first_use=False,
     )

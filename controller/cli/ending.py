@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -65,10 +66,11 @@ def _open_streams() -> None:
 
 
 def complain(message: str, hint: str | None, status: int) -> int:
-    """Say what is wrong on stderr; the status."""
-    click.echo(f"windlass: {message}", err=True)
-    if hint:
-        click.echo(f"hint: {hint}", err=True)
+    """Say what is wrong on stderr, if anybody reads it; the status."""
+    with suppress(OSError):
+        click.echo(f"windlass: {message}", err=True)
+        if hint:
+            click.echo(f"hint: {hint}", err=True)
     return status
 
 

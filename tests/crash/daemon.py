@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from tests.eventually import wait_until
 
@@ -65,11 +65,11 @@ class Daemon:
         self.begin()
         return self.await_ready()
 
-    def begin(self) -> None:
-        """Start it."""
+    def begin(self, into: IO[bytes] | None = None) -> None:
+        """Start it; what it says goes `into` a file, its log by default."""
         command = [sys.executable, "-m", "controller", "run"]
         command += ["--http-address", f"127.0.0.1:{self.port}", *self._flags]
-        with self.log.open("ab") as log:
+        with into or self.log.open("ab") as log:
             self._process = subprocess.Popen(  # our own program
                 command, cwd=self.cwd, env=self._environment, stdout=log, stderr=log
             )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -122,6 +123,31 @@ def test_a_broken_client_is_one_line_of_the_log_at_most(tmp_path: Path) -> None:
     (told,) = [each for each in lines if each.get("logger") == "uvicorn.error"]
     assert (told["event"], told["level"]) == ("Invalid HTTP request received.", "info")
     assert {each["level"] for each in lines} <= {"info", "warning"}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "disk"])
+def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path, kind: str) -> None:
+    """Its reader has left, its terminal is gone, its disk is full: what there is to do is done."""
+    definitions = place(tmp_path)
+    reading, writing = pty.openpty() if kind == "terminal" else os.pipe()
+    daemon = Daemon(tmp_path)
+    with os.fdopen(writing, "wb") as log, Path("/dev/full").open("wb") as full:
+        daemon.begin(full if kind == "disk" else log)
+    try:
+        daemon.await_ready()
+        os.close(reading)
+        (definitions / "more.yaml").write_text(GOOD.format("more", 1))
+        wait_until(lambda: "more" in _listed(tmp_path), "a good file is live")
+        (definitions / "more.yaml").write_text("name: [")
+        wait_until(lambda: "invalid_files" in _metrics(daemon, 1.0), "a bad file is invalid")
+        assert daemon.stop() == 0
+    finally:
+        daemon.end()
+
+
+def _listed(folder: Path) -> str:
+    """The names of workflows, among other things."""
+    return windlass("workflows:list", cwd=folder).stdout
 
 
 def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
