@@ -52,10 +52,7 @@ class Planner:
             raise Refused(message, reason="no-history", hint="name a directory with --source")
         origin = self.open_origin(spec)
         try:
-            if revision is None:
-                look = await asyncio.to_thread(origin.look, {}, None, 0, whole=True)
-            else:
-                look = await asyncio.to_thread(origin.find, revision)
+            look = await asyncio.to_thread(origin.find, revision)
         finally:
             origin.close()
         return await self._plan(spec, look, now)

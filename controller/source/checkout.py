@@ -11,13 +11,14 @@ fetched anew.
 import posixpath
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from controller.core.problem import Refused
 from controller.core.semver import range_of
+from controller.source.blobs import Blobs
 from controller.source.git import Git, GitError
 from controller.source.mirror import PLANS, Mirror
 from controller.source.snapshot import (
@@ -37,12 +38,11 @@ from controller.source.spec import SourceSpec
 TARGET = "refs/windlass/target"
 APPLIED = "refs/windlass/applied/"
 SIGNED = "refs/windlass/signed/"
+ALL = "refs/windlass/all/"
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 _LINK, _MODULE, _ABSENT = "120000", "160000", "000000"
-_HEADER = 3
-"""Words before a blob's content: id, type, size."""
 _HOPS = 10
 """Symbolic links that are followed from one to the next."""
 
@@ -68,6 +68,7 @@ class Checkout:
         self._spec = spec
         self._git = Git(home, environment, spec)
         self._mirror = Mirror(home, self._git)
+        self._blobs = Blobs(self._git, largest)
         self._largest = largest
         self._plain: set[str] = set()  # commits without links
 
@@ -79,13 +80,16 @@ class Checkout:
 
     def refresh(self) -> Commit:
         """The commit that the reference names now; raises `GitError`."""
-        spec = self._spec
         with self._mirror.writing():
-            if spec.commit is not None:
-                self._fetch_commit(spec.commit)
-            else:
-                self._fetch(f"+{self._reference()}:{TARGET}")
+            self._follow(TARGET)
         return self.commit(f"{TARGET}^{{commit}}")
+
+    def _follow(self, own: str) -> None:
+        """Have a reference of ours name what the source follows."""
+        if self._spec.commit is not None:
+            self._fetch_commit(self._spec.commit, own)
+        else:
+            self._fetch(f"+{self._reference()}:{own}")
 
     def _reference(self) -> str:
         spec = self._spec
@@ -107,20 +111,23 @@ class Checkout:
             raise GitError(message, reason="ref-gone", hint="push a tag such as v1.2.3")
         return newest
 
-    def _fetch_commit(self, commit: str) -> None:
+    def _fetch_commit(self, commit: str, own: str) -> None:
         """The commit, if it is not here; servers that name no single commits give all they have."""
         if not self._has(commit):
-            if not self._fetched(commit, TARGET):
-                self._fetch("+refs/heads/*:refs/windlass/all/*")
+            if not self._fetched(commit, own):
+                both = (f"+refs/{each}/*:{ALL}{each}/*" for each in ("heads", "tags"))
+                self._fetch(*both, prune=True)
             if not self._has(commit):
                 message = f"{self._url} has no commit {commit}"
                 raise GitError(message, reason="ref-gone", hint="check `commit`")
-        self._git.local("update-ref", TARGET, commit)
+        self._git.local("update-ref", own, commit)
 
-    def _fetch(self, refspec: str) -> None:
+    def _fetch(self, *refspecs: str, prune: bool = False) -> None:
+        """Fetch; `prune`: of what a pattern names, what is gone there goes here."""
         self._remote(
             "fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--no-auto-gc",
-            "--no-recurse-submodules", "--refmap=", "--", self._url, refspec,
+            "--no-recurse-submodules", "--refmap=", "--prune" if prune else "--no-prune", "--",
+            self._url, *refspecs,
         )  # fmt: skip
 
     def _remote(self, *arguments: str) -> bytes:
@@ -153,20 +160,32 @@ class Checkout:
             raise Refused(message, reason="not-found", hint=hint)
         return found.decode().strip()
 
-    def find(self, revision: str) -> str:
-        """The id of a commit, or of a tag's own object, fetched where it is not here."""
-        named = not _COMMIT.fullmatch(revision)
-        own = PLANS + secrets.token_hex(8)
-        with self._mirror.writing():
+    def find(self, revision: str | None) -> str:
+        """The id of a commit, or of a tag's own object, fetched where it is not here.
+
+        Args:
+            revision: A commit, a branch or a tag; None: what the source follows.
+        """
+        with self._mirror.writing(), self._own() as own:
+            if revision is None:
+                self._follow(own)
+                return self._line("rev-parse", own)
+            named = not _COMMIT.fullmatch(revision)
             if not named and self._has(revision):
                 return self.resolve(revision)
             names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
-            try:
-                fetched = any(self._fetched(each, own) for each in (names if named else names[:1]))
-                return self._line("rev-parse", own) if fetched else self.resolve(revision)
-            finally:
-                with suppress(GitError):  # left to whoever sweeps the mirror
-                    self._git.local("update-ref", "-d", own)
+            fetched = any(self._fetched(each, own) for each in (names if named else names[:1]))
+            return self._line("rev-parse", own) if fetched else self.resolve(revision)
+
+    @contextmanager
+    def _own(self) -> Generator[str]:
+        """A reference that nobody else has, for as long as it takes."""
+        own = PLANS + secrets.token_hex(8)
+        try:
+            yield own
+        finally:
+            with suppress(GitError):  # left to whoever sweeps the mirror
+                self._mirror.drop(own)
 
     def _fetched(self, name: str, own: str) -> bool:
         """Whether the repository gives out this reference or commit, which is now ours."""
@@ -183,11 +202,22 @@ class Checkout:
         with self._mirror.writing():
             try:
                 if not self._has(commit):
-                    self._fetch_commit(commit)
+                    self._fetch_commit(commit, f"{APPLIED}{commit}")
             except GitError as error:
                 if error.reason != "ref-gone":
                     raise
         return self.resolve(commit)
+
+    def tags_there(self, commit: str) -> tuple[str, ...]:
+        """Tag objects of a commit that the repository has, which are here now."""
+        listed = self._remote("ls-remote", "--tags", "--", self._url)
+        lines = listed.decode("utf-8", "surrogateescape").splitlines()
+        ids = {name: oid for oid, _, name in (line.partition("\t") for line in lines)}
+        names = [name for name in ids if ids.get(f"{name}^{{}}") == commit]
+        if names:
+            with self._mirror.writing(), self._own() as own:
+                self._fetch(*(f"+{name}:{own}/{place}" for place, name in enumerate(names)))
+        return tuple(ids[name] for name in names)
 
     def follows(self, revision: str, before: str) -> bool:
         """Whether a commit comes after another; False: history was rewritten between them."""
@@ -238,7 +268,7 @@ class Checkout:
         """
         entries, gone = self._difference(commit.id, base) or self._whole(commit.id, known)
         changed = {path: each for path, each in entries.items() if _differs(each, known.get(path))}
-        contents = dict(self._blobs({path: each.oid for path, each in changed.items()}))
+        contents = dict(self._blobs.read({path: each.oid for path, each in changed.items()}))
         found = [self._found(path, each, contents.get(path)) for path, each in changed.items()]
         removed = tuple(sorted(known.keys() & gone))
         return Snapshot(by_path(found), removed, commit=commit)
@@ -279,7 +309,7 @@ class Checkout:
     def read(self, known: Known, paths: Sequence[str]) -> Mapping[str, bytes]:
         """Contents of files as they are known."""
         oids = {path: known[path].digest for path in paths if known[path].digest}
-        return {path: each for path, each in self._blobs(oids) if isinstance(each, bytes)}
+        return {path: each for path, each in self._blobs.read(oids) if isinstance(each, bytes)}
 
     def _found(self, path: str, entry: _Entry, content: bytes | int | None) -> Found:
         if entry.mode == _LINK:
@@ -309,45 +339,11 @@ class Checkout:
         links = {path for path, each in every.items() if each.mode == _LINK}
         found = {path: each for path, each in every.items() if is_definition(path)}
         if links & found.keys():
-            targets = dict(self._blobs({path: every[path].oid for path in links}))
+            targets = dict(self._blobs.read({path: every[path].oid for path in links}))
             found |= {path: _target(path, every, targets) for path in links & found.keys()}
         else:
             self._plain.add(revision)
         return found
-
-    def _blobs(self, oids: Mapping[str, str]) -> Iterator[tuple[str, bytes | int]]:
-        """Contents by path, or the size of what is too large; one command reads them all."""
-        if not oids:
-            return
-        wanted = list(oids.items())
-        sizes = self._batch("--batch-check", [oid for _, oid in wanted])
-        small: list[str] = []
-        for path, _ in wanted:
-            size = int(bytes(next(sizes)))
-            if size > self._largest:
-                yield path, size
-            else:
-                small.append(path)
-        contents = self._batch("--batch", [oids[path] for path in small])
-        yield from zip(small, map(bytes, contents), strict=True)
-
-    def _batch(self, option: str, oids: Sequence[str]) -> Iterator[memoryview | bytes]:
-        """Sizes or contents of blobs, in this order."""
-        given = "".join(f"{oid}\n" for oid in oids).encode()
-        answer = self._git.local("cat-file", option, given=given) if oids else b""
-        place = 0
-        for oid in oids:
-            end = answer.index(b"\n", place)
-            header = answer[place:end].split()
-            place = end + 1
-            if header[:1] != [oid.encode()] or len(header) != _HEADER:
-                raise GitError(f"the mirror lost {oid}", reason="damaged")
-            if option == "--batch-check":
-                yield header[2]
-            else:
-                size = int(header[2])
-                yield memoryview(answer)[place : place + size]
-                place += size + 1
 
     def _has(self, commit: str) -> bool:
         return self._git.ask(("cat-file", "-e", f"{commit}^{{commit}}"))[0] == 0

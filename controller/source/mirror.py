@@ -61,6 +61,12 @@ class Mirror:
         """Throw the mirror away; whoever writes next begins with an empty one."""
         shutil.rmtree(self._path, ignore_errors=True)
 
+    def drop(self, *references: str) -> None:
+        """Remove references, and those below them; raises `GitError`."""
+        found = self._git.local("for-each-ref", "--format=delete %(refname)", *references)
+        if found:
+            self._git.local("update-ref", "--stdin", given=found)
+
     def _share(self, lock: int) -> None:
         """Wait for whoever makes or sweeps it."""
         for _ in range(int(LOCAL_SECONDS / _PAUSE_SECONDS)):
@@ -85,10 +91,7 @@ class Mirror:
                 if name.startswith(_TEMPORARY) or name.endswith(".lock"):
                     _remove(Path(folder, name))
         if (self._path / "HEAD").is_file():
-            form = "--format=delete %(refname)"
-            left = self._git.local("for-each-ref", form, PLANS, "refs/windlass/planned")
-            if left:
-                self._git.local("update-ref", "--stdin", given=left)
+            self.drop(PLANS, "refs/windlass/planned")
         self._swept = True
 
 

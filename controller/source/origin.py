@@ -57,8 +57,11 @@ class Origin(Protocol):
     def at(self, revision: str, known: Known, base: str | None) -> Look:
         """What was there at an earlier revision; raises `Unavailable` and `Refused`."""
 
-    def find(self, revision: str) -> Look:
-        """All of a revision, fetched if need be; raises `Unavailable` and `Refused`."""
+    def find(self, revision: str | None) -> Look:
+        """All of a revision, fetched if need be; None: of what is there now.
+
+        Nothing changes for whoever keeps the source. Raises `Unavailable` and `Refused`.
+        """
 
     def read(self, known: Known, paths: Sequence[str]) -> Mapping[str, bytes]:
         """Contents of files as they are known."""
@@ -109,9 +112,9 @@ class FromDirectory:
         message = f"a directory keeps no earlier revisions, such as {revision[:12]}"
         raise Refused(message, reason="no-history", hint="keep the definitions in Git")
 
-    def find(self, revision: str) -> Look:
-        """Refused, like `at`."""
-        return self.at(revision, {}, None)
+    def find(self, revision: str | None) -> Look:
+        """Refused, like `at`: there is one state, which a plan reads as it reads any directory."""
+        return self.at(revision or "HEAD", {}, None)
 
     def read(self, known: Known, paths: Sequence[str]) -> Mapping[str, bytes]:
         """Contents as they are now, of files that can be used."""
@@ -140,6 +143,7 @@ class FromGit:
         self.observed: str | None = None
         self._checkout = Checkout(spec, home, environment, largest)
         self._trust = Trust(spec, home, self._checkout.git) if spec.verify else None
+        self._follows_tags = spec.tag is not None or spec.semver is not None
         self._vouching: dict[str, str | None] = {}  # commit → the tag that is signed
         self._applied = 0
 
@@ -161,15 +165,25 @@ class FromGit:
         return Look(found.revision, found.snapshot, whole)
 
     def at(self, revision: str, known: Known, base: str | None) -> Look:
-        """A commit that was applied; nothing is fetched while the mirror has it."""
+        """A commit that was applied; nothing is fetched while the mirror has it.
+
+        Where a tag vouched for it and was lost with the mirror, the repository may have the tag.
+        """
         found = self._whole_mirror(lambda: self._checkout.again(revision))
         if found == base:
             return Look(found, Snapshot())
-        return self._look(self._checkout.commit(found), known, base)
+        commit = self._checkout.commit(found)
+        try:
+            return self._look(commit, known, base)
+        except Refused:
+            tags = self._checkout.tags_there(found) if self._follows_tags else ()
+            if not tags:
+                raise
+            return self._look(commit, known, base, tags)
 
-    def find(self, revision: str) -> Look:
-        """A commit, a branch or a tag, of the mirror or of the repository."""
-        found = self._checkout.find(revision)
+    def find(self, revision: str | None) -> Look:
+        """A commit, a branch or a tag, of the mirror or of the repository; None: as it is set."""
+        found = self._whole_mirror(lambda: self._checkout.find(revision))
         commit = self._checkout.commit(f"{found}^{{commit}}")
         return self._look(commit, {}, None, () if found == commit.id else (found,))
 

@@ -34,8 +34,15 @@ class Https:
 
 
 @contextmanager
-def https_server(folder: Path, token: str) -> Generator[Https]:
-    """git-http-backend behind TLS and basic authentication."""
+def https_server(folder: Path, token: str, *, versions: bool = True) -> Generator[Https]:
+    """git-http-backend behind TLS and basic authentication.
+
+    Args:
+        folder: Where the repositories are.
+        token: The password that opens them.
+        versions: Hears which version of the protocol the client speaks; otherwise it speaks the
+            oldest, in which nobody may ask for a commit that no reference names.
+    """
     key, certificate = folder / "key.pem", folder / "ca.pem"
     run(
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
@@ -75,7 +82,7 @@ def https_server(folder: Path, token: str) -> Generator[Https]:
                 "QUERY_STRING": query,
                 "CONTENT_TYPE": self.headers.get("Content-Type") or "",
                 "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding") or "",
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol") or "",
+                "GIT_PROTOCOL": (self.headers.get("Git-Protocol") or "") if versions else "",
             }
             done = subprocess.run(
                 [str(backend)], input=body, env=environment, capture_output=True, check=True

@@ -10,7 +10,7 @@ from controller.core.problem import Refused
 from controller.settings import load_settings
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
-from tests.gitops.repository import Repository
+from tests.gitops.repository import Repository, run
 from tests.gitops.servers import SSHD, https_server, ssh_server
 from tests.service.place import Place, flow, opened
 
@@ -64,6 +64,41 @@ async def test_a_certificate_nobody_vouches_for_is_refused(
         source = {"name": "git", "url": f"{server.url}/{repository.bare.name}"}
         async with opened(tmp_path, clock, source) as place:
             assert await _phase(place) == ("failed", "tls")
+
+
+async def test_a_server_that_gives_out_no_single_commit_gives_all(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """One that speaks Git's oldest protocol: a commit of a branch's or a tag's past is found."""
+    repository = Repository(tmp_path)
+    commits = {"branch": repository.put("a.yaml", flow("a", "branch"))}
+    repository.put("a.yaml", flow("a", "main"))
+    repository.git("switch", "--quiet", "--create", "released")
+    commits["tag"] = repository.put("a.yaml", flow("a", "tag"))
+    repository.put("a.yaml", flow("a", "released"))
+    repository.git("tag", "v1")
+    repository.push("--tags")
+    run("git", "branch", "--quiet", "-D", "released", cwd=repository.bare)
+    run("git", "branch", "old", "main", cwd=repository.bare)
+    with https_server(tmp_path, TOKEN, versions=False) as server:
+        token = tmp_path / "token"
+        token.write_text(TOKEN)
+        source: dict[str, Any] = {
+            "name": "git",
+            "url": f"{server.url}/{repository.bare.name}",
+            "username": "robot",
+            "ca_file": server.ca,
+            "token_file": token,
+        }
+        old = "old"
+        for by, commit in commits.items():
+            async with opened(tmp_path, clock, source | {"commit": commit}) as place:
+                assert await _phase(place) == ("ready", None)
+                assert (await place.app.service.get_workflow("a")).description == by
+            run("git", "branch", "--move", old, f"{old}/one", cwd=repository.bare)
+            old += "/one"
+        async with opened(tmp_path, clock, source | {"commit": "0" * 39 + "1"}) as place:
+            assert await _phase(place) == ("failed", "ref-gone")
 
 
 @needs_sshd

@@ -206,6 +206,30 @@ def _look(spec: SourceSpec, home: Path) -> None:
     checkout.close()
 
 
+@pytest.mark.parametrize("follows", ["branch", "tag", "semver", "commit"])
+async def test_a_plan_of_what_is_there_now_needs_nothing_of_the_controllers(
+    tmp_path: Path, clock: FakeClock, follows: str
+) -> None:
+    """It has a reference of its own: neither keeps the other back, and none is left."""
+    repository = Repository(tmp_path)
+    one = repository.put("a.yaml", flow("a", "one"))
+    names = {"branch": "main", "tag": "v1.0.0", "semver": "1.x", "commit": one}
+    source = {"name": "git", "url": repository.url, follows: names[follows]}
+    repository.git("tag", names["tag"])
+    repository.push("--tags")
+    async with opened(tmp_path, clock, source) as place:
+        await place.reconcile("git")
+        two = repository.put("a.yaml", flow("a", "two"))
+        repository.git("tag", "--force", names["tag"])
+        repository.push("--tags")
+        home, spec = _path(place).parent, place.app.specs["git"]
+        with Mirror(home, Git(home, git_environment(), spec)).writing():
+            (_path(place) / "refs/windlass/target.lock").touch()
+            found = await place.app.sources.plan("git")
+            assert found.revision == (one if follows == "commit" else two)
+        assert "plans" not in run("git", "--git-dir", _path(place), "for-each-ref")
+
+
 async def test_a_plan_is_of_the_revision_it_names(tmp_path: Path) -> None:
     """Whatever another plan fetches at that moment; neither leaves a reference."""
     repository = Repository(tmp_path)

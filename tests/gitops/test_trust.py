@@ -1,5 +1,6 @@
 """Only what an allowed signer signed is applied; the status says which commit, and why not."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,37 @@ def _tagged(repository: Repository, key: Path, name: str) -> None:
     options = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={key}")
     repository.git(*options, "tag", "-s", "--message", name, name)
     repository.push("--tags")
+
+
+async def test_a_tag_that_was_lost_with_the_mirror_vouches_again(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """A rollback asks the repository for it; a stranger's tag, or a bare one, is still none."""
+    repository = Repository(tmp_path)
+    ada, eve = _key(tmp_path, "ada"), _key(tmp_path, "eve")
+    source: dict[str, Any] = {"name": "git", "url": repository.url, "verify": "ssh"}
+    source |= {"signers": _signers(tmp_path, ada), "semver": "1.x"}
+    async with opened(tmp_path, clock, source) as place:
+        commits = []
+        for minor in (1, 2):
+            commits.append(repository.put("a.yaml", flow("a", f"minor {minor}")))
+            _tagged(repository, ada, f"v1.{minor}.0")
+            await _look(place)
+        repository.git("tag", "bare", commits[0])
+        repository.git("switch", "--quiet", "--create", "old", commits[0])
+        _tagged(repository, eve, "a-stranger")
+        await place.app.sources.rollback("git")
+        shutil.rmtree(place.app.homes)
+        for _ in range(2):
+            assert await _look(place) == ("held", "rollback", commits[0])
+        mirror = ("git", "--git-dir", place.app.homes / "git" / "mirror.git")
+        assert "plans" not in run(*mirror, "for-each-ref")
+        shutil.rmtree(place.app.homes)
+        run("git", "tag", "--delete", "v1.1.0", cwd=repository.bare)
+        assert await _look(place) == ("rejected", "untrusted-signer", commits[0])
+    source |= {"signers": _signers(tmp_path, eve)}
+    async with opened(tmp_path, clock, source) as place:
+        assert await _look(place) == ("held", "rollback", commits[0])
 
 
 async def test_a_tag_vouches_for_no_other_commit(tmp_path: Path, clock: FakeClock) -> None:
