@@ -267,7 +267,9 @@ class Checkout:
             base: The commit that `known` is of, if it is one as a whole.
         """
         entries, gone = self._difference(commit.id, base) or self._whole(commit.id, known)
-        changed = {path: each for path, each in entries.items() if _differs(each, known.get(path))}
+        changed = {
+            path: each for path, each in entries.items() if self._differs(each, known.get(path))
+        }
         contents = dict(self._blobs.read({path: each.oid for path, each in changed.items()}))
         found = [self._found(path, each, contents.get(path)) for path, each in changed.items()]
         removed = tuple(sorted(known.keys() & gone))
@@ -317,7 +319,15 @@ class Checkout:
             return Found(path, _stat(entry), "", refusal=refusal)
         if isinstance(content, bytes):
             return Found(path, _stat(entry), entry.oid, content)
-        return Found(path, _stat(entry), "", refusal=too_large(content or 0, self._largest))
+        size = content or 0
+        return Found(path, _stat(entry, size), "", refusal=too_large(size, self._largest))
+
+    def _differs(self, entry: _Entry, known: Seen | None) -> bool:
+        if known is None or known.digest:
+            return known is None or known.digest != entry.oid
+        if entry.mode == _LINK:  # it could not be used then, and cannot now
+            return known.stat != _stat(entry)
+        return known.stat != _stat(entry, known.stat.size) or known.stat.size <= self._largest
 
     def _entries(self, revision: str) -> dict[str, _Entry]:
         """Every definition file of a commit; links stand for the file they lead to."""
@@ -376,12 +386,6 @@ def _target(path: str, every: Mapping[str, _Entry], links: Mapping[str, bytes | 
     return every[path]
 
 
-def _differs(entry: _Entry, known: Seen | None) -> bool:
-    if known is not None and not known.digest:  # it could not be used
-        return known.stat != _stat(entry)
-    return known is None or known.digest != entry.oid
-
-
-def _stat(entry: _Entry) -> Stat:
-    """A blob has no times; what tells one from another is its id."""
-    return Stat(0, 0, int(entry.oid[:15], 16))
+def _stat(entry: _Entry, size: int = 0) -> Stat:
+    """A blob has no times; what tells one from another is its id, and one that is too large."""
+    return Stat(size, 0, int(entry.oid[:15], 16))

@@ -274,19 +274,6 @@ async def test_links_stand_for_the_file_they_lead_to(tmp_path: Path, clock: Fake
         assert (await reconciler.reconcile(whole=False)).drift.of(Fate.UPDATED) == ["a"]
 
 
-async def test_a_file_over_the_bound_is_refused_unread(tmp_path: Path, clock: FakeClock) -> None:
-    """It is invalid, and once it is small enough it is good."""
-    repository = Repository(tmp_path)
-    repository.put("a.yaml", flow("a", "x" * 5_000))
-    source = {"name": "git", "url": repository.url}
-    async with opened(tmp_path, clock, source, max_file_bytes=2_000) as place:
-        assert (await place.reconcile("git")).invalid == ("a.yaml",)
-        [file] = (await place.app.sources.status("git")).files
-        assert [each["code"] for each in file.problems] == ["file-too-large"]
-        repository.put("a.yaml", flow("a"))
-        assert (await place.reconcile("git")).drift.of(Fate.CREATED) == ["a"]
-
-
 async def test_a_damaged_mirror_is_fetched_anew(tmp_path: Path, clock: FakeClock) -> None:
     """Objects that are lost cost one failed look, and no workflow."""
     repository = Repository(tmp_path)

@@ -1,4 +1,4 @@
-"""What may not be read of a directory is not read, at whatever look, and never waited for."""
+"""What may not be read of a source is not read, at whatever look, and never waited for."""
 
 import os
 from collections.abc import Callable, Generator
@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from controller.core.drift import Fate
 from controller.source.directory import Directory
 from controller.source.snapshot import Found
 from tests.fake_clock import FakeClock
+from tests.gitops.repository import Repository
 from tests.service.place import flow, opened
 
 LARGEST = 2_000
@@ -70,6 +72,30 @@ async def test_a_refused_file_is_refused_whatever_else_changes(
         refused.unlink()
         place.write("sub/x.yaml", flow("x"))
         assert (await reconciler.reconcile()).source.phase == "ready"
+
+
+async def test_a_file_over_the_bound_is_refused_unread(tmp_path: Path, clock: FakeClock) -> None:
+    """Of a repository: invalid until it is small enough or the bound is higher, and found once."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a", "x" * 5_000))
+    source = {"name": "git", "url": repository.url}
+    async with opened(tmp_path, clock, source, max_file_bytes=LARGEST) as place:
+        reconciler = place.reconciler("git")
+        assert (await reconciler.reconcile()).invalid == ("a.yaml",)
+        [file] = (await place.app.sources.status("git")).files
+        assert [each["code"] for each in file.problems] == ["file-too-large"]
+        assert reconciler._library is not None
+        look = place.app.origin(place.app.specs["git"]).look(
+            reconciler._library.files, None, clock.now(), whole=True
+        )
+        assert not look.snapshot.differs, "what is known of it is found again at a start"
+        repository.put("a.yaml", flow("a"))
+        assert (await reconciler.reconcile()).drift.of(Fate.CREATED) == ["a"]
+        repository.put("a.yaml", flow("a", "y" * 5_000))
+        assert (await reconciler.reconcile()).invalid == ("a.yaml",)
+    async with opened(tmp_path, clock, source, max_file_bytes=10_000) as place:
+        outcome = await place.reconcile("git")
+        assert (outcome.drift.of(Fate.UPDATED), outcome.invalid) == (["a"], ())
 
 
 def _good(root: Path) -> tuple[Directory, Path, dict[str, Found]]:
