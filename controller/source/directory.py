@@ -3,13 +3,14 @@
 A look is total: what cannot be read is in it as a problem, and a root that cannot be listed is
 `Unavailable` — never an empty directory, which would prune everything. It takes no file that is
 being written: one that an event says is open is left as it is known, and one that changed a moment
-ago is taken when it is still the same a moment later. Until then no other is gone: it may have
-moved there.
+ago is taken when it is still the same a moment later. Until then, but not for ever, no other is
+gone: it may have moved there.
 """
 
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,9 @@ FRESH = 100_000_000
 SETTLE = 0.1
 """Seconds after which such a file is looked at again."""
 
+GONE = 100
+"""Looks in a row that miss a file, after which it is gone though others are still being written."""
+
 
 File = Path | os.DirEntry[str]
 """A file that was listed, or that an event named."""
@@ -48,6 +52,7 @@ class Directory:
         self.root = root
         self._largest = largest
         self._pending: dict[str, Stat] = {}
+        self._missed: Counter[str] = Counter()
 
     def look(
         self,
@@ -68,11 +73,7 @@ class Directory:
         real = Path(os.path.realpath(self.root))
         if not real.is_dir():
             raise Unavailable(f"the source {self.root} is not a directory, or is not there")
-        there: dict[str, File]
-        if near is None:
-            there = dict(_walk(real, ""))
-        else:
-            there = {path: real / path for path in near if os.path.lexists(real / path)}
+        there = dict(_walk(real, "") if near is None else _named(real, near))
         changed: list[Found] = []
         unsettled = False
         pending: dict[str, Stat] = {}
@@ -87,10 +88,17 @@ class Directory:
                 unsettled = True
             else:
                 changed.append(found)
-        self._pending = pending if near is None else self._pending
         gone = (known.keys() if near is None else known.keys() & set(near)) - there.keys()
-        removed = () if unsettled else tuple(sorted(gone - set(writing)))
-        return Snapshot(by_path(changed), removed, unsettled)
+        gone -= set(writing)
+        if near is None:
+            self._pending = pending
+            gone = self._gone(gone, unsettled=unsettled)
+        return Snapshot(by_path(changed), tuple(sorted(gone)), unsettled)
+
+    def _gone(self, missing: set[str], *, unsettled: bool) -> set[str]:
+        """Those of the files that are not there which did not just move."""
+        self._missed = Counter({path: self._missed[path] + 1 for path in missing})
+        return {path for path in missing if not unsettled or self._missed[path] >= GONE}
 
     def read(self, known: Known, paths: Sequence[str]) -> Mapping[str, bytes]:
         """Contents of files that are known and could be used then, as far as they can be now."""
@@ -193,6 +201,11 @@ def _walk(folder: File, prefix: str) -> Iterator[tuple[str, File]]:
             yield from _walk(entry, f"{path}/")
         elif entry.name.endswith(SUFFIXES):
             yield path, entry
+
+
+def _named(root: Path, paths: Collection[str]) -> Iterator[tuple[str, File]]:
+    """Those of the paths that are there."""
+    return ((path, root / path) for path in paths if os.path.lexists(root / path))
 
 
 def _stat(found: os.stat_result) -> Stat:

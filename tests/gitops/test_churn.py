@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift import Fate
 from controller.facts import Fact, FactType
 from controller.reconcile import Reconciler
 from controller.source.watch import Watch, is_remote
@@ -135,40 +134,6 @@ async def test_a_half_written_file_is_left_alone(tmp_path: Path, clock: FakeCloc
             file.write(text[len(flow("a")) :])
         await _live(seen, "a", "x", "y", "z")
         assert len((await seen.place.app.service.get_workflow("a")).steps) == 2
-
-
-async def test_a_file_changed_a_moment_ago_is_looked_at_twice(
-    tmp_path: Path, clock: FakeClock
-) -> None:
-    """Without events nobody knows whether a writer is done: it is taken when it stays the same."""
-    async with opened(tmp_path, clock) as place:
-        place.write("a.yaml", flow("a"))
-        now = clock.now() / 1000
-        os.utime(place.root / "a.yaml", (now, now))
-        reconciler = place.reconciler()
-        assert (await reconciler.reconcile()).drift.fates == {}
-        place.write("a.yaml", flow("a", "still writing"))
-        os.utime(place.root / "a.yaml", (now + 0.01, now + 0.01))
-        assert (await reconciler.reconcile()).drift.fates == {}
-        assert (await reconciler.reconcile()).drift.fates == {"a": "created"}
-
-
-async def test_a_file_that_moved_a_moment_ago_is_not_gone(tmp_path: Path, clock: FakeClock) -> None:
-    """Old and new places count at the same look: nothing is archived, nothing held."""
-    async with opened(tmp_path, clock) as place:
-        for name in "ab":
-            place.write(f"{name}.yaml", flow(name))
-        reconciler = place.reconciler()
-        await reconciler.reconcile()
-        for name in "ab":
-            (place.root / f"{name}.yaml").unlink()
-            place.write(f"new/{name}.yaml", flow(name))
-            os.utime(place.root / "new" / f"{name}.yaml", (clock.now() / 1000,) * 2)
-        looks = [await reconciler.reconcile() for _ in range(2)]
-        assert [each.source.phase for each in looks] == ["ready", "ready"]
-        assert [each.drift.fates for each in looks] == [{}, {"a": Fate.UPDATED, "b": Fate.UPDATED}]
-        (place.root / "new" / "b.yaml").unlink()
-        assert (await reconciler.reconcile()).drift.of(Fate.PRUNED) == ["b"]
 
 
 async def test_a_config_map_is_swapped(tmp_path: Path, clock: FakeClock) -> None:
