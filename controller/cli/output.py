@@ -58,7 +58,7 @@ _TIME_WITHIN = {"trigger": "due_at", "commit": "committed_at"}
 def _field(name: str, value: Any) -> Any:  # ruff: ignore[any-type]  # any record's field
     if name in _TIME_WITHIN and isinstance(value, Mapping):
         key = _TIME_WITHIN[name]
-        return plain(value) | ({key: iso(value[key])} if value.get(key) else {})
+        return plain(value) | ({key: iso(value[key])} if value.get(key) is not None else {})
     is_time = name in {"at", "timestamp"} or name.endswith(("_at", "_until"))
     return iso(value) if is_time and isinstance(value, int) else plain(value)
 

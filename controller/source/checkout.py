@@ -31,6 +31,8 @@ from controller.source.snapshot import (
     Stat,
     by_path,
     is_definition,
+    known_as,
+    misnamed,
     too_large,
 )
 from controller.source.spec import SourceSpec
@@ -43,6 +45,8 @@ ALL = "refs/windlass/all/"
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 _LINK, _MODULE, _ABSENT = "120000", "160000", "000000"
+_LAST = 253_370_764_800
+"""The beginning of the year 9999, in epoch seconds: what is later is no date."""
 _HOPS = 10
 """Symbolic links that are followed from one to the next."""
 
@@ -148,7 +152,8 @@ class Checkout:
         """Who made a commit, when, and what for; raises `GitError`."""
         shown = self._git.local("show", "-s", "--format=%H%x00%an%x00%ct%x00%s", revision, "--")
         id_, author, seconds, subject = shown.decode("utf-8", "replace").rstrip("\n").split("\0")
-        return Commit(id_, author, subject, int(seconds) * 1000)
+        moment = min(int(seconds), _LAST) if seconds.isdecimal() else 0  # whoever commits says it
+        return Commit(id_, author, subject, moment * 1000)
 
     def resolve(self, revision: str) -> str:
         """The whole id of a commit that is named in short, or by a branch or tag of the mirror."""
@@ -268,17 +273,19 @@ class Checkout:
         """
         entries, gone = self._difference(commit.id, base) or self._whole(commit.id, known)
         changed = {
-            path: each for path, each in entries.items() if self._differs(each, known.get(path))
+            path: each
+            for path, each in entries.items()
+            if self._differs(path, each, known.get(known_as(path)))
         }
         contents = dict(self._blobs.read({path: each.oid for path, each in changed.items()}))
         found = [self._found(path, each, contents.get(path)) for path, each in changed.items()]
-        removed = tuple(sorted(known.keys() & gone))
+        removed = tuple(sorted(known.keys() & set(map(known_as, gone))))
         return Snapshot(by_path(found), removed, commit=commit)
 
     def _whole(self, revision: str, known: Known) -> tuple[dict[str, _Entry], set[str]]:
         """Every definition file of a commit, and what is known of others."""
         entries = self._entries(revision)
-        return entries, known.keys() - entries.keys()
+        return entries, known.keys() - set(map(known_as, entries))
 
     def _difference(
         self, revision: str, base: str | None
@@ -314,6 +321,8 @@ class Checkout:
         return {path: each for path, each in self._blobs.read(oids) if isinstance(each, bytes)}
 
     def _found(self, path: str, entry: _Entry, content: bytes | int | None) -> Found:
+        if (why := misnamed(path)) is not None:
+            return Found(known_as(path), _stat(entry), "", refusal=why)
         if entry.mode == _LINK:
             refusal = Refusal("is a symbolic link that leads to no file of the source")
             return Found(path, _stat(entry), "", refusal=refusal)
@@ -322,12 +331,12 @@ class Checkout:
         size = content or 0
         return Found(path, _stat(entry, size), "", refusal=too_large(size, self._largest))
 
-    def _differs(self, entry: _Entry, known: Seen | None) -> bool:
+    def _differs(self, path: str, entry: _Entry, known: Seen | None) -> bool:
         if known is None or known.digest:
             return known is None or known.digest != entry.oid
-        if entry.mode == _LINK:  # it could not be used then, and cannot now
-            return known.stat != _stat(entry)
-        return known.stat != _stat(entry, known.stat.size) or known.stat.size <= self._largest
+        size = known.stat.size  # why it was refused holds, or it is read
+        refused = size > self._largest or entry.mode == _LINK or misnamed(path) is not None
+        return not refused or known.stat != _stat(entry, size)
 
     def _entries(self, revision: str) -> dict[str, _Entry]:
         """Every definition file of a commit; links stand for the file they lead to."""
@@ -343,7 +352,7 @@ class Checkout:
         every = dict(_parsed(listed.decode("utf-8", "surrogateescape")))
         modules = sorted(path for path, each in every.items() if each.mode == _MODULE)
         if modules:
-            message = f"`{modules[0]}` is a submodule, and its files would be left out"
+            message = f"`{known_as(modules[0])}` is a submodule, and its files would be left out"
             hint = "add the files themselves, or make it a source of its own"
             raise Refused(message, reason="submodule", hint=hint)
         links = {path for path, each in every.items() if each.mode == _LINK}

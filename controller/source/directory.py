@@ -23,6 +23,8 @@ from controller.source.snapshot import (
     Snapshot,
     Stat,
     by_path,
+    known_as,
+    misnamed,
     too_large,
 )
 
@@ -73,7 +75,7 @@ class Directory:
         real = Path(os.path.realpath(self.root))
         if not real.is_dir():
             raise Unavailable(f"the source {self.root} is not a directory, or is not there")
-        there = dict(_walk(real, "") if near is None else _named(real, near))
+        there = dict(_walk(real) if near is None else _named(real, near))
         changed: list[Found] = []
         unsettled = False
         pending: dict[str, Stat] = {}
@@ -88,7 +90,8 @@ class Directory:
                 unsettled = True
             else:
                 changed.append(found)
-        gone = (known.keys() if near is None else known.keys() & set(near)) - there.keys()
+        where = known.keys() if near is None else known.keys() & set(map(known_as, near))
+        gone = where - there.keys()
         gone -= set(writing)
         if near is None:
             self._pending = pending
@@ -184,28 +187,37 @@ def identity(root: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _walk(folder: File, prefix: str) -> Iterator[tuple[str, File]]:
+def _walk(root: Path) -> Iterator[tuple[str, File]]:
+    """Every definition file, with what its path is known by."""
+    folders: list[tuple[File, str]] = [(root, "")]
+    while folders:
+        folder, prefix = folders.pop()
+        for entry in _entries(folder):
+            path = f"{prefix}{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry, f"{path}/"))
+            elif entry.name.endswith(SUFFIXES):
+                yield known_as(path), entry
+
+
+def _entries(folder: File) -> Sequence[os.DirEntry[str]]:
+    """What is in a folder; nothing, where it went away while we walked."""
+    shown = known_as(os.fspath(folder))
     try:
-        entries = list(os.scandir(folder))
+        return list(os.scandir(folder))
     except FileNotFoundError:
-        if prefix:
-            return  # it went away while we walked
-        raise Unavailable(f"the source {os.fspath(folder)} went away") from None
+        if isinstance(folder, os.DirEntry):
+            return ()
+        raise Unavailable(f"the source {shown} went away") from None
     except OSError as error:
-        raise Unavailable(f"cannot list {os.fspath(folder)}: {error.strerror}") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        path = f"{prefix}{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry, f"{path}/")
-        elif entry.name.endswith(SUFFIXES):
-            yield path, entry
+        raise Unavailable(f"cannot list {shown}: {error.strerror}") from None
 
 
 def _named(root: Path, paths: Collection[str]) -> Iterator[tuple[str, File]]:
     """Those of the paths that are there."""
-    return ((path, root / path) for path in paths if os.path.lexists(root / path))
+    return ((known_as(path), root / path) for path in paths if os.path.lexists(root / path))
 
 
 def _stat(found: os.stat_result) -> Stat:
@@ -222,6 +234,9 @@ def _refused(path: str, seen: Stat, refusal: Refusal, known: Known) -> Found | N
 
 def _inside(file: File, root: Path) -> File:
     """The file, or what it leads to; raises `_Unfit` where that is not of the source."""
+    why = misnamed(os.fspath(file).removeprefix(f"{root}{os.sep}"))
+    if why is not None:
+        raise _Unfit(why)
     if isinstance(file, os.DirEntry) and not file.is_symlink():
         return file  # it was listed below the root
     real = Path(os.path.realpath(file))

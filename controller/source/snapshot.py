@@ -1,11 +1,16 @@
 """What a look at a source finds: the files that changed since the last look, and nothing else."""
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """How the names of definition files end."""
+
+LONGEST = 1_000
+"""Bytes of a path, at most: PostgreSQL has no more than 2,700 for an entry of an index."""
 
 
 class Stat(NamedTuple):
@@ -99,6 +104,26 @@ class Snapshot:
 def is_definition(path: str) -> bool:
     """Whether a path below the root is one of a definition file: hidden ones are left out."""
     return path.endswith(SUFFIXES) and not any(part.startswith(".") for part in path.split("/"))
+
+
+def known_as(path: str) -> str:
+    """What a path is known by: itself, unless no database takes it; see `misnamed`."""
+    if path.isascii() and len(path) <= LONGEST:
+        return path
+    raw = os.fsencode(path)
+    text = raw.decode("utf-8", "backslashreplace")
+    if len(text.encode()) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 8]}…{hashlib.sha256(raw).hexdigest()}"
+
+
+def misnamed(path: str) -> Refusal | None:
+    """Why a file of this path is refused, if it is known by another."""
+    if known_as(path) == path:
+        return None
+    size = len(os.fsencode(path))
+    what = f"of {size:,} bytes; at most {LONGEST:,} are kept" if size > LONGEST else "not in UTF-8"
+    return Refusal(f"has a path {what}", hint="rename it")
 
 
 def too_large(size: int, largest: int) -> Refusal:

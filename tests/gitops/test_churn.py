@@ -67,7 +67,7 @@ class Seen:
 
 
 @asynccontextmanager
-async def _watched(folder: Path, clock: FakeClock, **more: Any) -> AsyncGenerator[Seen]:
+async def watched(folder: Path, clock: FakeClock, **more: Any) -> AsyncGenerator[Seen]:
     """A reconciler at work on the directory `definitions`."""
     source = {"name": "files", "directory": str(folder / "definitions"), **more}
     async with opened(folder, clock, source) as place:
@@ -88,7 +88,7 @@ async def _live(seen: Seen, *names: str) -> None:
 
 async def test_an_editors_save_is_one_change(tmp_path: Path, clock: FakeClock) -> None:
     """A temporary file renamed over the old one, as vim and every careful program does."""
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         root = seen.place.root
         seen.place.write("a.yaml", flow("a", "one"))
         await _live(seen, "a")
@@ -105,7 +105,7 @@ async def test_a_file_that_comes_from_elsewhere_is_noticed(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     """Moved in from another directory, or linked: nobody closes it, and it is complete."""
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         outside = tmp_path / "outside.yaml"
         outside.write_text(flow("a"))
         outside.rename(seen.place.root / "a.yaml")
@@ -119,7 +119,7 @@ async def test_a_file_that_comes_from_elsewhere_is_noticed(
 
 async def test_a_half_written_file_is_left_alone(tmp_path: Path, clock: FakeClock) -> None:
     """What stands in it so far is a valid workflow, with fewer steps: it waits for the close."""
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         text = flow("a") + "  - {id: b, type: action, action: set}\n"
         with (seen.place.root / "a.yaml").open("w") as file:
             file.write(flow("a"))
@@ -147,7 +147,7 @@ async def test_a_config_map_is_swapped(tmp_path: Path, clock: FakeClock) -> None
     (root / "..data").symlink_to("..2026_01")
     for name in "ab":
         (root / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         await clock.advance(200)
         await _live(seen, "a", "b")
         (root / "..data_tmp").symlink_to("..2026_02")
@@ -158,9 +158,9 @@ async def test_a_config_map_is_swapped(tmp_path: Path, clock: FakeClock) -> None
         assert seen.live == {"a", "b"}
 
 
-async def test_a_root_that_is_made_anew_is_watched(tmp_path: Path, clock: FakeClock) -> None:
+async def test_a_root_that_is_made_anew_iswatched(tmp_path: Path, clock: FakeClock) -> None:
     """Renamed away: failed, nothing pruned. Made anew: its files are what counts, and watched."""
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         root = seen.place.root
         for name in "abc":
             seen.place.write(f"{name}.yaml", flow(name))
@@ -182,7 +182,7 @@ async def test_a_root_that_comes_back_empty_prunes_nothing(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     """Deleted and recreated: the guard holds everything until the files are back."""
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         root = seen.place.root
         for name in "abc":
             seen.place.write(f"{name}.yaml", flow(name))
@@ -199,7 +199,7 @@ async def test_a_root_that_comes_back_empty_prunes_nothing(
 
 async def test_files_that_go_one_by_one_are_one_deletion(tmp_path: Path, clock: FakeClock) -> None:
     """A slow `rm -r` is seen in several looks and held all the same; patient people are not."""
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         for name in "abcd":
             seen.place.write(f"{name}.yaml", flow(name))
         await _live(seen, *"abcd")
@@ -244,7 +244,7 @@ async def test_an_approval_is_not_for_ever(tmp_path: Path, clock: FakeClock) -> 
 
 async def test_five_thousand_files_at_once(tmp_path: Path, clock: FakeClock) -> None:
     """Written one after another as a checkout does, while looks go on; all of them arrive."""
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         await asyncio.to_thread(_write_many, seen.place.root, 5_000)
         await eventually(lambda: len(seen.live) == 5_000, within=50)
         assert len(await seen.place.names()) == 5_000
@@ -259,7 +259,7 @@ def _write_many(root: Path, count: int) -> None:
 
 async def test_folders_come_and_go(tmp_path: Path, clock: FakeClock) -> None:
     """A folder that is moved in brings its files, one that is renamed or removed takes them."""
-    async with _watched(tmp_path, clock, prune_limit=100) as seen:
+    async with watched(tmp_path, clock, prune_limit=100) as seen:
         outside = tmp_path / "team"
         outside.mkdir()
         for name in "ab":
@@ -277,7 +277,7 @@ async def test_lost_events_are_made_up_for(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel's queue overflows and events are lost: everything is looked at."""
-    async with _watched(tmp_path, clock) as seen:
+    async with watched(tmp_path, clock) as seen:
         monkeypatch.setattr(Watch, "_heard", lambda *_event: None)
         seen.place.write("a.yaml", flow("a"))
         seen.place.write("b/b.yaml", flow("b"))
@@ -310,7 +310,7 @@ async def test_without_events_it_polls(tmp_path: Path, clock: FakeClock) -> None
 
 async def test_a_polled_source_is_looked_at_by_the_clock(tmp_path: Path, clock: FakeClock) -> None:
     """`watch: poll`: nothing happens between two looks, and each finds what there is."""
-    async with _watched(tmp_path, clock, watch="poll", interval=2_000) as seen:
+    async with watched(tmp_path, clock, watch="poll", interval=2_000) as seen:
         seen.place.write("a.yaml", flow("a"))
         assert seen.live == set()
         await clock.advance(2_500)
