@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Lock, Timer
+from urllib.parse import urlsplit
 
 from controller.core.problem import Unavailable
 from controller.source.spec import SourceSpec
@@ -317,15 +318,22 @@ def _ssh(spec: SourceSpec) -> list[str]:
 
 _HELPER = '!f() { test "$1" = get || exit 0; echo "username=$WINDLASS_USERNAME"; %s; }; f'
 _FROM_FILE = 'printf "password=%s\\n" "$(cat "$WINDLASS_TOKEN_FILE")"'
-_FROM_COMMAND = 'printf "password=%s\\n" "$(sh -c "$WINDLASS_CREDENTIAL_COMMAND")"'
+_FROM_COMMAND = (
+    'token=$(sh -c "$WINDLASS_CREDENTIAL_COMMAND" 2> /dev/null)'
+    ' || { echo "credential_command ended with status $?" >&2; exit; };'
+    ' printf "password=%s\\n" "$token"'
+)
+"""What a command says on stderr may be the token: nobody is shown it."""
 
 
 def _options(spec: SourceSpec) -> list[str]:
+    url = urlsplit(spec.url or "")
+    helper = f"credential.{url.scheme}://{url.netloc}.helper"  # none elsewhere, if it redirects
     found = ["-c", "credential.helper="]
     if spec.token_file is not None:
-        found += ["-c", f"credential.helper={_HELPER.replace('%s', _FROM_FILE, 1)}"]
+        found += ["-c", f"{helper}={_HELPER.replace('%s', _FROM_FILE, 1)}"]
     if spec.credential_command is not None:
-        found += ["-c", f"credential.helper={_HELPER.replace('%s', _FROM_COMMAND, 1)}"]
+        found += ["-c", f"{helper}={_HELPER.replace('%s', _FROM_COMMAND, 1)}"]
     if spec.ca_file is not None:
         found += ["-c", f"http.sslCAInfo={spec.ca_file.absolute()}"]
     return found

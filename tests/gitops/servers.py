@@ -96,14 +96,23 @@ def https_server(folder: Path, token: str, *, versions: bool = True) -> Generato
             self.end_headers()
             self.wfile.write(content)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with tls_server(Handler, key, certificate) as url:
+        yield Https(url, certificate, token)
+
+
+@contextmanager
+def tls_server(
+    handler: type[BaseHTTPRequestHandler], key: Path, certificate: Path
+) -> Generator[str]:
+    """Anything behind TLS, on a port of its own; its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Https(f"https://127.0.0.1:{server.server_address[1]}", certificate, token)
+        yield f"https://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -1,6 +1,7 @@
 """Over https and ssh, with real servers: credentials come from files, and stay out of sight."""
 
 import os
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from controller.settings import load_settings
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock
 from tests.gitops.repository import Repository, run
-from tests.gitops.servers import SSHD, https_server, ssh_server
+from tests.gitops.servers import SSHD, https_server, ssh_server, tls_server
 from tests.service.place import Place, flow, opened
 
 TOKEN = "tok-53cret%&$'\" x"  # ruff: ignore[hardcoded-password-string]  # of a server of the test's own
+
+OTHER = "tok-0ther"
 
 needs_sshd = pytest.mark.skipif(not Path(SSHD).exists(), reason="needs an ssh server (sshd)")
 
@@ -53,6 +56,72 @@ async def test_a_token_opens_a_repository_and_is_kept_nowhere(
             assert await _phase(place) == ("ready", None)
             assert await place.names() == ["a"]
             assert TOKEN.encode() not in _seen(place)
+
+
+async def test_a_token_goes_to_no_host_that_a_redirect_leads_to(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Who asks for it there may be anybody."""
+    heard: list[str | None] = []
+    with https_server(tmp_path, TOKEN) as server:
+
+        class Stranger(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                heard.append(self.headers.get("Authorization"))
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="git"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        class Moved(Stranger):
+            def do_GET(self) -> None:
+                self.send_response(302)
+                self.send_header("Location", f"{stranger}{self.path}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        keys = tmp_path / "key.pem", server.ca
+        with tls_server(Stranger, *keys) as stranger, tls_server(Moved, *keys) as moved:
+            token = tmp_path / "token"
+            token.write_text(TOKEN)
+            source = {"name": "git", "url": f"{moved}/x.git", "ca_file": server.ca}
+            async with opened(tmp_path, clock, source | {"token_file": token}) as place:
+                assert await _phase(place) == ("failed", "auth")
+                assert stranger in str((await place.app.sources.source("git")).message)
+    assert heard
+    assert set(heard) == {None}
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("echo {secret} >&2; exit 3", "credential_command ended with status 3; could not read"),
+        ("sh -xc 'echo {secret}'", "Authentication failed"),
+        ("echo x; echo {secret}", "Authentication failed"),
+        ("./{secret}", "credential_command ended with status 127"),
+    ],
+)
+async def test_what_a_command_says_beside_the_token_is_kept_nowhere(
+    tmp_path: Path, clock: FakeClock, command: str, says: str
+) -> None:
+    """It may be the token: how the command ended is told instead."""
+    Repository(tmp_path)
+    with https_server(tmp_path, TOKEN) as server:
+        source: dict[str, Any] = {
+            "name": "git",
+            "url": f"{server.url}/workflows.git",
+            "ca_file": server.ca,
+            "credential_command": command.format(secret=OTHER),
+        }
+        async with opened(tmp_path, clock, source) as place:
+            assert await _phase(place) == ("failed", "auth")
+            assert says in str((await place.app.sources.source("git")).message)
+            assert OTHER.encode() not in _seen(place)
 
 
 async def test_a_certificate_nobody_vouches_for_is_refused(
