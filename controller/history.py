@@ -4,11 +4,12 @@ And its row, as its state says it: whoever records it writes what is here, and w
 compares with what is here.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from controller.core.decide import begin, can_be_late, decide, fold, relevant
+from controller.core.decide import begin, can_be_late, decide, fold, relevant, waits_for
 from controller.core.execution import (
     FINAL,
     SETTLED,
@@ -20,11 +21,10 @@ from controller.core.execution import (
     Failure,
     Finish,
     Identity,
-    Reason,
     Status,
     StepState,
 )
-from controller.core.follow import timeout_of
+from controller.core.follow import timeout_of, will_retry
 from controller.core.plan import Block, Plan
 from controller.core.problem import NotFound
 from controller.store.records import (
@@ -234,21 +234,20 @@ def asks(
     if record.started_at is None:
         return None
     state = fold(plan, identity_of(record, 0), map(event_of, rows))
-    waiting = (step for step in state.active_steps() if step.signal == signal)
-    step = next(waiting, None)
+    step = waits_for(state, signal)
     return step.key if step is not None and step.wait.get("approval") else None
 
 
 def keep_for_retry(
-    record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord], from_step: str | None
+    plan: Plan, identity: Identity, rows: Sequence[CheckpointRecord], from_step: str | None = None
 ) -> list[CheckpointRecord]:
     """The checkpoints that a new try begins with: those of the steps that need no repeating.
 
     A step is repeated when it did not complete, or when it is `from_step` of the top list or comes
-    after it; the wishes of people (cancel, pause) are not kept. What is kept is played to a new
-    state first, and an event that means nothing there is left out, so its step is done again.
+    after it; the wishes of people (cancel, pause) are not kept, nor what the error handler did. Of
+    what is kept the last visit counts, as if it had been the first. It is played to a new state
+    first, and an event that means nothing there is left out, so its step is done again.
     """
-    state = fold(plan, identity_of(record, 0), map(event_of, rows))
     again: frozenset[str] = frozenset()
     if from_step is not None:
         if from_step not in plan.body.by_id:
@@ -257,27 +256,77 @@ def keep_for_retry(
                 hint=f"one of: {', '.join(plan.body.by_id)}",
             )
         again = plan.body.below(from_step)
-    kept_steps = {key for key, step in state.steps.items() if _keeps(step, again)}
-    kept_signals = {state.steps[key].signal for key in kept_steps} - {None}
-    fresh, _ = begin(plan, identity_of(record, 0))
+    events = [event_of(row) for row in rows]
+    state, takers = _played(plan, identity, events)
+    first = {
+        key: step.attempt - step.tries + 1
+        for key, step in state.steps.items()
+        if _keeps(step, plan.body, again)
+    }
+    fresh, _ = begin(plan, identity)
     fresh.deadline = 2**62
     kept: list[CheckpointRecord] = []
-    for row in rows:
-        event = event_of(row)
-        wanted = event.step in kept_steps or event.data.get("name") in kept_signals
-        if wanted and relevant(fresh, event):
+    for place, (row, was) in enumerate(zip(rows, events, strict=True)):
+        step, attempt = takers.get(place, (was.step, was.attempt))
+        if step not in first or attempt < first[step]:
+            continue
+        event = _as_first(fresh, was, first[step])
+        if relevant(fresh, event):
             decide(fresh, event)
-            kept.append(row)
+            kept.append(row._replace(attempt=event.attempt))
     return kept
 
 
-def _keeps(step: StepState, again: frozenset[str]) -> bool:
+def _played(
+    plan: Plan, identity: Identity, events: Sequence[Event]
+) -> tuple[ExecutionState, dict[int, tuple[str, int]]]:
+    """What events lead to, and which attempt took each signal, by the signal's place in them."""
+    state, _ = begin(plan, identity)
+    takers: dict[int, tuple[str, int]] = {}
+    sent: dict[str, deque[int]] = defaultdict(deque)
+    for place, event in enumerate(events):
+        if event.type is EventType.SIGNAL:
+            name = event.data["name"]
+            if (step := waits_for(state, name)) is not None:
+                takers[place] = step.key, step.attempt
+            else:
+                sent[name].append(place)
+        decide(state, event)
+        for name, places in sent.items():
+            if len(places) > len(state.signals.get(name, ())):  # it was sent before that waited
+                takers[places.popleft()] = str(event.step), event.attempt
+    return state, takers
+
+
+def _as_first(fresh: ExecutionState, event: Event, first: int) -> Event:
+    """The event as one of the visit that its step is in now; `first`: where its own began.
+
+    Visits before that one are not kept: a list that held it was begun again, or a `goto` went back.
+    """
+    step = fresh.steps.get(event.step or "")
+    if step is None:  # a signal is nobody's
+        return event
+    return event._replace(attempt=step.attempt - step.tries + 1 + event.attempt - first)
+
+
+def _keeps(step: StepState, body: Block, again: frozenset[str]) -> bool:
     top = step
     while top.frame.owner is not None:
         top = top.frame.owner
-    if top.plan.id in again:
-        return False
-    if step.status is Status.FAILED:
-        exhausted = step.error is not None and step.error["type"] == "goto_limit"
-        return step.plan.on_error != "fail" and not exhausted
-    return step.status is Status.COMPLETED and step.reason != Reason.CANCELLED
+    return top.plan.id in body.by_id and top.plan.id not in again and _is_settled(step)
+
+
+def _is_settled(step: StepState) -> bool:
+    """It completed, or its failure was answered, by itself or by what holds it."""
+    if step.status is not Status.FAILED:
+        return step.status is Status.COMPLETED
+    kind = step.error["type"] if step.error is not None else ""
+    if kind == "goto_limit" or will_retry(step, kind):
+        return False  # the latter was given up: it would have been tried again
+    match step.plan.on_error:
+        case "continue":
+            return True
+        case "goto":
+            return step.gotos > 0
+        case "fail":
+            return step.frame.owner is not None and _is_settled(step.frame.owner)

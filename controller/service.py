@@ -31,7 +31,7 @@ from controller.core.occasion import event_inputs
 from controller.core.problem import NotFound, Refused
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
-from controller.history import ExecutionView, asks, keep_for_retry, view
+from controller.history import ExecutionView, asks, identity_of, keep_for_retry, view
 from controller.lookup import Lookup
 from controller.recording import first_run, schedule_record, schedules_of, workflow_record
 from controller.store import Store, ledger
@@ -282,7 +282,7 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
             )
         plan = await self._catalog.plan_of(record)
         rows = await self._store.read(ledger.checkpoints, record.id)
-        kept = keep_for_retry(record, plan, rows, from_step)
+        kept = keep_for_retry(plan, identity_of(record, 0), rows, from_step)
         startable(await self._store.read(ledger.head, record.workflow_id), record.workflow_id)
         now = self._clock.now()
         wish = Wish(

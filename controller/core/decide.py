@@ -130,6 +130,12 @@ def can_be_late(state: ExecutionState) -> bool:
     return not (state.cancelling or state.overdue) and state.paused_at is None
 
 
+def waits_for(state: ExecutionState, signal: str) -> StepState | None:
+    """The step that a signal of this name is for now; None: it is kept for one that will wait."""
+    waiting = (step for step in state.active_steps() if step.status is Status.WAITING)
+    return next((step for step in waiting if step.signal == signal), None)
+
+
 def outstanding(state: ExecutionState) -> list[Command]:
     """What has to be done, or done again, to go on from `state` after a restart."""
     commands: list[Command] = [Arm(None, 0, "deadline", state.deadline)]
@@ -218,11 +224,11 @@ def _timed_out(move: Transition, step: StepState) -> None:
 
 def _on_signal(move: Transition, event: Event) -> None:
     name, payload = event.data["name"], event.data.get("payload")
-    for step in move.state.active_steps():
-        if step.status is Status.WAITING and step.signal == name:
-            _answer(move, step, payload)
-            return
-    move.state.signals.setdefault(name, []).append(payload)
+    step = waits_for(move.state, name)
+    if step is not None:
+        _answer(move, step, payload)
+    else:
+        move.state.signals.setdefault(name, []).append(payload)
 
 
 def _answer(move: Transition, step: StepState, payload: Any) -> None:  # ruff: ignore[any-type]  # a JSON value

@@ -22,6 +22,8 @@ from controller.core.execution import (
 )
 from controller.core.plan import Plan, Signature
 from controller.core.policy import Policy
+from controller.history import keep_for_retry
+from controller.store.records import CheckpointRecord
 
 Answer = Mapping[str, Any]
 """`{}` or `{"outputs": …}` for success, `{"error": (type, message)}`, `{"suspend": {…}}`."""
@@ -65,9 +67,10 @@ class Machine:
         self.timers: dict[tuple[str | None, int, str], int] = {}
         self.finished: list[str] = []
         self.state, decision = begin(self.plan, self.identity)
-        self._carry_out(decision.commands)
+        self.carry_out(decision.commands)
 
-    def _carry_out(self, commands: list[Command]) -> None:
+    def carry_out(self, commands: list[Command]) -> None:
+        """Call, launch and arm; what is called is answered by the test."""
         for command in commands:
             match command:
                 case Perform(step, attempt) | Launch(step, attempt):
@@ -84,7 +87,7 @@ class Machine:
         """Record and apply an event, if it means anything."""
         if relevant(self.state, event):
             self.events.append(event)
-            self._carry_out(decide(self.state, event).commands)
+            self.carry_out(decide(self.state, event).commands)
 
     def answer(self, step: str, answer: Answer | None = None) -> None:
         """Give the result of an action or a child."""
@@ -131,6 +134,16 @@ class Machine:
             elif not self.fire():
                 raise AssertionError(f"stuck: {self.statuses()}")
         raise AssertionError("it does not end")
+
+    def kept(self, from_step: str | None = None) -> list[CheckpointRecord]:
+        """What a retry of it begins with."""
+        rows = [
+            CheckpointRecord(
+                "e", seq, str(event.type), event.step, event.attempt, {**event.data}, event.at
+            )
+            for seq, event in enumerate(self.events)
+        ]
+        return keep_for_retry(self.plan, self.identity, rows, from_step)
 
     def statuses(self) -> dict[str, str]:
         """Steps by key."""

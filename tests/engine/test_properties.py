@@ -17,8 +17,10 @@ from controller.core.execution import (
     Frame,
     Launch,
     Perform,
+    Reason,
     Status,
 )
+from controller.history import event_of
 from tests.engine.machine import Machine, flow
 
 KINDS = ("action", "action", "action", "condition", "parallel", "loop", "subflow")
@@ -244,3 +246,22 @@ def test_what_is_outstanding_is_what_was_not_answered(
             if step.status is Status.WAITING and step.reason == "retry"
         }
         assert retries == held
+
+
+@given(workflows(), CHOICES)
+def test_a_retry_does_nothing_again_that_completed(
+    document: dict[str, Any], choices: list[int]
+) -> None:
+    """Nor does it begin by waiting; where all goes well then, it ends."""
+    machine = drive(document, choices, wishes=choices[0] % 2 == 0)
+    if machine.state.status not in {Status.FAILED, Status.CANCELLED}:
+        return
+    again = Machine(document)
+    again.state = fold(again.plan, again.identity, map(event_of, machine.kept()))
+    again.todo, again.timers, again.performed = {}, {}, []
+    again.carry_out(outstanding(again.state))
+    assert Reason.RETRY not in {step.reason for step in again.state.active_steps()}
+    again.finish()
+    done = {key for key, step in machine.state.steps.items() if step.status is Status.COMPLETED}
+    holding = {key for key in done if machine.state.steps[key].plan.nested}
+    assert not (done - holding - {"handler"}) & {key for key, _ in again.performed}
