@@ -68,6 +68,7 @@ class Call:
         step: The step's key.
         log: Leaves a line in the execution's log: level, message, fields.
         emit: Starts the workflows that wait for an event.
+        cut: Where to cut a text so that no secret is cut in two, see `Secrets.cut`.
         force: Set before the attempt is cancelled: end at once, without grace.
     """
 
@@ -79,6 +80,7 @@ class Call:
     clock: Clock
     lease: Lease
     emit: Callable[["Call", str, Mapping[str, Any]], Awaitable[None]]
+    cut: Callable[[bytes, int], int] = lambda _text, at: at
     force: bool = False
 
     @property

@@ -88,6 +88,7 @@ class Attempts:
             clock=host.clock,
             lease=host,
             emit=partial(self._emit, step.attempt - step.tries + 1),
+            cut=host.secrets.cut,
         )
         try:
             inputs = plan.inputs.render(names) if plan.inputs is not None else {}

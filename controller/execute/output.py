@@ -2,7 +2,7 @@
 
 All of it is bounded. A line longer than `LINE` comes in pieces, a log longer than `LINES` lines or
 `LOGGED` bytes goes on with its end, because that is where an error is told; what was left out
-between is counted.
+between is counted. No secret is cut in two: its halves would be found by nobody who masks.
 """
 
 import codecs
@@ -16,9 +16,21 @@ KEPT = 262_144
 LINE = 16_384
 """Bytes of one line."""
 
+AHEAD = 16_384
+"""Bytes that are read beyond a place before it is cut there: of the longest secret kept whole."""
+
 LINES = 50_000
 LOGGED = 8_388_608
 """Lines, and bytes, of one stream that are logged."""
+
+
+Cut = Callable[[bytes, int], int]
+"""Where to cut some text: at the place given, or a little before."""
+
+
+def anywhere(_text: bytes, at: int) -> int:
+    """Where there are no secrets."""
+    return at
 
 
 class Lines:
@@ -26,10 +38,12 @@ class Lines:
 
     Args:
         on_line: Called with each line, without its end; invalid UTF-8 and NUL are replaced.
+        cut: Asked before a secret might be cut.
     """
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    def __init__(self, on_line: Callable[[str], None], cut: Cut = anywhere) -> None:
         self._on_line = on_line
+        self._cut = cut
         self._rest = b""
         self._kept = bytearray()
         self._size = 0
@@ -39,8 +53,8 @@ class Lines:
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
-        if self._size < KEPT:
-            self._kept += data[: KEPT - self._size]
+        if self._size < KEPT + AHEAD:
+            self._kept += data[: KEPT + AHEAD - self._size]
         self._size += len(data)
         if self._lines >= LINES or self._size > LOGGED:
             self._skip(data)
@@ -48,8 +62,8 @@ class Lines:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._say(line)
-        while len(self._rest) > LINE:
-            piece = _piece(self._rest)
+        while len(self._rest) > LINE + AHEAD:
+            piece = self._piece(self._rest)
             self._tell(piece)
             self._rest = self._rest[len(piece) :]
 
@@ -66,19 +80,21 @@ class Lines:
 
     def kept(self) -> tuple[str, bool]:
         """The text from the beginning, and whether that is not all."""
-        truncated = self._size > KEPT
+        truncated, kept = self._size > KEPT, bytes(self._kept)
+        if truncated:
+            kept = kept[: self._cut(kept, KEPT)]
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return decoder.decode(bytes(self._kept), final=not truncated), truncated
+        return decoder.decode(kept, final=not truncated), truncated
 
     def _skip(self, data: bytes) -> None:
         """Remember the end of it only."""
         rest = self._rest + data
-        self._rest = rest[-LINE:]
+        self._rest = rest[self._cut(rest, max(len(rest) - LINE, 0)) :]
         self._left_out += rest.count(b"\n", 0, len(rest) - len(self._rest))
 
     def _say(self, line: bytes) -> None:
         while len(line) > LINE:
-            piece = _piece(line)
+            piece = self._piece(line)
             self._tell(piece)
             line = line[len(piece) :]
         self._tell(line.removesuffix(b"\r"))
@@ -90,13 +106,12 @@ class Lines:
             self.last = text
         self._on_line(text)
 
-
-def _piece(line: bytes) -> bytes:
-    """The first `LINE` bytes, or a few less so that no character is cut."""
-    end = LINE
-    while end > LINE - 4 and line[end] & 0xC0 == 0x80:  # ruff: ignore[magic-value-comparison]  # UTF-8
-        end -= 1
-    return line[:end]
+    def _piece(self, line: bytes) -> bytes:
+        """The first `LINE` bytes, or less so that neither a character nor a secret is cut."""
+        end = LINE
+        while end > LINE - 4 and line[end] & 0xC0 == 0x80:  # ruff: ignore[magic-value-comparison]  # UTF-8
+            end -= 1
+        return line[: self._cut(line, end) or end]
 
 
 @dataclass(slots=True)

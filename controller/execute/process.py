@@ -22,7 +22,7 @@ from typing import TypeVar
 from controller.clock import Clock
 from controller.execute.action import ActionFailed, Lease, NotNow
 from controller.execute.launch import LAUNCHER, Command, Launched
-from controller.execute.output import Lines, Stream
+from controller.execute.output import Cut, Lines, Stream, anywhere
 from controller.execute.pool import POOL
 from controller.execute.scratch import MARK, ask, end_rest
 
@@ -45,6 +45,7 @@ class Spawn:
         grace: Milliseconds between SIGTERM and SIGKILL.
         forced: Whether to skip the grace.
         lease: It starts only while this holds.
+        cut: See `Lines`.
     """
 
     make: Callable[[], Command]
@@ -52,6 +53,7 @@ class Spawn:
     grace: int
     forced: Callable[[], bool]
     lease: Lease
+    cut: Cut = anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,8 @@ class _Running:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._exit: int | None = None
-        self._out = Lines(partial(spawn.on_line, "stdout"))
-        self._error = Lines(partial(spawn.on_line, "stderr"))
+        self._out = Lines(partial(spawn.on_line, "stdout"), spawn.cut)
+        self._error = Lines(partial(spawn.on_line, "stderr"), spawn.cut)
         self._streams = (Stream(launched.stdout, self._out), Stream(launched.stderr, self._error))
         self._watch = launched.pidfd
         self._linger: asyncio.TimerHandle | None = None

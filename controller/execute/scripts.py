@@ -117,6 +117,7 @@ class Scripts:
             grace=self._kill_grace,
             forced=lambda: call.force,
             lease=call.lease,
+            cut=call.cut,
         )
         ended: Ended | None = None
         try:

@@ -43,6 +43,18 @@ class Secrets(Mapping[str, str]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def cut(self, text: bytes, at: int) -> int:
+        """Where to cut a text, at that place or before it, so that no secret is cut in two."""
+        secrets = [secret.encode() for secret in self._seen]
+        while True:
+            starts = (
+                text.find(each, max(at - len(each) + 1, 0), at + len(each) - 1) for each in secrets
+            )
+            across = [start for start in starts if 0 <= start < at]
+            if not across:
+                return at
+            at = min(across)
+
     def mask(self, value: Any) -> Any:  # ruff: ignore[any-type]  # any JSON value
         """The same value with every secret that was read replaced, keys included."""
         if not self._seen:

@@ -60,6 +60,21 @@ def test_a_line_of_a_megabyte_comes_in_pieces() -> None:
     assert lines[-1] == "end"
 
 
+def test_nothing_is_cut_before_it_is_known_what_follows() -> None:
+    """What must stay whole may come from the pipe in two parts."""
+
+    def cut(text: bytes, at: int) -> int:
+        start = text.find(b"secret")
+        return start if start < at < start + 6 else at
+
+    lines: list[str] = []
+    stream = Lines(lines.append, cut)
+    stream.feed(b"x" * (output.LINE - 3) + b"secr")
+    stream.feed(b"et" + b"x" * 2 * output.LINE)
+    stream.end()
+    assert [line.find("secret") for line in lines] == [-1, 0, -1, -1]
+
+
 def test_a_flood_is_told_from_both_ends() -> None:
     """Of a million lines the first and the last are in the log, and how many are not."""
     lines = told(

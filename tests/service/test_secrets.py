@@ -9,7 +9,8 @@ from controller.app import App
 from controller.authoring import InvalidDefinition
 from controller.core.expression import Scope, compile_template
 from controller.core.plan import InputsPlan
-from controller.execute.secrets import Secrets
+from controller.execute import output
+from controller.execute.secrets import SHORTEST, Secrets
 from controller.store import ledger
 from tests.service.test_executions import execute, opened, step, working
 
@@ -139,6 +140,48 @@ async def test_what_is_recorded_of_an_action_is_masked(tmp_path: Path) -> None:
         assert (error["type"], error["message"]) == ("***", "***")
         rows = await app.store.read(ledger.checkpoints, views["waits"].record.id)
         assert [each.context["signal"] for each in rows if each.type == "suspended"] == ["***"]
+
+
+async def test_no_half_of_a_secret_is_told(tmp_path: Path) -> None:
+    """Not where a line is cut in pieces, an output ends, or the end of a flood begins."""
+    half = len(VALUE) // 2
+    line = "x" * (output.LINE - half) + VALUE + "x" * output.LINE + "\n"
+    long = "y" * (output.KEPT - half - len(line)) + VALUE + "\n"
+    flood = "z" * output.LOGGED + VALUE + "z" * (output.LINE - half)
+    (tmp_path / "text").write_text(line + long + flood)
+    command = {"command": ["cat", str(tmp_path / "text")], "env": {"T": "${secrets.TOKEN}"}}
+    folder = kept(tmp_path, TOKEN=VALUE)
+    async with opened(tmp_path / "state", secrets_dir=folder) as app, working(app):
+        await app.service.create_workflow({
+            "name": "w",
+            "steps": [step("a", "shell", inputs=command)],
+        })
+        view = await execute(app, "w")
+        told = [each.message for each in await app.service.execution_logs(view.record.id)]
+    outputs = view.steps[0].outputs
+    assert outputs is not None
+    for text in (outputs["stdout"], "".join(told)):
+        assert "***" in text
+        assert VALUE[:half] not in text
+        assert VALUE[half:] not in text
+
+
+@pytest.mark.parametrize("secrets", [("aabb",), ("aabb", "bbcc"), ("a" * 40,), ("bbaa", "aab")])
+@pytest.mark.parametrize("at", range(2, 40))
+def test_a_text_is_cut_beside_secrets(tmp_path: Path, secrets: tuple[str, ...], at: int) -> None:
+    """As late as may be, be it that one secret begins within another."""
+    known = Secrets(kept(tmp_path, **{f"S{n}": each for n, each in enumerate(secrets)}))
+    assert list(known.values()) == [known[name] for name in known]
+    text = "xaabbccxxbbaabbccx" + "a" * 40
+    across = {
+        place
+        for each in secrets
+        if len(each) >= SHORTEST
+        for start in range(len(text))
+        if text.startswith(each, start)
+        for place in range(start + 1, start + len(each))
+    }
+    assert known.cut(text.encode(), at) == max(set(range(at + 1)) - across)
 
 
 @pytest.mark.parametrize("order", [("USER", "PASS"), ("PASS", "USER")])
