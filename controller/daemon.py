@@ -26,7 +26,7 @@ from controller.reconcile import Wishes, mark_removed
 from controller.schedule import Scheduler
 from controller.source.origin import remove_homes, unused_homes
 from controller.store import ledger
-from controller.store.records import Keep
+from controller.store.retention import Keep
 from controller.store.wake import Doorbell
 from controller.views import as_json
 from controller.web.address import bind

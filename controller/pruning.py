@@ -11,8 +11,7 @@ from controller.clock import Clock
 from controller.core.problem import Unavailable
 from controller.logs import get_log
 from controller.store import Store, ledger
-from controller.store.records import Keep
-from controller.store.retention import days_before
+from controller.store.retention import Keep, days_before
 
 PRUNE_AT_ONCE = 200
 """Executions looked for at once, to prune them."""

@@ -167,7 +167,7 @@ def _opened(
     from controller.doctor.examine import Manner  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.store.lock import ControllerLock  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.store.opening import HEAD  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.store.records import Keep  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.store.retention import Keep  # ruff: ignore[import-outside-top-level]  # start-up time
 
     if not database.is_current:
         detail = f"{database.where} has the schema {database.revision}, and this Windlass {HEAD}"

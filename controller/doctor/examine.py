@@ -33,7 +33,7 @@ from controller.store.doctor import (
 )
 from controller.store.ledger_leases import LEFT_OVER
 from controller.store.lock import Holder
-from controller.store.records import Keep
+from controller.store.retention import Keep
 
 PAGE = 500
 """Rows read at once."""

@@ -1,11 +1,11 @@
 """The steps' log lines, on their way to `workflow_logs`: in batches, in order, masked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from traceback import format_exception
 from typing import Any
 
 from controller.clock import Clock, Timer
-from controller.core.execution import Change
+from controller.core.execution import Change, Failure
 from controller.logs import get_log
 from controller.store import Store, ledger
 from controller.store.records import LogRecord
@@ -53,26 +53,6 @@ class LogSink:
 
         return line
 
-    def failure(self, execution: str, change: Change, at: int) -> None:
-        """Say in the execution's log what went wrong and what follows from it."""
-        error = change.error
-        if error is None:
-            return
-        what = f"step {change.step}" if change.step is not None else "the execution"
-        then = f"; it is {change.status}"
-        if change.reason is not None:
-            then += f" ({change.reason})"
-        self.add(
-            LogRecord(
-                execution_id=execution,
-                level="warn" if change.status == "waiting" else "error",
-                message=f"{what} failed: {error['type']}: {error['message']}{then}",
-                timestamp=at,
-                step_id=change.step,
-                attempt=change.attempt,
-            )
-        )
-
     def bug(self, execution: str, error: Exception, mask: Callable[[str], str]) -> str:
         """Say in the daemon's own log where a bug showed that ends an execution; what it is."""
         trace = mask("".join(format_exception(error)))
@@ -99,3 +79,26 @@ class LogSink:
         if self._lines:
             lines, self._lines = self._lines, []
             self._store.post(ledger.add_logs, lines)
+
+
+def failures(execution: str, changes: Iterable[tuple[int, Change]]) -> tuple[LogRecord, ...]:
+    """What went wrong with these changes, each with when it was, and what follows from it.
+
+    They are recorded with the changes: whoever sees that it has ended sees why.
+    """
+    return tuple(_failure(execution, at, each, each.error) for at, each in changes if each.error)
+
+
+def _failure(execution: str, at: int, change: Change, error: Failure) -> LogRecord:
+    what = f"step {change.step}" if change.step is not None else "the execution"
+    then = f"; it is {change.status}"
+    if change.reason is not None:
+        then += f" ({change.reason})"
+    return LogRecord(
+        execution_id=execution,
+        level="warn" if change.status == "waiting" else "error",
+        message=f"{what} failed: {error['type']}: {error['message']}{then}",
+        timestamp=at,
+        step_id=change.step,
+        attempt=change.attempt,
+    )

@@ -40,6 +40,7 @@ from controller.execute.attempts import Attempts
 from controller.execute.children import Children
 from controller.execute.containing import contained, hopeless
 from controller.execute.host import Ended, Host
+from controller.execute.logsink import failures
 from controller.execute.telling import Teller
 from controller.execute.timers import Timers
 from controller.history import (
@@ -244,13 +245,14 @@ class Running:
             owner=self._host.owner,
             signals=tuple(self._signals),
             notify=self._children.told(self.state, self._commands),
+            logs=failures(self.record.id, self._changes),
         )
         self._rows, self._signals, self._status_changed = [], [], False
         commands, self._commands = self._commands, []
         changes, self._changes = self._changes, []
         self._flight = batch
-        if self._ended:
-            self._host.logs.flush()
+        if self._ended or batch.logs:
+            self._host.logs.flush()  # what was said before stands before
         self._append(batch, lambda: self._durable(batch, commands, changes))
 
     def _append(self, batch: Batch, then: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""What an execution tells: facts for those who watch, and a line in its log for each failure."""
+"""What an execution tells: facts for those who watch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,6 @@ class Teller:
             data["reason"] = str(change.reason)
         if change.error is not None:
             data["error"] = dict(change.error)
-            self._host.logs.failure(self._identity.id, change, at)
         if change.step is None:
             if change.status in FINAL:
                 data["duration"] = at - self._identity.started_at

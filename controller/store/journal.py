@@ -44,6 +44,7 @@ from controller.core.problem import Unavailable
 from controller.store import dialect, failures, wal
 from controller.store.bulk import SIZES, Insertion, insert_rows
 from controller.store.ledger_executions import record_outcomes
+from controller.store.ledger_logs import add_logs
 from controller.store.ledger_signals import add_signal, consume
 from controller.store.records import FINAL, Batch, Fenced
 from controller.store.tables import Transaction
@@ -338,7 +339,7 @@ def _is_one_statement(items: Sequence[_Item[Any]]) -> bool:
     rows = 0
     for item in items:
         batch = item.batch
-        if batch is None or batch.outcome or batch.signals or batch.notify:
+        if batch is None or batch.outcome or batch.signals or batch.notify or batch.logs:
             return False
         rows += len(batch.checkpoints)
     return rows in SIZES
@@ -364,6 +365,7 @@ def _conclude(tx: Transaction, batches: Sequence[Batch]) -> None:
     for batch in batches:
         for signal in batch.notify:
             add_signal(tx, signal)
+        add_logs(tx, batch.logs)
 
 
 def _concerns_others(batch: Batch) -> bool:

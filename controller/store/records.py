@@ -226,6 +226,7 @@ class Batch:
             before is not consumed again: `Fenced`.
         notify: Signals to send, such as telling a parent that its child ended. One to an execution
             that has ended, or that was sent before, goes nowhere.
+        logs: Lines of its log.
     """
 
     execution_id: str
@@ -234,6 +235,7 @@ class Batch:
     owner: str | None = None
     signals: tuple[str, ...] = ()
     notify: Sequence[SignalRecord] = ()
+    logs: Sequence["LogRecord"] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,11 +391,3 @@ class AuditRecord:
     target: str | None
     detail: JsonObject
     id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """How long finished executions stay: either bound prunes, None bounds nothing."""
-
-    days: int | None = None
-    last: int | None = None

@@ -9,6 +9,7 @@ that thousands of workflows are looked at once, and not once for every few trees
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -30,7 +31,6 @@ from sqlalchemy import (
 
 from controller.store.dialect import only_one
 from controller.store.ledger_schedules import STOPPED
-from controller.store.records import Keep
 from controller.store.rows import chunks
 from controller.store.tables import (
     ENDED_ROOT,
@@ -59,6 +59,14 @@ _REMOVING_LOCK = 0x57494E52
 
 ALL = 2**62
 """More executions than there are, and still a number that a database takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long finished executions stay: either bound prunes, None bounds nothing."""
+
+    days: int | None = None
+    last: int | None = None
 
 
 def days_before(now: int, days: int) -> int:

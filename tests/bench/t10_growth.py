@@ -16,7 +16,7 @@ from pathlib import Path
 from controller.app import App, open_app, run_main
 from controller.pruning import Leftovers, Pruner
 from controller.settings import Settings
-from controller.store.records import Keep
+from controller.store.retention import Keep
 from controller.store.tables import Transaction
 from tests.bench.engine import row
 from tests.bench.limits import Limits

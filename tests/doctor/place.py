@@ -16,7 +16,8 @@ from controller.settings import Settings
 from controller.store.connecting import parse_url
 from controller.store.direct import Direct
 from controller.store.lock import ControllerLock
-from controller.store.records import NEVER, Keep
+from controller.store.records import NEVER
+from controller.store.retention import Keep
 
 FOR_EVER = Keep()
 

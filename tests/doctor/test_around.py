@@ -10,7 +10,8 @@ import pytest
 from controller.app import open_app, run_main
 from controller.core.plan import digest_of
 from controller.core.problem import Refused
-from controller.store.records import NEVER, Batch, ExecutionRecord, Fenced, Keep
+from controller.store.records import NEVER, Batch, ExecutionRecord, Fenced
+from controller.store.retention import Keep
 from controller.store.store import Store
 from controller.store.values import decode
 from tests.doctor.place import Worked

@@ -13,7 +13,7 @@ from controller.doctor.examine import Examination, Manner, around_of
 from controller.doctor.finding import Report
 from controller.execute.action import BUILT_IN
 from controller.store.direct import Direct
-from controller.store.records import Keep
+from controller.store.retention import Keep
 from tests.growth.grown import Size, grow, settings_for
 
 SIZE = Size(4_000, 80, workflows=10, schedules=5)

@@ -16,7 +16,8 @@ from controller.store import doctor, ledger, straight
 from controller.store.connecting import parse_url
 from controller.store.dialect import is_sqlite
 from controller.store.ledger_executions import Place, Prepared
-from controller.store.records import AuditRecord, Claimant, Keep, LogRecord, Outcome
+from controller.store.records import AuditRecord, Claimant, LogRecord, Outcome
+from controller.store.retention import Keep
 from controller.store.tables import (
     Transaction,
     audit_log,

@@ -11,7 +11,7 @@ from controller.app import App, run_main
 from controller.observe.metrics import Metrics
 from controller.pruning import Leftovers, Pruner
 from controller.store.identity import new_id
-from controller.store.records import Keep
+from controller.store.retention import Keep
 from tests.growth.grown import workflow, working
 from tests.growth.soak import Line, Sample, soak
 from tests.service.test_executions import opened

@@ -16,7 +16,8 @@ from controller.pruning import Leftovers, Pruner
 from controller.schedule import Scheduler
 from controller.settings import Settings
 from controller.store import Store, ledger
-from controller.store.records import AuditRecord, ExecutionRecord, Keep
+from controller.store.records import AuditRecord, ExecutionRecord
+from controller.store.retention import Keep
 from tests.eventually import answered
 from tests.fake_clock import START, FakeClock
 

@@ -12,7 +12,7 @@ from controller.execute.action import BUILT_IN
 from controller.store.connecting import connect, parse_url
 from controller.store.direct import Direct
 from controller.store.opening import HEAD
-from controller.store.records import Keep
+from controller.store.retention import Keep
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.scenario import scenario
 from tests.simulation.world import simulate

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy import event as events
+from sqlalchemy.exc import IntegrityError
 
 from controller.core.problem import Unavailable
 from controller.store import dialect, journal, ledger_executions, straight
@@ -18,8 +20,9 @@ from controller.store.ledger_executions import (
     execution,
     executions,
 )
+from controller.store.ledger_logs import logs
 from controller.store.ledger_signals import add_signal, signals
-from controller.store.records import NEVER, Batch, Fenced, Outcome
+from controller.store.records import NEVER, Batch, Fenced, LogRecord, Outcome
 from controller.store.store import Store
 from controller.store.tables import Transaction
 from tests.eventually import eventually
@@ -143,6 +146,19 @@ async def test_what_a_fenced_owner_queued_after_it_is_fenced_too(store_url: str)
             waiting = (store.append(batch("e0", 0)), store.append(batch("e0", 1)))
         assert [type(each) for each in await outcomes(*waiting)] == [Fenced, Fenced]
         assert [each.seq for each in await store.read(checkpoints, "e0")] == [0]
+
+
+async def test_lines_are_there_with_their_events_or_not_at_all(store_url: str) -> None:
+    """Who is fenced has said nothing; of a line that no log takes, the event is not there."""
+    async with opened(store_url, "e0", "e1") as store:
+        line, nothing = LogRecord("e0", "info", "x", NOW), cast("str", None)
+        await store.append(batch("e0", 0, logs=[line]))
+        with pytest.raises(Fenced):
+            await store.append(batch("e0", 0, logs=[line]))
+        assert len(await store.read(logs, "e0")) == 1
+        with pytest.raises(IntegrityError):
+            await store.append(batch("e1", 0, logs=[replace(line, level=nothing)]))
+        assert await store.read(checkpoints, "e1") == []
 
 
 async def test_nobody_records_an_execution_that_is_gone(store_url: str) -> None:

@@ -8,9 +8,10 @@ from controller.store.ledger_executions import create, executions, record_outcom
 from controller.store.ledger_logs import add_logs, audit, audits, logs
 from controller.store.ledger_schedules import advance, cancel_schedule, schedules
 from controller.store.ledger_signals import add_signal
-from controller.store.records import AuditRecord, Keep, LogRecord, Outcome
+from controller.store.records import AuditRecord, LogRecord, Outcome
 from controller.store.retention import (
     DAY,
+    Keep,
     days_before,
     expired,
     prune,

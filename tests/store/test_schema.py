@@ -27,8 +27,7 @@ from controller.store.ledger_executions import (
 from controller.store.ledger_logs import logs
 from controller.store.ledger_schedules import due, next_due
 from controller.store.ledger_signals import signals, signals_for
-from controller.store.records import Keep
-from controller.store.retention import expired, remove
+from controller.store.retention import Keep, expired, remove
 from controller.store.tables import Transaction
 from tests.store.sample import NOW, new
 from tests.store.statements import watched
