@@ -29,7 +29,7 @@ class Leftovers:
     Attributes:
         logs: Log lines; in any case they go with their execution.
         audits: Entries of the audit log.
-        unused: Versions that nothing points to, and schedules that somebody stopped.
+        unused: Versions that nothing points to, and schedules that are over.
         every: Milliseconds between looks for them, and for executions to prune.
     """
 

@@ -285,6 +285,8 @@ class Scheduler:
             grace=GRACE,
         )
         ready, following = _ready(timetable, passed, now)
+        if following is None:
+            del self._timetables[record.id]  # it is over
         waiting = passed.fires[len(ready) :]
         dealt = waiting[0] - 1 if waiting else now
         return Fires(record, dealt, following, passed.missed), ready

@@ -152,7 +152,7 @@ class Settings(BaseModel):
     retention_unused_days: int | None = Field(
         30,
         ge=1,
-        description="Days after which versions nothing points to and stopped schedules go.",
+        description="Days after which versions nothing points to go, and schedules that are over.",
     )
     max_file_bytes: int = Field(1_048_576, ge=1_024, description="Size of a definition file.")
     max_nodes: int = Field(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    ColumnElement,
     Select,
     Text,
     Update,
@@ -29,6 +30,7 @@ from controller.store.kept import all_records, all_rows, change
 from controller.store.records import ScheduleRecord
 from controller.store.rows import (
     Row,
+    chunks,
     every,
     names,
     one,
@@ -123,7 +125,8 @@ def put_schedules(
 ) -> None:
     """Make these the schedules that `origin` has for each of the workflows; others are stopped.
 
-    Those are meant that stand in definitions: what a person adds to a workflow is left alone.
+    Those are meant that stand in definitions: what a person adds to a workflow is left alone. One
+    that pauses or has come to its end is stopped too: no definition has it any more.
 
     A schedule that was and stays active with the same timing keeps when it fires next, and one that
     came to its end with the same timing stays ended; with another timing, what was due and had not
@@ -144,9 +147,8 @@ def put_schedules(
         before = known.pop(row[_ID], None) if known else None
         rows.append(row if before is None else _instead_of(before, row, now, heed=heed))
     upsert(tx, workflow_schedules, names(ScheduleRecord), rows, keep=("created_at",))
-    for gone in known.values():
-        if gone.active:
-            _stop(tx, gone.id, "removed", now)
+    for some in chunks(list(known)):
+        _stop(tx, "removed", now, _s.id.in_(some), _NOT_STOPPED)
 
 
 def _known(tx: Transaction, origin: str, workflows: Collection[str]) -> dict[str, ScheduleRecord]:
@@ -200,7 +202,7 @@ def _kept(before: ScheduleRecord) -> dict[str, Any]:
         "last_run_at": before.last_run_at,
         "next_run_at": None,
         "active": False,
-        "reason": before.reason,
+        "reason": PAUSED if before.metadata == HELD else before.reason,  # if it was stopped since
         "metadata": before.metadata,
     }
 
@@ -213,12 +215,13 @@ def _timing(record: ScheduleRecord) -> tuple[Any, ...]:
 
 def cancel_schedule(tx: Transaction, schedule_id: str, now: int) -> bool:
     """Stop it for good; False: it is not there, or is stopped already."""
-    return _stop(tx, schedule_id, CANCELLED, now)
+    going = or_(_s.active.is_(True), _s.reason == PAUSED)
+    return _stop(tx, CANCELLED, now, _s.id == schedule_id, going, metadata={}) == 1
 
 
 def pause_schedule(tx: Transaction, schedule_id: str, now: int) -> bool:
     """Let it fire no more until it is resumed; False: it is not there, or does not fire anyway."""
-    return _stop(tx, schedule_id, PAUSED, now, metadata=HELD)
+    return _stop(tx, PAUSED, now, _s.id == schedule_id, _s.active.is_(True), metadata=HELD) == 1
 
 
 def resume_schedule(tx: Transaction, schedule_id: str, next_run_at: int | None, now: int) -> bool:
@@ -239,18 +242,24 @@ def resume_schedule(tx: Transaction, schedule_id: str, next_run_at: int | None, 
     return tx.execute(update(workflow_schedules).where(*pausing).values(values)).rowcount == 1
 
 
-def _stop(tx: Transaction, schedule_id: str, reason: str, now: int, **more: dict[str, Any]) -> bool:
-    standing = _s.id == schedule_id, _s.active.is_(True)
-    stopped = {"active": False, "next_run_at": None, "reason": reason, "updated_at": now}
-    changed = update(workflow_schedules).where(*standing).values(stopped | more)
-    return tx.execute(changed).rowcount == 1
-
-
 def deactivate(tx: Transaction, workflows: Sequence[str], reason: str, now: int) -> int:
-    """Stop every schedule of these workflows; how many were active."""
-    standing = _s.workflow_id.in_(workflows), _s.active.is_(True)
-    values = {"active": False, "next_run_at": None, "reason": reason, "updated_at": now}
-    return tx.execute(update(workflow_schedules).where(*standing).values(values)).rowcount
+    """Stop every schedule of these workflows; how many were not stopped before."""
+    return _stop(tx, reason, now, _s.workflow_id.in_(workflows), _NOT_STOPPED)
+
+
+_NOT_STOPPED = or_(_s.active.is_(True), _s.reason.is_(None), _s.reason.not_in(STOPPED))
+
+
+def _stop(
+    tx: Transaction,
+    reason: str,
+    now: int,
+    *which: ColumnElement[bool],
+    **more: Mapping[str, Any],
+) -> int:
+    stopped = {"active": False, "next_run_at": None, "reason": reason, "updated_at": now}
+    changed = update(workflow_schedules).where(*which).values(stopped | more)
+    return tx.execute(changed).rowcount
 
 
 def due(tx: Transaction, now: int, limit: int) -> list[ScheduleRecord]:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from controller.store.dialect import only_one
-from controller.store.ledger_schedules import STOPPED
+from controller.store.ledger_schedules import PAUSED, STOPPED
 from controller.store.rows import chunks
 from controller.store.tables import (
     ENDED_ROOT,
@@ -228,10 +228,13 @@ def remove_versions(tx: Transaction, before: int, limit: int = ROWS) -> int:
 
 
 def remove_schedules(tx: Transaction, before: int, limit: int = ROWS) -> int:
-    """Delete schedules that somebody stopped before `before`.
+    """Delete schedules that somebody stopped before `before`, or added and that ended before it.
 
-    One that came to its end by itself stays: its source still has it, and must not see it new.
+    One of a definition that came to its end by itself stays: its source still has it, and must not
+    see it new.
     """
-    stopped = workflow_schedules.c.active.is_(False), workflow_schedules.c.reason.in_(STOPPED)
-    condition = and_(*stopped, workflow_schedules.c.updated_at < before)
-    return _delete(tx, workflow_schedules, condition, limit)
+    s = workflow_schedules.c
+    ended = s.reason.is_distinct_from(PAUSED), ~s.id.contains("/")
+    over = s.active.is_(False), or_(s.reason.in_(STOPPED), and_(*ended))
+    dealt = s.updated_at < before, func.coalesce(s.last_run_at, 0) < before
+    return _delete(tx, workflow_schedules, and_(*over, *dealt), limit)

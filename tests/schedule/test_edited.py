@@ -113,3 +113,16 @@ async def test_a_pause_of_the_definition_ends_with_it(tmp_path: Path, clock: Fak
             await place.reconcile()
             [schedule] = await place.app.service.list_schedules()
             assert schedule.active is active
+
+
+async def test_what_is_not_in_the_file_any_more_is_no_drift(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """It had come to its end, or paused: it is stopped once, and not put back at each look."""
+    async with services.opened(tmp_path, clock) as place:
+        for config in ('at: "2025-01-01"', "cron: 0 * * * *, paused: true", 'at: "2025-01-02"'):
+            place.write("w.yaml", _file(config))
+            await place.reconcile()
+            assert (await place.reconcile()).repaired == ()
+        schedules = await place.app.service.list_schedules(stopped=True)
+        assert sorted(each.reason or "" for each in schedules) == ["ended", "removed", "removed"]

@@ -261,6 +261,17 @@ async def test_what_is_not_kept_is_pruned_while_time_passes(
         assert [each.name for each in await time.app.service.list_workflows()] == ["w"]
 
 
+async def test_what_is_over_leaves_memory(tmp_path: Path, clock: FakeClock) -> None:
+    """However many times people ask for, one after another."""
+    async with opened(tmp_path, clock) as time:
+        await schedule(time, at="2026-01-01T00:30:00Z")
+        await time.app.service.schedule_workflow("w", at="2026-01-01T01:00:00Z")
+        kept = (await time.app.service.schedule_workflow("w", cron="0 * * * *")).id
+        await time.passes(2 * HOUR)
+        assert len(await time.executions()) == 3
+        assert list(time.scheduler._timetables) == [kept]
+
+
 async def test_pruning_goes_on_by_itself_until_it_is_stopped(
     tmp_path: Path, clock: FakeClock
 ) -> None:

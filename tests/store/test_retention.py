@@ -6,7 +6,13 @@ from controller.store.connecting import connect, parse_url
 from controller.store.ledger_definitions import put_version, put_workflow, version
 from controller.store.ledger_executions import create, executions, record_outcome
 from controller.store.ledger_logs import add_logs, audit, audits, logs
-from controller.store.ledger_schedules import advance, cancel_schedule, schedules
+from controller.store.ledger_schedules import (
+    add_schedule,
+    advance,
+    cancel_schedule,
+    pause_schedule,
+    schedules,
+)
 from controller.store.ledger_signals import add_signal
 from controller.store.records import AuditRecord, LogRecord, Outcome
 from controller.store.retention import (
@@ -179,9 +185,22 @@ def test_a_definition_stays_while_anything_points_to_it(tx: Transaction) -> None
 
 def test_only_schedules_that_somebody_stopped_go(tx: Transaction) -> None:
     """One that came to its end would be new to the next reconcile, and fire again."""
-    put_schedules(tx, "here", {"w": [schedule(each) for each in ("a", "b", "c", "d")]}, now=NOW)
-    advance(tx, [("a", NOW, None, None)])
-    cancel_schedule(tx, "b", NOW)
-    cancel_schedule(tx, "c", NOW + 2)
+    put_schedules(tx, "here", {"w": [schedule(f"w/{each}") for each in "abcd"]}, now=NOW)
+    advance(tx, [("w/a", NOW, None, None)])
+    cancel_schedule(tx, "w/b", NOW)
+    cancel_schedule(tx, "w/c", NOW + 2)
     assert remove_schedules(tx, NOW + 1) == 1
-    assert [each.id for each in schedules(tx, active=None)] == ["a", "c", "d"]
+    assert [each.id for each in schedules(tx, active=None)] == ["w/a", "w/c", "w/d"]
+
+
+def test_an_added_schedule_goes_when_it_is_over(tx: Transaction) -> None:
+    """By when it last fired, however long ago it was added; one that pauses or goes on stays."""
+    for each in ("going", "left out", "once", "past", "paused"):
+        add_schedule(tx, schedule(each))
+    advance(tx, [("once", NOW + 5000, None, None), ("left out", NOW + 3000, None, "missed")])
+    pause_schedule(tx, "paused", NOW)
+    add_schedule(tx, schedule("never", active=False, next_run_at=None, reason="ended"))
+    assert remove_schedules(tx, NOW) == 0
+    assert remove_schedules(tx, NOW + 4000) == 2
+    assert remove_schedules(tx, NOW + 6000) == 1
+    assert [each.id for each in schedules(tx, active=None)] == ["going", "past", "paused"]

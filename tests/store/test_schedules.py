@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from controller.store import ledger
 from controller.store.ledger_schedules import (
     add_schedule,
     cancel_schedule,
+    deactivate,
     due,
     next_due,
     pause_schedule,
@@ -122,6 +124,42 @@ def test_a_source_replaces_its_own_schedules(tx: Transaction) -> None:
     assert [each.id for each in schedules(tx, "v")] == ["other"]
     assert (found(tx, "w/a").reason, found(tx, "w/a").updated_at) == ("removed", NOW + 1)
     assert len(schedules(tx, active=None)) == 6
+
+
+def test_what_no_definition_has_any_more_is_stopped(tx: Transaction) -> None:
+    """What pauses or has ended too; what a person cancelled stays so, and comes back so."""
+    ids = ("w/going", "w/paused", "w/ended", "w/held", "w/cancelled")
+    still = {"active": False, "next_run_at": None}
+    there = [schedule(each) for each in ids]
+    there[1] = schedule("w/paused", **still, reason="paused")
+    put_schedules(tx, "here", {"w": there}, now=NOW)
+    advance(tx, "w/ended", last_run_at=NOW, next_run_at=None)
+    for each in ("w/held", "w/cancelled"):
+        pause_schedule(tx, each, NOW)
+    cancel_schedule(tx, "w/cancelled", NOW)
+    put_schedules(tx, "here", {"w": []}, now=NOW + 1)
+    assert schedules(tx, paused=True) == []
+    assert [found(tx, each).reason for each in ids] == ["removed"] * 4 + ["cancelled"]
+    rows = {"w": [ledger.stored_schedule(schedule(each)) for each in ids]}
+    ledger.put_schedules(tx, "here", rows, now=NOW + 2, heed=True)
+    assert [found(tx, each).reason for each in ids] == [None, None, None, "paused", "cancelled"]
+    assert resume_schedule(tx, "w/held", NOW + 9000, NOW + 3)
+
+
+def test_what_pauses_can_be_stopped(tx: Transaction) -> None:
+    """Cancelled, or with its workflow; what has ended by itself was not there to be cancelled."""
+    for each in ("a", "b", "c"):
+        add_schedule(tx, schedule(each))
+        pause_schedule(tx, each, NOW)
+    assert cancel_schedule(tx, "a", NOW + 1)
+    assert not cancel_schedule(tx, "a", NOW + 2)
+    assert resume_schedule(tx, "b", None, NOW + 1)
+    assert not cancel_schedule(tx, "b", NOW + 2)
+    assert deactivate(tx, ["w"], "archived", NOW + 3) == 2
+    assert [found(tx, each).reason for each in ("a", "b", "c")] == [
+        "cancelled", "archived", "archived",
+    ]  # fmt: skip
+    assert schedules(tx, paused=True) == []
 
 
 def test_what_did_not_change_keeps_when_it_fires(tx: Transaction) -> None:
