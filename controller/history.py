@@ -277,6 +277,29 @@ def keep_for_retry(
     return kept
 
 
+def check_whole(record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord]) -> None:
+    """Raises `NotFound` for what ended and is being pruned: what it did would be done twice."""
+    if rows and rows[0].seq > 0:
+        raise pruned(record.id)
+    began = record.started_at is not None and not is_hopeless(record)
+    if began and fold(plan, identity_of(record, 0), map(event_of, rows)).status not in FINAL:
+        raise pruned(record.id)
+
+
+def is_hopeless(record: ExecutionRecord) -> bool:
+    """It was ended because it could not go on: whatever its events say."""
+    error = record.error or {}
+    return error.get("step") is None and error.get("type") in {"definition", "bug"}
+
+
+def pruned(execution_id: str) -> NotFound:
+    """What is said where something of an execution is gone."""
+    return NotFound(
+        f"execution {execution_id} is pruned: what it did is not known any more",
+        hint="execute its workflow again",
+    )
+
+
 def _played(
     plan: Plan, identity: Identity, events: Sequence[Event]
 ) -> tuple[ExecutionState, dict[int, tuple[str, int]]]:

@@ -31,7 +31,15 @@ from controller.core.occasion import event_inputs
 from controller.core.problem import NotFound, Refused
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
-from controller.history import ExecutionView, asks, identity_of, keep_for_retry, view
+from controller.history import (
+    ExecutionView,
+    asks,
+    check_whole,
+    identity_of,
+    keep_for_retry,
+    pruned,
+    view,
+)
 from controller.lookup import Lookup
 from controller.recording import first_run, schedule_record, schedules_of, workflow_record
 from controller.store import Store, ledger
@@ -263,7 +271,7 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
             from_step: Do this step of the top list, and all that follows from it, again.
 
         Raises:
-            NotFound: There is no such execution, or no such step.
+            NotFound: There is no such execution, or no such step; or it is pruned meanwhile.
             Refused: There is nothing to retry, the workflow is not active, or its concurrency is
                 full.
         """
@@ -282,6 +290,7 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
             )
         plan = await self._catalog.plan_of(record)
         rows = await self._store.read(ledger.checkpoints, record.id)
+        check_whole(record, plan, rows)
         kept = keep_for_retry(plan, identity_of(record, 0), rows, from_step)
         startable(await self._store.read(ledger.head, record.workflow_id), record.workflow_id)
         now = self._clock.now()
@@ -507,8 +516,12 @@ def admit_on_record(
 ) -> Admitted:
     """A verb for the store: create an execution, with who wanted it in the audit log.
 
-    It begins with the checkpoints of `history`, which are another one's.
+    It begins with the checkpoints of `history`, which are another one's; raises `NotFound` where
+    that one is gone.
     """
+    before = admission.execution.attempt_of
+    if before is not None and ledger.execution(tx, before) is None:
+        raise pruned(before)
     admitted = admit(tx, admission)
     if admitted is not Admitted.FULL:
         ledger.audit(tx, audit)

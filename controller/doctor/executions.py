@@ -16,7 +16,7 @@ from controller.core.decide import begin, decide, relevant
 from controller.core.execution import EventType, ExecutionState, Reason
 from controller.core.plan import Plan
 from controller.doctor.finding import Finding
-from controller.history import end_of, event_of, identity_of, standing_of, wake_of
+from controller.history import end_of, event_of, identity_of, is_hopeless, standing_of, wake_of
 from controller.store.doctor import Case
 from controller.store.records import FINAL, UNFINISHED, ExecutionRecord, Outcome
 
@@ -68,7 +68,7 @@ def judge(case: Case, plan: Plan | None, around: Around) -> Iterator[Finding]:
         yield Finding("execution-gap", record.id, gap)
     elif record.started_at is None:
         yield from _unbegun(record)
-    elif plan is not None and not _hopeless(record):
+    elif plan is not None and not is_hopeless(record):
         try:
             yield from _unlike(case, replayed(case, plan), around)
         except Exception as error:  # ruff: ignore[blind-except]  # what is recorded may be anything
@@ -141,12 +141,6 @@ def _unbegun(record: ExecutionRecord) -> Iterator[Finding]:
     expected = "pending" if record.completed_at is None else "cancelled"
     if record.status != expected:
         yield Finding("execution-contradictory", record.id, f"status {record.status}")
-
-
-def _hopeless(record: ExecutionRecord) -> bool:
-    """It was ended because it could not go on: whatever its events say."""
-    error = record.error or {}
-    return error.get("step") is None and error.get("type") in {"definition", "bug"}
 
 
 def _unlike(case: Case, found: Replayed, around: Around) -> Iterator[Finding]:

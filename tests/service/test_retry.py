@@ -2,16 +2,22 @@
 
 import asyncio
 import operator
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from controller.app import App
+from controller.core.problem import NotFound
 from controller.execute.worker import Worker
 from controller.facts import Fact
 from controller.history import ExecutionView
+from controller.store import ledger
+from controller.store.tables import Transaction
 from tests.eventually import answered, eventually
 from tests.fake_clock import FakeClock
 from tests.service.place import opened
@@ -240,3 +246,68 @@ async def test_what_was_paused_before_it_began_keeps_its_steps(
         assert _traced(tmp_path) == ["a", "b"]
         await stage.ended((await stage.service.retry_execution(old.id)).id, "failed")
         assert _traced(tmp_path) == ["b"]
+
+
+async def test_what_is_being_pruned_is_not_done_again(tmp_path: Path, clock: FakeClock) -> None:
+    """With some of its checkpoints gone, or all of them, nobody knows what was done."""
+    async with staged(tmp_path, clock) as stage:
+        service, store = stage.service, stage.service._store
+        say = step("a", "shell", inputs={"command": f"echo a >> {tmp_path}/said"})
+        await service.create_workflow({"name": "w", "steps": [say, step("b", "fail")]})
+        record = await service.execute_workflow("w")
+        await stage.ended(record.id, "failed")
+        lines, events = len(await service.execution_logs(record.id)), 2
+        for rows in (lines + 1, events - 1):
+            assert await store.write(ledger.remove, [record.id], rows) == rows
+            with pytest.raises(NotFound, match="is pruned"):
+                await service.retry_execution(record.id)
+        assert len(await service.list_executions("w")) == 1
+
+
+async def test_an_end_without_its_beginning_is_not_tried_again(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """It was cancelled by force, and what came before that is pruned: it could be anything."""
+    async with staged(tmp_path, clock) as stage:
+        service, store = stage.service, stage.service._store
+        wait = step("b", "wait_for_signal", inputs={"name": "go"})
+        await service.create_workflow({"name": "w", "steps": [step("a", "set"), wait]})
+        record = await service.execute_workflow("w")
+
+        async def events() -> list[str]:
+            return [each.type for each in await store.read(ledger.checkpoints, record.id)]
+
+        await answered(events, lambda found: found == ["completed", "suspended"])
+        await service.cancel_execution(record.id, force=True)
+        await answered(events, lambda found: found == ["completed", "suspended", "cancel"])
+        assert await store.write(ledger.remove, [record.id], 2) == 2
+        assert await events() == ["cancel"]
+        with pytest.raises(NotFound, match="is pruned"):
+            await service.retry_execution(record.id)
+
+
+async def test_what_is_pruned_while_it_is_tried_again_is_not_found(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """It was there when it was looked at, and is gone when the new one is to be recorded."""
+    async with staged(tmp_path, clock) as stage:
+        service, store = stage.service, stage.service._store
+        await service.create_workflow({"name": "w", "steps": [step("b", "fail")]})
+        record = await service.execute_workflow("w")
+        await stage.ended(record.id, "failed")
+        admit, go = threading.Event(), threading.Event()
+
+        def prune(tx: Transaction) -> int:
+            admit.set()
+            go.wait()
+            return ledger.remove(tx, [record.id])
+
+        pruning = asyncio.ensure_future(store.write(prune))
+        await eventually(admit.is_set, "it is about to be pruned")
+        trying = asyncio.ensure_future(service.retry_execution(record.id))
+        await eventually(lambda: store.waiting == 1, "the new one waits for the writer")
+        go.set()
+        assert await pruning > 0
+        with pytest.raises(NotFound, match="is pruned"):
+            await trying
+        assert await service.list_executions("w") == []
