@@ -49,6 +49,7 @@ class Lines:
         self._size = 0
         self._lines = 0
         self._left_out = 0
+        self._is_short = False
         self.last = ""
 
     def feed(self, data: bytes) -> None:
@@ -69,8 +70,10 @@ class Lines:
 
     def end(self) -> None:
         """There is no more: tell the line that was not ended."""
-        if self._left_out:
-            self._on_line(f"… {self._left_out:,} lines left out: too much for the log …")
+        if self._is_short:
+            count = max(self._left_out, 1)  # without its end, a line is one too
+            lines_of = "line" if count == 1 else "lines"
+            self._on_line(f"… {count:,} {lines_of} left out: too much for the log …")
         *lines, last = self._rest.split(b"\n")
         for line in lines:
             self._say(line)
@@ -90,6 +93,7 @@ class Lines:
         """Remember the end of it only."""
         rest = self._rest + data
         self._rest = rest[self._cut(rest, max(len(rest) - LINE, 0)) :]
+        self._is_short |= len(self._rest) < len(rest)
         self._left_out += rest.count(b"\n", 0, len(rest) - len(self._rest))
 
     def _say(self, line: bytes) -> None:

@@ -138,18 +138,24 @@ class Metrics:
         if fact.type is FactType.STEP:
             self._step(fact)
         elif fact.type in _ENDED:
-            self._executions.add(fact.workflow or "", str(fact.type))
-            self._duration.add(fact.data.get("duration", 0))
-            if fact.type is FactType.COMPLETED:
-                self._success.set(fact.workflow or "", fact.at / 1000)
+            self._end(fact)
         elif fact.type is FactType.EXECUTED:
             self._started.add()
+        elif fact.type is FactType.ARCHIVED:
+            self._executions.forget(fact.workflow or "")
+            self._success.forget(fact.workflow or "")
         elif fact.type in {FactType.FIRED, FactType.MISFIRED}:
             self._fires.add(str(fact.data.get("reason")), count=fact.data.get("count", 1))
         elif fact.type is FactType.RECONCILED:
             self._reconciled(fact)
         elif fact.type is FactType.DRIFTED:
             self._repaired.labels(fact.data["source"]).inc(len(fact.data["workflows"]))
+
+    def _end(self, fact: Fact) -> None:
+        self._executions.add(fact.workflow or "", str(fact.type))
+        self._duration.add(fact.data.get("duration", 0))
+        if fact.type is FactType.COMPLETED:
+            self._success.set(fact.workflow or "", fact.at / 1000)
 
     def _step(self, fact: Fact) -> None:
         status = fact.data["status"]

@@ -30,6 +30,11 @@ class Count(Collector):
         """So many more of these."""
         self._found[values] = self._found.get(values, 0) + count
 
+    def forget(self, value: str) -> None:
+        """Drop those whose first label this is."""
+        for values in [each for each in self._found if each[0] == value]:
+            del self._found[values]
+
     def collect(self) -> Iterable[CounterMetricFamily]:
         """All of them now."""
         family = CounterMetricFamily(self._name, self._what, labels=self._labels)
@@ -49,6 +54,10 @@ class Latest(Collector):
     def set(self, value: str, number: float) -> None:
         """It is this now."""
         self._found[value] = number
+
+    def forget(self, value: str) -> None:
+        """Drop it."""
+        self._found.pop(value, None)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """All of them now."""
@@ -76,7 +85,8 @@ class Durations(Collector):
         registry.register(self)
 
     def add(self, milliseconds: int) -> None:
-        """It took so long."""
+        """It took so long; less than nothing, as a clock that was set back has it, is nothing."""
+        milliseconds = max(milliseconds, 0)  # the sum never goes back
         self._counts[bisect_left(self._bounds, milliseconds / 1000)] += 1
         self._total += milliseconds
 

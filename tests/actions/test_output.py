@@ -95,6 +95,9 @@ def test_an_endless_line_is_bounded() -> None:
         stream.feed(b"x" * 100_000)
     stream.end()
     assert sum(map(len, lines)) < output.LOGGED + 200_000
+    assert [each for each in lines if "left out" in each] == [
+        "… 1 line left out: too much for the log …"
+    ]
     assert len(stream.kept()[0]) == output.KEPT
 
 

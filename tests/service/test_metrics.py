@@ -4,6 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from controller.facts import Fact, FactType
+from controller.observe.metrics import Metrics
 from controller.observe.tally import Count, Durations
 
 BOUNDS = (0.005, 0.1, 1, 2.5, 3600)
@@ -40,6 +42,27 @@ def test_a_count_without_labels_begins_at_zero() -> None:
     assert "x_total 0.0" in _shown(registry)
     counted.add()
     assert "x_total 1.0" in _shown(registry)
+
+
+def test_no_sum_goes_back() -> None:
+    """What ended before it began, by a clock that was set back, took no time."""
+    registry = CollectorRegistry()
+    counted = Durations("x_seconds", "How long", BOUNDS, registry=registry)
+    counted.add(2_000)
+    counted.add(-3_600_000)
+    assert {"x_seconds_sum 2.0", "x_seconds_count 2.0"} <= set(_shown(registry))
+
+
+def test_a_workflow_that_is_gone_has_no_series() -> None:
+    """Whoever generates workflows by the thousand does not make a scrape ever larger."""
+    metrics = Metrics("x", dict)
+    for name in ("gone", "stays"):
+        metrics.observe(Fact(FactType.COMPLETED, 1_000, name, "e"))
+        metrics.observe(Fact(FactType.FAILED, 1_000, name, "f"))
+    metrics.observe(Fact(FactType.ARCHIVED, 2_000, "gone"))
+    shown = metrics.render().decode()
+    assert 'workflow="gone"' not in shown
+    assert shown.count('workflow="stays"') == 3
 
 
 def _shown(registry: CollectorRegistry) -> list[str]:
