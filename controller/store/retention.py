@@ -22,6 +22,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal,
     or_,
     select,
     text,
@@ -31,7 +32,7 @@ from sqlalchemy import (
 
 from controller.store.dialect import only_one
 from controller.store.ledger_schedules import PAUSED, STOPPED
-from controller.store.rows import chunks
+from controller.store.rows import CHUNK
 from controller.store.tables import (
     ENDED_ROOT,
     INSIDE,
@@ -151,8 +152,9 @@ def _over(workflow: str, keep: Keep, now: int) -> list[Select[Any]]:
 def remove(tx: Transaction, roots: Sequence[str], rows: int = ROWS) -> int:
     """Delete these trees with all that belongs to them, `rows` rows at most.
 
-    All of them lose their logs, checkpoints and signals first and their roots last, so that what is
-    too large for one call is found again by `expired`, and the next call goes on. While another
+    Only whole trees, as many as fit, so that nobody meets an execution of which something is gone.
+    One that is too large for one call loses its logs, checkpoints and signals first and its root
+    last, so that it is found again by `expired`, and the next call goes on. While another
     controller removes trees nothing is: what it has begun with looks here as if it were still
     there, and a root would go before what it has left.
 
@@ -161,30 +163,56 @@ def remove(tx: Transaction, roots: Sequence[str], rows: int = ROWS) -> int:
     """
     if not only_one(tx, _REMOVING_LOCK):
         return 0
-    left = rows
-    for some in chunks(roots):
-        left -= _remove_trees(tx, some, left)
-        if left <= 0:
+    left, rest = rows, list(roots)
+    while rest and left > 0:
+        parts, fit = _that_fit(tx, rest, left)
+        if not fit and left < rows:
             break
+        for table, condition in parts:
+            left -= _delete(tx, table, condition, left)
+            if left <= 0:
+                break
+        rest = rest[max(fit, 1) :]
     return rows - left
 
 
-def _remove_trees(tx: Transaction, roots: list[str], rows: int) -> int:
+def _that_fit(tx: Transaction, roots: list[str], rows: int) -> "tuple[list[Part], int]":
+    """The first of these trees that have so many rows at most, and how many; 0: the first has more.
+
+    Whether more of them would fit is not found out to the last.
+    """
+    fit = min(len(roots), CHUNK)
+    while _count(tx, parts := _parts(roots[:fit]), rows) > rows:
+        if fit == 1:
+            return parts, 0
+        fit //= 2
+    return parts, fit
+
+
+Part = tuple[Table, ColumnElement[bool]]
+
+
+def _parts(roots: list[str]) -> list[Part]:
+    """All rows of these trees, in the order in which they go."""
     inside = and_(_e.root_id.in_(roots), text(INSIDE))
     members = select(_e.id).where(or_(_e.id.in_(roots), inside))
-    parts: list[tuple[Table, ColumnElement[bool]]] = [
+    return [
         (workflow_logs, workflow_logs.c.execution_id.in_(members)),
         (execution_checkpoints, execution_checkpoints.c.execution_id.in_(members)),
         (signals, signals.c.execution_id.in_(members)),
         (workflow_executions, inside),
         (workflow_executions, _e.id.in_(roots)),
     ]
-    left = rows
+
+
+def _count(tx: Transaction, parts: list[Part], most: int) -> int:
+    """How many rows these are; what is more than `most` is not counted to the end."""
+    found = 0
     for table, condition in parts:
-        left -= _delete(tx, table, condition, left)
-        if left <= 0:
-            break
-    return rows - left
+        if found <= most:
+            some = select(literal(1)).select_from(table).where(condition).limit(most + 1)
+            found += tx.scalar(select(func.count()).select_from(some.subquery("listed"))) or 0
+    return found
 
 
 def _delete(

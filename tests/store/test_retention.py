@@ -3,6 +3,7 @@
 from sqlalchemy import func, insert, select
 
 from controller.store.connecting import connect, parse_url
+from controller.store.ledger_checkpoints import checkpoints
 from controller.store.ledger_definitions import put_version, put_workflow, version
 from controller.store.ledger_executions import create, executions, record_outcome
 from controller.store.ledger_logs import add_logs, audit, audits, logs
@@ -135,6 +136,18 @@ def test_a_large_tree_goes_in_small_steps(tx: Transaction) -> None:
         assert rows(tx) == total
     assert (total, left(tx)) == (0, [])
     assert steps == 8
+
+
+def test_nobody_meets_an_execution_of_which_something_is_gone(tx: Transaction) -> None:
+    """Of many trees that do not fit together, one call removes some, and nothing of the others."""
+    for number in range(9):
+        ended(tx, f"e{number}", number)
+    each = rows(tx) // 9
+    while roots := expired(tx, "w", Keep(days=1), NOW):
+        assert 0 < remove(tx, roots, rows=3 * each + 2) <= 3 * each
+        assert rows(tx) == each * len(left(tx))
+        assert [len(checkpoints(tx, name)) for name in left(tx)] == [4] * len(left(tx))
+    assert rows(tx) == 0
 
 
 def test_two_controllers_leave_nothing_behind(postgres_url: str) -> None:
