@@ -99,7 +99,16 @@ def _explain(error: Exception) -> int:
         case OSError(errno=errno.ENOSPC):
             return complain("no space left on the disk", MAKE_ROOM, UNAVAILABLE)
         case _:
-            return _bug(error)
+            return _garbled(error) or _bug(error)
+
+
+def _garbled(error: Exception) -> int | None:
+    """Of an argument, or a file's name, that is not UTF-8; None: of something else."""
+    text = error.object if isinstance(error, UnicodeEncodeError) else ""
+    if not any("\udc80" <= each <= "\udcff" for each in text):  # PEP 383
+        return None
+    given = os.fsencode(text).decode(errors="backslashreplace")
+    return complain(f"{given} is not UTF-8", "give it in UTF-8", WRONG_USE)
 
 
 def _bug(error: Exception) -> int:

@@ -142,6 +142,14 @@ def test_whatever_is_raised_becomes_one_message(
     assert "Traceback" not in said.err
 
 
+def test_what_is_not_utf_8_is_said_so(here: Place) -> None:
+    """As the system hands it on, with the bytes that are none escaped."""
+    here.fine("workflows:list")
+    said = here("logs", "caf\udce9")
+    assert said.status == ending.WRONG_USE
+    assert said.err == "windlass: caf\\xe9 is not UTF-8\nhint: give it in UTF-8\n"
+
+
 def test_two_words_are_one_command(here: Place) -> None:
     """`workflows list` is `workflows:list`, and `workflows:logs` is `logs`."""
     assert here.fine("workflows", "list").out == "no workflows\n"
