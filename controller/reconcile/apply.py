@@ -1,6 +1,6 @@
 """What a revision writes: all of it in one transaction, or nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.core.drift import Drift, Fate
@@ -171,10 +171,9 @@ def invalid_paths(files: Iterable[ExaminedFile]) -> tuple[str, ...]:
     return tuple(sorted(each.path for each in files if each.status == "invalid"))
 
 
-def first_problem(files: Sequence[ExaminedFile]) -> str | None:
-    """The first error of the first file that has one, in one line."""
-    for file in files:
-        for each in file.problems:
-            if each["severity"] == "error":
-                return f"{each['path']}:{each['line']}: {each['message']}"
+def first_problem(problems: Iterable[Json]) -> str | None:
+    """The first error among problems, in one line."""
+    for each in problems:
+        if each["severity"] == "error":
+            return f"{each['path']}:{each['line']}: {each['message']}"
     return None

@@ -63,7 +63,7 @@ class Teller:
 
     def _publish(self, outcome: Outcome, library: Library, now: int) -> None:
         source = outcome.source
-        invalid = [library.files[path] for path in outcome.invalid]
+        standing = (each for path in outcome.invalid for each in library.files[path].problems)
         data = {
             "source": source.id,
             "phase": source.phase,
@@ -73,7 +73,7 @@ class Teller:
             "observed": source.observed,
             "applied_at": source.applied_at,
             "invalid": len(outcome.invalid),
-            "problem": first_problem(invalid),
+            "problem": first_problem(source.problems or standing),
             "fates": outcome.counts(),
         }
         self._bus.publish(Fact(FactType.RECONCILED, now, data=data))

@@ -15,12 +15,18 @@ from controller.core.problem import Refused
 from controller.source.git import Git, GitError
 from controller.source.spec import SourceSpec
 
-_SSH = re.compile(r'Good "git" signature for (\S+) with (\S+ key \S+)')
+_SSH = re.compile(r'Good "git" signature for (.+) with (\S+ key \S+)')
 _GPG = re.compile(r"^\[GNUPG:\] GOODSIG (\S+) (.*)$", re.MULTILINE)
 _BAD = re.compile(
     r"\[GNUPG:\] BADSIG|incorrect signature|signature verification failed", re.IGNORECASE
 )
-_BY = re.compile(r"with (\S+ key \S+)|\[GNUPG:\] (?:NO_PUBKEY|ERRSIG|EXPKEYSIG|REVKEYSIG) (\S+)")
+_BY = re.compile(r"with (\S+ key \S+)|\[GNUPG:\] (?:NO_PUBKEY|ERRSIG) (\S+)")
+_WORN = re.compile(r"\[GNUPG:\] (EXPKEYSIG|EXPSIG|REVKEYSIG) (\S+)")
+_IS = {
+    "EXPKEYSIG": "the key has expired",
+    "EXPSIG": "the signature has expired",
+    "REVKEYSIG": "the key was revoked",
+}
 _ARMOR = b"-----BEGIN PGP"
 _PACKET = 0x80
 """The bit that every OpenPGP packet begins with (RFC 9580, 4.2)."""
@@ -124,6 +130,9 @@ def _refusal(said: str, revision: str) -> Refused:
     if _BAD.search(said) and "No principal matched" not in said:
         message = f"the signature of commit {short} does not belong to its content"
         return Refused(message, reason="bad-signature", hint="it is not applied")
+    if worn := _WORN.search(said):
+        message = f"commit {short} is signed with {worn[2]}: {_IS[worn[1]]}"
+        return Refused(message, reason="untrusted-signer", hint="it is not applied")
     by = _BY.search(said)
     key = next((each for each in by.groups() if each), "a key") if by else "a key"
     message = f"commit {short} is signed with {key}, which is not an allowed signer's"

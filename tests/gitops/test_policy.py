@@ -10,6 +10,7 @@ import pytest
 from controller.app import App
 from controller.core.drift import Fate
 from controller.core.problem import Refused
+from controller.observe.forge import report_of
 from controller.reconcile import mark_removed
 from controller.settings import Settings
 from controller.source.origin import FromDirectory, unused_homes
@@ -62,6 +63,8 @@ async def test_a_revision_is_rejected_as_a_whole(tmp_path: Path, clock: FakeCloc
     async with opened(tmp_path, clock, source) as place:
         reconciler = place.reconciler("git")
         await reconciler.reconcile()
+        facts: list[Any] = []
+        place.app.bus.subscribe(facts.append)
         repository.write("b.yaml", BROKEN)
         second = repository.put("a.yaml", flow("a", "two"))
         for _ in range(2):
@@ -70,6 +73,9 @@ async def test_a_revision_is_rejected_as_a_whole(tmp_path: Path, clock: FakeCloc
         status = await place.app.sources.status("git")
         assert (status.source.revision, status.source.observed) == (first, second)
         assert [each["code"] for each in status.source.problems or ()] == ["yaml-syntax"]
+        told = report_of(facts[-1], "git")
+        assert told is not None
+        assert (told.revision, told.description[:7]) == (second, "b.yaml:")
         assert await _says(place) == "one"
         third = repository.put("b.yaml", flow("b", "three"))
         assert (await reconciler.reconcile(whole=False)).source.revision == third

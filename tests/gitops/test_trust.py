@@ -74,6 +74,19 @@ async def test_only_signed_commits_are_applied(tmp_path: Path, clock: FakeClock)
         assert await _look(place) == ("ready", None, last)
 
 
+async def test_a_signer_is_called_as_the_file_calls_them(tmp_path: Path, clock: FakeClock) -> None:
+    """With spaces, too."""
+    repository = Repository(tmp_path)
+    ada, signers = _key(tmp_path, "ada"), tmp_path / "signers"
+    signers.write_text(f'"Ada Lovelace" {ada.with_suffix(".pub").read_text()}')
+    source = {"name": "git", "url": repository.url, "verify": "ssh", "signers": str(signers)}
+    commit = _signed(repository, ada, "a.yaml", flow("a"))
+    async with opened(tmp_path, clock, source) as place:
+        assert await _look(place) == ("ready", None, commit)
+        commit_now = (await place.app.sources.status("git")).source.commit or {}
+        assert commit_now["signer"].startswith("Ada Lovelace (ED25519 key SHA256:")
+
+
 async def test_what_is_live_is_verified_when_it_is_first_asked_for(
     tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -268,3 +281,35 @@ async def test_keys_of_gpg_are_those_of_the_file(
         assert await _look(place) == ("rejected", "no-signers", good)
     for home in homes.values():
         run("gpgconf", "--homedir", str(home), "--kill", "all")
+
+
+@pytest.mark.parametrize("because", ["has expired", "was revoked"])
+async def test_a_key_that_is_good_no_more_is_not_called_unknown(
+    tmp_path: Path, clock: FakeClock, because: str
+) -> None:
+    """It is in the file, where somebody would look for it in vain."""
+    home, repository = tmp_path / "ada", Repository(tmp_path)
+    home.mkdir(mode=0o700)
+    long_ago = tmp_path / "gpg"
+    long_ago.write_text('#!/bin/sh\nexec gpg --faked-system-time 20260101T000100 "$@"\n')
+    long_ago.chmod(0o755)
+    gpg = (long_ago, "--homedir", home, "--batch", "--quiet")
+    key = ("ada@example.org", "ed25519", "sign")
+    lasts = "seconds=3600" if because == "has expired" else "never"
+    run(*gpg, "--passphrase", "", "--quick-generate-key", *key, lasts)
+    repository.write("a.yaml", flow("a"))
+    repository.git("add", "--all")
+    options = ("-c", f"gpg.program={long_ago}", "-c", "user.signingKey=ada@example.org")
+    repository.git(*options, "commit", "--quiet", "-S", "--message", "x", GNUPGHOME=str(home))
+    repository.push()
+    if because == "was revoked":
+        [revocation] = (home / "openpgp-revocs.d").glob("*.rev")
+        run(*gpg, "--import", given=revocation.read_text().replace(":-----", "-----"))
+    signers = tmp_path / "signers.asc"
+    signers.write_text(run(*gpg, "--armor", "--export"))
+    run("gpgconf", "--homedir", home, "--kill", "all")
+    source = {"name": "git", "url": repository.url, "verify": "gpg", "signers": str(signers)}
+    async with opened(tmp_path, clock, source) as place:
+        assert await _look(place) == ("rejected", "untrusted-signer", None)
+        said = (await place.app.sources.status("git")).source.message or ""
+        assert f"the key {because}" in said
