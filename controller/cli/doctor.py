@@ -13,8 +13,9 @@ import click
 
 from controller.cli.backup import DIRECTORY
 from controller.cli.ending import DONE, FAILED
-from controller.cli.output import local, print_json, print_table, printable
+from controller.cli.output import local, print_json, print_table
 from controller.cli.session import base_options, format_option, settings_of
+from controller.core.printable import printable
 
 if TYPE_CHECKING:
     from controller.doctor.examine import Manner

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from controller.core.printable import printable
+
 if TYPE_CHECKING:
     from controller.history import ExecutionView
 
@@ -107,7 +109,7 @@ def print_fields(pairs: Iterable[tuple[str, str]]) -> None:
     rows = list(pairs)
     width = max((len(name) for name, _ in rows), default=0) + 2
     for name, value in rows:
-        first, *rest = value.split("\n") if value else ["-"]
+        first, *rest = map(printable, value.split("\n")) if value else ["-"]
         click.echo(f"{name:<{width}}{first}".rstrip())
         for line in rest:
             click.echo(f"{'':{width}}{line}".rstrip())
@@ -129,11 +131,6 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) 
     for line in lines:
         click.echo(_line(line, widths, room))
     return [number for number, line in enumerate(lines) if _cut(line[-1], room) != line[-1]]
-
-
-def printable(text: str) -> str:
-    """One line, and nothing that a terminal obeys."""
-    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _width(text: str) -> int:

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from controller.core.printable import printable
+
 CLIP = 160
 """Characters of a source line that a diagnostic keeps."""
 
@@ -48,7 +50,7 @@ class Diagnostic:
             lines += [f"{number}{self.excerpt}", below]
         if self.hint is not None:
             lines.append(f"      hint: {self.hint}")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     def as_json(self) -> dict[str, Any]:
         """As status, API and `--format json` have it."""

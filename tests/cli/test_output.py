@@ -279,8 +279,8 @@ def test_cells_cannot_break_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_value_of_many_lines_stays_beside_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     """What follows the first line of a value stands below it; no value is a dash."""
-    print_fields([("text", "one\ntwo"), ("longer", "")])
-    assert capsys.readouterr().out == "text    one\n        two\nlonger  -\n"
+    print_fields([("text", "one\ntwo\x1b[2J"), ("longer", "")])
+    assert capsys.readouterr().out == "text    one\n        two [2J\nlonger  -\n"
 
 
 @given(st.integers(0, 253_402_300_799_999))

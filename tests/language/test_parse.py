@@ -329,6 +329,14 @@ def test_a_diagnostic_shows_the_line_with_a_caret() -> None:
     ]
 
 
+def test_a_diagnostic_holds_nothing_that_a_terminal_obeys() -> None:
+    """Whoever opens a pull request writes no escape sequence to whoever looks at it."""
+    shown = _only(
+        _parse('name: w\nsteps: [{id: a, type: action, action: log, "x\\e[2J": 1}]')
+    ).render()
+    assert "has no field `x [2J`" in shown
+
+
 def test_long_lines_are_clipped_around_the_caret() -> None:
     """A line as long as the file is neither shown nor kept; the caret still stands right."""
     text = f'{{"a": "{"x" * 5_000}", "foo": 1, "b": "{"y" * 5_000}"}}'
