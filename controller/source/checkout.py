@@ -130,8 +130,8 @@ class Checkout:
         """Fetch; `prune`: of what a pattern names, what is gone there goes here."""
         self._remote(
             "fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--no-auto-gc",
-            "--no-recurse-submodules", "--refmap=", "--prune" if prune else "--no-prune", "--",
-            self._url, *refspecs,
+            "--no-recurse-submodules", "--update-shallow", "--refmap=",
+            "--prune" if prune else "--no-prune", "--", self._url, *refspecs,
         )  # fmt: skip
 
     def _remote(self, *arguments: str) -> bytes:

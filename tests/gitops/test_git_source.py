@@ -41,6 +41,30 @@ async def test_a_commit_becomes_what_runs(tmp_path: Path, clock: FakeClock) -> N
         assert (await place.app.service.get_workflow("a")).revision == second
 
 
+async def test_a_repository_without_its_history_is_followed(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """A shallow clone, such as one made to save time, gives out the commits that it has."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a", "one"))
+    repository.put("a.yaml", flow("a", "two"))
+    shallow = tmp_path / "shallow.git"
+    clone = ("git", "clone", "--quiet", "--bare", "--depth=1", repository.url, shallow)
+    run(*clone)
+    async with opened(tmp_path, clock, {"name": "git", "url": f"file://{shallow}"}) as place:
+        outcome = await place.reconcile("git")
+        assert (outcome.source.phase, outcome.source.revision) == ("ready", repository.head())
+        repository.put("a.yaml", flow("a", "three"))
+        for deeper in (("fetch", "--quiet", "origin", "main:main"), ("fetch", "--unshallow")):
+            run("git", *deeper, cwd=shallow)
+            outcome = await place.reconcile("git")
+            assert (outcome.source.phase, outcome.source.revision) == ("ready", repository.head())
+        shutil.rmtree(shallow)
+        repository.put("a.yaml", flow("a", "four"))
+        run(*clone)
+        assert (await place.reconcile("git")).drift.of(Fate.UPDATED) == ["a"]
+
+
 async def test_one_reconciler_reads_only_what_changed(tmp_path: Path, clock: FakeClock) -> None:
     """The same process goes from commit to commit by their difference, and ends the same."""
     repository = Repository(tmp_path)
