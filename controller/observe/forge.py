@@ -194,13 +194,18 @@ def _token_in(file: Path) -> str:
     return token.decode("ascii")
 
 
+def _is_limited(headers: Mapping[str, Any]) -> bool:
+    """GitHub answers 403 to who asks too often, too: what else comes with it tells."""
+    return "Retry-After" in headers or headers.get("X-RateLimit-Remaining") == "0"
+
+
 def _meaning(
     status: int, headers: Mapping[str, Any], wait: float
 ) -> tuple[float | None, str | None]:
     """What to do after an answer."""
     if status < _CLIENT_ERROR:
         return None, None
-    if status == _TOO_MANY or status >= _SERVER_ERROR:
+    if status == _TOO_MANY or status >= _SERVER_ERROR or _is_limited(headers):
         asked = str(headers.get("Retry-After", ""))
         longer = float(asked) if asked.isdecimal() else 0.0
         return min(max(wait, longer), LONGEST_WAIT), f"it answered {status}"

@@ -1,7 +1,7 @@
 """What forges are told of commits, by a server that speaks as they do."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,8 @@ class Forge:
     """Answers each request with the next of `answers`, then with 201."""
 
     url: str = ""
-    wait: str = "30"
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Retry-After": "30"})
+    limited: tuple[int, ...] = (429,)
     answers: list[int] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
 
@@ -51,9 +52,7 @@ class Forge:
         said: Any = await request.json()
         self.received.append((request.raw_path, dict(request.headers), said))
         status = self.answers.pop(0) if self.answers else 201
-        return web.Response(
-            status=status, headers={"Retry-After": self.wait} if status == 429 else {}
-        )
+        return web.Response(status=status, headers=self.headers if status in self.limited else {})
 
 
 @asynccontextmanager
@@ -152,6 +151,19 @@ async def test_a_forge_that_is_busy_is_asked_again(tmp_path: Path, clock: FakeCl
         await eventually(lambda: len(forge.received) == 3)
 
 
+@pytest.mark.parametrize("headers", [{"Retry-After": "1"}, {"X-RateLimit-Remaining": "0"}])
+async def test_who_asks_too_often_asks_again(
+    tmp_path: Path, clock: FakeClock, headers: dict[str, str]
+) -> None:
+    """A 403 is no word about the token where it comes with a limit (GitHub's)."""
+    async with _forge(403) as forge, _reporter(forge, clock, tmp_path) as reporter:
+        forge.limited, forge.headers = (403,), headers
+        reporter.observe(_fact("ready"))
+        await eventually(clock.pending)
+        await clock.advance(1_000)
+        await eventually(lambda: len(forge.received) == 2)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 422])
 async def test_what_no_try_mends_is_told_at_once(
     tmp_path: Path, clock: FakeClock, status: int, capsys: pytest.CaptureFixture[str]
@@ -184,7 +196,7 @@ async def test_a_file_that_holds_no_token_is_told(
 async def test_what_is_no_number_asks_for_nothing(tmp_path: Path, clock: FakeClock) -> None:
     """Whatever a forge says of when to try again, it is tried."""
     async with _forge(429) as forge, _reporter(forge, clock, tmp_path) as reporter:
-        forge.wait = "²"
+        forge.headers = {"Retry-After": "²"}
         reporter.observe(_fact("ready"))
         await eventually(clock.pending)
         await clock.advance(1_000)
