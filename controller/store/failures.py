@@ -20,6 +20,10 @@ _AWAY = {
 """SQLite's primary result codes after which trying again later makes sense."""
 
 
+class Undone(Unavailable):
+    """Nothing of the transaction is there, and it may be tried again at once."""
+
+
 def is_collision(error: DBAPIError) -> bool:
     """Whether the row was there already, or what it belongs to is gone."""
     code = getattr(error.orig, "sqlite_errorcode", None)
@@ -60,6 +64,9 @@ def sqlite_problem(code: int, where: str, said: str) -> Unavailable | Refused | 
     return None
 
 
+_CROSSED = {"40001", "40P01"}
+"""Two transactions cannot both go on, such as where each waits for the other: this one is ended."""
+
 WRITABLE = "wait until it is the primary, or may be written again"
 """The hint where PostgreSQL is a standby, or kept from being written for a while."""
 
@@ -75,6 +82,8 @@ def _postgres_problem(
         return Unavailable(f"disk full: {where} cannot grow ({said})", hint=MAKE_ROOM)
     if state == "25006":
         return Unavailable(f"{where} is read-only ({said})", hint=WRITABLE)
+    if state in _CROSSED:
+        return Undone(f"{where} does not answer ({said})")
     if state is not None and state[:2] in {"28", "3D", "42"}:
         return Refused(f"{where} refuses us ({said})", reason="database-access")
     left_open = state == "25P03"

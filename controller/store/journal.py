@@ -19,6 +19,8 @@ When something fails
   as if nothing had happened: when space or the server is back, writing goes on.
 - A verb that is not to be committed before a moment is a group by itself, written ahead; a crash
   or a close before that moment and it never happened.
+- One that PostgreSQL has ended for another, as each waited for the other, is not there, and is
+  written again at once; whoever waits for it hears nothing of that.
 - A crash before the commit returned: nobody was told. Whether the group is there is found out by
   reading; appending it again is `Fenced` if it was.
 
@@ -42,11 +44,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from controller.core.problem import Unavailable
 from controller.store import dialect, failures, wal
+from controller.store.batches import concerns_others, conclude, fenced
 from controller.store.bulk import SIZES, Insertion, insert_rows
-from controller.store.ledger_executions import record_outcomes
-from controller.store.ledger_logs import add_logs
-from controller.store.ledger_signals import add_signal, consume
-from controller.store.records import FINAL, Batch, Fenced
+from controller.store.failures import Undone
+from controller.store.records import Batch, Fenced
 from controller.store.tables import Transaction
 
 T = TypeVar("T")
@@ -56,6 +57,9 @@ GROUP_ITEMS = 1_000
 
 GROUP_ROWS = 20_000
 """A group is full when it has this many checkpoints: a bound on how long a commit takes."""
+
+TRIES = 5
+"""A group that was ended for another is written so often."""
 
 SOME_ROWS, MOST_ROWS = 200, 5_000
 """Rows changed after which SQLite's log is moved into the file: when there is time, and at last."""
@@ -246,11 +250,14 @@ class Journal:
                 item = self._queue.get_nowait()
         return items, item is not None
 
-    def _write(self, items: list[_Item[Any]]) -> None:
+    def _write(self, items: list[_Item[Any]], tries: int = TRIES) -> None:
         """Write the group, or what of it can be written; never raises."""
         try:
             self._commit(items)
         except Unavailable as problem:
+            if isinstance(problem, Undone) and tries > 1:
+                self._write(items, tries - 1)
+                return
             self.trouble = (self._monotonic(), str(problem))
             _fail(items, problem)
         except Exception as problem:  # ruff: ignore[blind-except]  # whatever a verb raises belongs to its caller
@@ -265,7 +272,7 @@ class Journal:
         for number, item in enumerate(items):
             batch = item.batch
             if batch is not None and batch.execution_id in lost:
-                item.error = _fenced(batch)
+                item.error = fenced(batch)
                 continue
             self._write([item])
             if isinstance(item.error, Unavailable):
@@ -316,7 +323,7 @@ class Journal:
                 rows += self._append(tx, [item.batch for item in group if item.batch])
             else:
                 rows += _perform(tx, list(group))
-        if any(item.batch is not None and _concerns_others(item.batch) for item in items):
+        if any(item.batch is not None and concerns_others(item.batch) for item in items):
             dialect.announce(tx)
         return rows
 
@@ -328,9 +335,9 @@ class Journal:
                 insert_rows(tx, CHECKPOINTS, rows)
             except IntegrityError as error:
                 if len(batches) == 1 and failures.is_collision(error):
-                    raise _fenced(batches[0]) from error
+                    raise fenced(batches[0]) from error
                 raise
-        _conclude(tx, batches)
+        conclude(tx, batches)
         return len(rows)
 
 
@@ -350,36 +357,6 @@ def _perform(tx: Transaction, items: list[_Item[Any]]) -> int:
         if item.verb is not None:
             item.result = item.verb(tx)
     return len(items)
-
-
-def _conclude(tx: Transaction, batches: Sequence[Batch]) -> None:
-    """What batches change beside their checkpoints."""
-    for batch in batches:
-        if batch.signals:
-            at = batch.checkpoints[-1][5] if batch.checkpoints else 0
-            if consume(tx, batch.signals, at) != len(batch.signals):
-                raise _fenced(batch)  # one of them is an event already
-    ends = [(each.execution_id, each.outcome, each.owner) for each in batches if each.outcome]
-    if ends and not record_outcomes(tx, ends):
-        raise _fenced(batches[0])  # of many, each finds out by itself
-    for batch in batches:
-        for signal in batch.notify:
-            add_signal(tx, signal)
-        add_logs(tx, batch.logs)
-
-
-def _concerns_others(batch: Batch) -> bool:
-    """Whether another controller may have something to do now: a parent, what is free."""
-    outcome = batch.outcome
-    ends = outcome is None or outcome.status in FINAL
-    freed = not ends and outcome is not None and outcome.release and outcome.wake_at is None
-    return bool(batch.notify) or freed
-
-
-def _fenced(batch: Batch) -> Fenced:
-    ends = batch.outcome is not None and batch.outcome.status in FINAL
-    what = "the end" if ends else "an event"
-    return Fenced(f"{what} of execution {batch.execution_id} was recorded by another owner")
 
 
 def _fail(items: list[_Item[Any]], problem: Unavailable) -> None:

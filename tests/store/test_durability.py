@@ -22,7 +22,7 @@ from controller.store.store import Store
 from controller.store.tables import Transaction
 from tests.postgres import Postgres
 from tests.sources import ROOT
-from tests.store.sample import batch, event, opened, outcomes
+from tests.store.sample import batch, busy, event, opened, outcomes
 
 WRITERS = 8
 """Executions the killed process records at once."""
@@ -208,6 +208,27 @@ def test_a_controller_that_hangs_keeps_no_locks(postgres: Postgres) -> None:
 
     with postgres.migrated() as url:
         asyncio.run(both(url))
+
+
+async def test_two_that_wait_for_each_other_are_both_written(postgres_url: str) -> None:
+    """PostgreSQL ends one of the two transactions: it is written again, and nobody is told."""
+    begun = {"one": threading.Event(), "two": threading.Event()}
+
+    def crossing(tx: Transaction, here: str, there: str) -> bool:
+        take_lease(tx, f"source/{here}", "me", now=0, until=1)
+        begun[here].set()
+        assert begun[there].wait(30)
+        return take_lease(tx, f"source/{there}", "me", now=0, until=1)
+
+    async with opened(postgres_url, "e") as one, opened(postgres_url) as two:
+        async with busy(one):
+            with_it = one.append(batch("e", 0))
+            first = asyncio.ensure_future(one.write(crossing, "one", "two"))
+            await asyncio.sleep(0)
+        second = two.write(crossing, "two", "one")
+        assert tuple(await asyncio.gather(first, second, with_it)) == (True, True, None)
+        assert len(await two.read(checkpoints, "e")) == 1
+        assert one.unavailable is two.unavailable is None
 
 
 async def test_a_commit_is_on_the_disk_before_it_is_acknowledged(database: Path) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import event as events
 from sqlalchemy.exc import IntegrityError
 
 from controller.core.problem import Unavailable
-from controller.store import dialect, journal, ledger_executions, straight
+from controller.store import batches, dialect, journal, ledger_executions, straight
 from controller.store.journal import Moment
 from controller.store.ledger_checkpoints import checkpoints, checkpoints_of
 from controller.store.ledger_executions import (
@@ -195,7 +195,7 @@ async def test_the_ends_of_a_group_are_one_statement_and_fenced_one_by_one(
         together.append(len(ends))
         return record(tx, ends)
 
-    monkeypatch.setattr(journal, "record_outcomes", watched)
+    monkeypatch.setattr(batches, "record_outcomes", watched)
     async with opened(store_url, *ids) as store:
         done = Outcome("completed", completed_at=NOW)
         await store.append(batch("e2", 0, outcome=Outcome("failed", completed_at=NOW)))
