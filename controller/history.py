@@ -5,7 +5,7 @@ compares with what is here.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,10 +21,11 @@ from controller.core.execution import (
     Failure,
     Finish,
     Identity,
+    Reason,
     Status,
     StepState,
 )
-from controller.core.follow import timeout_of, will_retry
+from controller.core.follow import inside, timeout_of
 from controller.core.plan import Block, Plan
 from controller.core.problem import NotFound
 from controller.store.records import (
@@ -256,25 +257,22 @@ def keep_for_retry(
                 hint=f"one of: {', '.join(plan.body.by_id)}",
             )
         again = plan.body.below(from_step)
-    events = [event_of(row) for row in rows]
-    state, takers = _played(plan, identity, events)
+    before = _played(plan, identity, rows)
     first = {
         key: step.attempt - step.tries + 1
-        for key, step in state.steps.items()
+        for key, step in before.state.steps.items()
         if _keeps(step, plan.body, again)
     }
-    fresh, _ = begin(plan, identity)
-    fresh.deadline = 2**62
-    kept: list[CheckpointRecord] = []
-    for place, (row, was) in enumerate(zip(rows, events, strict=True)):
-        step, attempt = takers.get(place, (was.step, was.attempt))
-        if step not in first or attempt < first[step]:
-            continue
-        event = _as_first(fresh, was, first[step])
-        if relevant(fresh, event):
-            decide(fresh, event)
-            kept.append(row._replace(attempt=event.attempt))
-    return kept
+    while True:
+        fresh, _ = begin(plan, identity)
+        kept = list(_playing(fresh, rows, before, first))
+        given_up = [step for step in fresh.active_steps() if step.reason == Reason.RETRY]
+        keys = {each.key for step in given_up for each in (step, *inside(fresh, step))}
+        failed = {key for key in keys if before.state.steps[key].status is Status.FAILED}
+        if failed.isdisjoint(first):
+            return kept
+        for key in failed & first.keys():  # what made it give up is not kept: it is tried anew
+            del first[key]
 
 
 def check_whole(record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord]) -> None:
@@ -300,14 +298,18 @@ def pruned(execution_id: str) -> NotFound:
     )
 
 
-def _played(
-    plan: Plan, identity: Identity, events: Sequence[Event]
-) -> tuple[ExecutionState, dict[int, tuple[str, int]]]:
-    """What events lead to, and which attempt took each signal, by the signal's place in them."""
+class _Played(NamedTuple):
+    """What checkpoints lead to, and which attempt took each signal, by the signal's place."""
+
+    state: ExecutionState
+    takers: Mapping[int, tuple[str, int]]
+
+
+def _played(plan: Plan, identity: Identity, rows: Sequence[CheckpointRecord]) -> _Played:
     state, _ = begin(plan, identity)
     takers: dict[int, tuple[str, int]] = {}
     sent: dict[str, deque[int]] = defaultdict(deque)
-    for place, event in enumerate(events):
+    for place, event in enumerate(map(event_of, rows)):
         if event.type is EventType.SIGNAL:
             name = event.data["name"]
             if (step := waits_for(state, name)) is not None:
@@ -318,7 +320,24 @@ def _played(
         for name, places in sent.items():
             if len(places) > len(state.signals.get(name, ())):  # it was sent before that waited
                 takers[places.popleft()] = str(event.step), event.attempt
-    return state, takers
+    return _Played(state, takers)
+
+
+def _playing(
+    fresh: ExecutionState,
+    rows: Sequence[CheckpointRecord],
+    before: _Played,
+    first: Mapping[str, int],
+) -> Iterator[CheckpointRecord]:
+    """Play what is kept; `first` says from which attempt of which step on."""
+    fresh.deadline = 2**62
+    for place, row in enumerate(rows):
+        step, attempt = before.takers.get(place, (row.step_id or "", row.attempt))
+        if step in first and attempt >= first[step]:
+            event = _as_first(fresh, event_of(row), first[step])
+            if relevant(fresh, event):
+                decide(fresh, event)
+                yield row._replace(attempt=event.attempt)
 
 
 def _as_first(fresh: ExecutionState, event: Event, first: int) -> Event:
@@ -343,9 +362,8 @@ def _is_settled(step: StepState) -> bool:
     """It completed, or its failure was answered, by itself or by what holds it."""
     if step.status is not Status.FAILED:
         return step.status is Status.COMPLETED
-    kind = step.error["type"] if step.error is not None else ""
-    if kind == "goto_limit" or will_retry(step, kind):
-        return False  # the latter was given up: it would have been tried again
+    if step.error is not None and step.error["type"] == "goto_limit":
+        return False
     match step.plan.on_error:
         case "continue":
             return True

@@ -441,6 +441,62 @@ def test_what_a_retry_keeps_counts_from_its_beginning() -> None:
         }
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["while they wait", "before"])
+def test_a_retry_keeps_the_signals_of_what_it_keeps(early: bool) -> None:  # ruff: ignore[boolean-type-hint-positional-argument]  # pytest gives it
+    """One that a step took which is done again, or took before that was done again, is not kept."""
+    machine = Machine(flow(act("a"), act("back", on_error="goto", goto="a"), act("b"), act("c")))
+
+    def wait(step: str) -> None:
+        machine.answer(step, {"suspend": {"signal": "go"}})
+
+    def say(*words: str) -> None:
+        for word in words:
+            machine.wish(EventType.SIGNAL, name="go", payload=word)
+
+    say(*(("1", "2", "3") if early else ()))
+    for word, step in (("1", "a"), ("2", "a"), ("3", "b")):
+        wait(step)
+        say(*(() if early else (word,)))
+        if step == "a":
+            machine.answer("back", {"error": ("no", "no")} if word == "1" else {})
+    machine.answer("c", {"error": ("no", "no")})
+    signals = {
+        start: [row.context["payload"] for row in machine.kept(start) if row.type == "signal"]
+        for start in ("c", "b", "back", "a")
+    }
+    assert signals == {"c": ["2", "3"], "b": ["2"], "back": ["2"], "a": []}
+
+
+TWICE = {"attempts": 2, "delay": 5}
+
+
+def test_a_retry_keeps_what_was_given_up_only_with_the_reason() -> None:
+    """A step that would have been tried again fails with what failed beside it, or is done anew."""
+    beside = {"branches": [[act("x", retry=TWICE)], [act("y")]]}
+    may = {"id": "may", "type": "parallel", "parallel": beside, "on_error": "continue"}
+    machine = Machine(flow(may, act("mail"), act("last")))
+    for step in ("x", "y", "mail", "last"):
+        machine.answer(step, {} if step == "mail" else FAIL)
+    assert [row.step_id for row in machine.kept()] == ["x", "y", "mail"]
+
+    inner: dict[str, Any] = {"id": "may", "type": "loop", "on_error": "continue"}
+    inner |= {"loop": {"over": [1], "steps": [act("x", retry=TWICE)]}}
+    branch = [act("y"), inner | {"depends_on": []}]
+    machine = Machine(flow({"id": "all", "type": "parallel", "parallel": {"branches": [branch]}}))
+    machine.answer("y", FAIL)
+    machine.answer("may[0].x", FAIL)
+    assert (machine.state.status, machine.kept()) == ("failed", [])
+
+
+def test_a_retry_repeats_a_goto_that_was_not_gone() -> None:
+    """Its step failed while nothing new might start; now it may complete."""
+    back = act("back", depends_on=["a"], on_error="goto", goto="a")
+    machine = Machine(flow(act("a"), act("b", depends_on=["a"]), back))
+    for step in ("a", "b", "back"):
+        machine.answer(step, {} if step == "a" else FAIL)
+    assert [row.step_id for row in machine.kept()] == ["a"]
+
+
 def test_a_cancel_waits_for_what_runs() -> None:
     """Graceful: asked to stop, then `cancelled` when it has; nothing new starts."""
     machine = Machine(flow(act("a"), act("b")))
