@@ -104,10 +104,20 @@ def relevant(state: ExecutionState, event: Event) -> bool:
         return False
     if event.type is not _DUE:
         return step.status is RUNNING or step.reason == Reason.SUBFLOW
-    retrying, timer = step.reason == Reason.RETRY, event.data["timer"]
-    if timer == "retry":
-        return retrying and step.due is not None
-    return not retrying and (timer != "wake" or step.status is Status.WAITING)
+    return _waits(state, step, event.data["timer"])
+
+
+def _waits(state: ExecutionState, step: StepState, timer: TimerName) -> bool:
+    """`relevant` for a timer: the step waits for it, or can have taken too long."""
+    retrying = step.reason == Reason.RETRY
+    match timer:
+        case "retry":
+            return retrying and step.due is not None
+        case "wake":
+            return not retrying and step.status is Status.WAITING
+        case _:
+            held = step.plan.nested and state.paused_at is not None
+            return not (retrying or held)
 
 
 def _concerns_all(state: ExecutionState, event: Event) -> bool:
@@ -292,13 +302,18 @@ def _take_back(move: Transition, step: StepState) -> None:
 def _on_resume(move: Transition, event: Event) -> None:
     state = move.state
     held, state.held = state.held, []
-    state.deadline += event.at - (state.paused_at or event.at)
+    paused = event.at - (state.paused_at or event.at)
+    state.deadline += paused
     state.paused_at = None
     if not state.restarting:
         state.status = Status.RUNNING
         move.changes.append(Change(None, Status.RUNNING))
     state.restarting = False
     move.commands.append(Arm(None, 0, "deadline", state.deadline))
+    for step in state.active_steps():
+        if step.plan.nested:  # what it holds was held
+            step.since += paused
+            move.commands.extend(timeout_of(step))
     for step in held:
         if step.status is Status.WAITING:
             move.start(step)

@@ -188,6 +188,7 @@ class StepState:
         unmet: How many of its dependencies have not settled.
         frames: Its lists of steps, where it is a condition, a parallel or a loop.
         cursor: The next branch or iteration to open.
+        since: From when its timeout counts.
     """
 
     __slots__ = (
@@ -208,6 +209,7 @@ class StepState:
         "reason",
         "results",
         "signal",
+        "since",
         "started_at",
         "status",
         "stopping",
@@ -235,6 +237,7 @@ class StepState:
         self.reason: str | None = None
         self.started_at: int | None = None
         self.completed_at: int | None = None
+        self.since = 0
         self.stopping = False
         self.due: int | None = None
         self.signal: str | None = None

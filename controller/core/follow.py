@@ -13,8 +13,7 @@ def timeout_of(step: StepState) -> Iterator[Arm]:
     """Attempts of actions are timed by the worker; what waits or holds steps is timed here."""
     timed = step.plan.nested or step.status is Status.WAITING
     if step.plan.timeout is not None and timed and step.reason != Reason.RETRY:
-        started = step.started_at or 0
-        yield Arm(step.key, step.attempt, "timeout", started + step.plan.timeout)
+        yield Arm(step.key, step.attempt, "timeout", step.since + step.plan.timeout)
 
 
 def will_retry(step: StepState, kind: str) -> bool:

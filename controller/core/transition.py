@@ -178,7 +178,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         """Count and announce an attempt."""
         step.attempt += 1
         step.tries += 1
-        step.started_at = self.at
+        step.started_at = step.since = self.at
         step.stopping = False
         step.due = None
         step.error = None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.decide import decide, fold, outstanding
+from controller.core.decide import decide, fold, outstanding, relevant
 from controller.core.execution import Arm, Event, EventType, Launch, Stop
 from controller.history import wake_of
 from controller.store.records import NEVER
@@ -565,6 +565,31 @@ def test_a_container_whose_retry_a_pause_holds_is_cancelled() -> None:
     machine.send(Event(EventType.DUE, machine.now, "l", 1, {"timer": "retry"}))
     machine.wish(EventType.CANCEL)
     assert machine.state.status == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["restart", "unbegun", ""])
+def test_a_pause_stops_the_clock_of_what_it_holds(how: str) -> None:
+    """A list in which no step may start has not taken too long; it has its time when it goes on."""
+    inner = {"id": "q", "type": "loop", "timeout": 20, "loop": {"over": [1], "steps": [act("b")]}}
+    outer = {"id": "p", "type": "parallel", "timeout": 50, "parallel": {"branches": [[inner]]}}
+    machine = Machine(flow(outer, timeout=100))
+    machine.now += 9
+    machine.wish(EventType.PAUSE, **({how: True} if how else {}))
+    for name, after in (("q", 20), ("p", 50)):
+        assert machine.timers[name, 1, "timeout"] == STARTED + after
+        late = Event(EventType.DUE, STARTED + 60, name, 1, {"timer": "timeout"})
+        assert not relevant(machine.state, late)
+    machine.now += 10_000 - 11
+    machine.wish(EventType.RESUME)
+    dues = {step: due - machine.now for (step, _, _), due in machine.timers.items()}
+    assert dues == {"q": 10, "p": 40, None: 90}
+    assert wake_of(machine.state) == machine.now + 10
+    machine.fire()
+    assert machine.state.error == {
+        "step": "q",
+        "type": "timeout",
+        "message": "took longer than its timeout of 0.02 s",
+    }
 
 
 def test_what_was_not_carried_out_begins_after_the_pause() -> None:
