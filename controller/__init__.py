@@ -18,7 +18,8 @@ The map, in the order in which things flow (a test keeps it true):
     admission.py     the one place where an execution is created, or refused, with the reason
     catalog.py       recorded definitions by digest, compiled once
     recording.py     definitions as rows, whoever records them
-    history.py       an execution's checkpoints read back: events, steps, what a retry starts from
+    history.py       an execution's checkpoints read back: events, steps, its row
+    again.py         what a retry begins with: the checkpoints of what needs no repeating
     tenure.py        what only one controller does at a time, where there may be several
     judgement.py     whether a revision may be applied, and what the status says of it
     views.py         what is shown of definitions: validations, plans of a sync, sources
@@ -43,9 +44,9 @@ The map, in the order in which things flow (a test keeps it true):
 
 Imports go down only: `__main__ > cli > daemon > app > settings > web > service | sources |
 reconcile | schedule | execute | observe > authoring | planning | backfill | doctor > judgement
-| fires | pruning > admission | views | lookup | history | tenure > catalog | recording | location >
-given > source | store | clock | facts | interpreter > logs > core`. The stages side by side never
-import each other; they meet in the store.
+| fires | pruning | again > admission | views | lookup | history | tenure > catalog | recording |
+location > given > source | store | clock | facts | interpreter > logs > core`. The stages side by
+side never import each other; they meet in the store.
 """
 
 __version__ = "0.1.0"

@@ -1,15 +1,14 @@
-"""An execution's checkpoints, read back: its events, its steps as people see them, its retry.
+"""An execution's checkpoints, read back: its events, its steps as people see them.
 
 And its row, as its state says it: whoever records it writes what is here, and whoever examines it
 compares with what is here.
 """
 
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from controller.core.decide import begin, can_be_late, decide, fold, relevant, waits_for
+from controller.core.decide import begin, can_be_late, fold, waits_for
 from controller.core.execution import (
     FINAL,
     SETTLED,
@@ -21,13 +20,11 @@ from controller.core.execution import (
     Failure,
     Finish,
     Identity,
-    Reason,
     Status,
     StepState,
 )
-from controller.core.follow import inside, timeout_of
+from controller.core.follow import timeout_of
 from controller.core.plan import Block, Plan
-from controller.core.problem import NotFound
 from controller.store.records import (
     NEVER,
     CheckpointRecord,
@@ -61,11 +58,13 @@ class ExecutionView:
     Attributes:
         commit: {id, author, subject, committed_at, signer} of the commit that was live when it was
             created; None where its workflow is of no repository.
+        problem: Why its steps are not shown as they are now; None: they are.
     """
 
     record: ExecutionRecord
     steps: tuple[StepView, ...]
     commit: dict[str, Any] | None = None
+    problem: str | None = None
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -183,8 +182,33 @@ def view(record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord]) 
     """The execution as its checkpoints tell it."""
     if record.started_at is None:
         return ExecutionView(record, tuple(_unstarted(plan.body, 0)))
-    state = fold(plan, identity_of(record, 0), map(event_of, rows))
-    return ExecutionView(record, tuple(_walk(state, plan.body, "", 0)) + _handler(state, plan))
+    state, problem = followed(plan, identity_of(record, 0), rows)
+    if state is None:
+        return ExecutionView(record, tuple(_unstarted(plan.body, 0)), problem=problem)
+    steps = tuple(_walk(state, plan.body, "", 0)) + _handler(state, plan)
+    return ExecutionView(record, steps, problem=problem)
+
+
+def followed(
+    plan: Plan, identity: Identity, rows: Sequence[CheckpointRecord]
+) -> tuple[ExecutionState | None, str | None]:
+    """The state as far as a bug of ours lets it be folded, if at all; why it is not all."""
+    count = 0
+
+    def following() -> Iterator[Event]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield event_of(row)
+
+    try:
+        return fold(plan, identity, following()), None
+    except Exception as error:  # ruff: ignore[blind-except]  # what nobody has thought of
+        said = f"{type(error).__name__}: {error}"
+    if not count:
+        return None, f"what its steps did cannot be told: {said}"
+    state = fold(plan, identity, map(event_of, rows[: count - 1]))
+    return state, f"its steps are shown as before checkpoint {count} of {len(rows)}: {said}"
 
 
 def _handler(state: ExecutionState, plan: Plan) -> tuple[StepView, ...]:
@@ -234,140 +258,12 @@ def asks(
     """The step that a signal of this name approves or rejects; None: none waits for it now."""
     if record.started_at is None:
         return None
-    state = fold(plan, identity_of(record, 0), map(event_of, rows))
-    step = waits_for(state, signal)
+    state, _ = followed(plan, identity_of(record, 0), rows)
+    step = waits_for(state, signal) if state is not None else None
     return step.key if step is not None and step.wait.get("approval") else None
-
-
-def keep_for_retry(
-    plan: Plan, identity: Identity, rows: Sequence[CheckpointRecord], from_step: str | None = None
-) -> list[CheckpointRecord]:
-    """The checkpoints that a new try begins with: those of the steps that need no repeating.
-
-    A step is repeated when it did not complete, or when it is `from_step` of the top list or comes
-    after it; the wishes of people (cancel, pause) are not kept, nor what the error handler did. Of
-    what is kept the last visit counts, as if it had been the first. It is played to a new state
-    first, and an event that means nothing there is left out, so its step is done again.
-    """
-    again: frozenset[str] = frozenset()
-    if from_step is not None:
-        if from_step not in plan.body.by_id:
-            raise NotFound(
-                f"workflow {plan.name!r} has no step {from_step!r} in its top list",
-                hint=f"one of: {', '.join(plan.body.by_id)}",
-            )
-        again = plan.body.below(from_step)
-    before = _played(plan, identity, rows)
-    first = {
-        key: step.attempt - step.tries + 1
-        for key, step in before.state.steps.items()
-        if _keeps(step, plan.body, again)
-    }
-    while True:
-        fresh, _ = begin(plan, identity)
-        kept = list(_playing(fresh, rows, before, first))
-        given_up = [step for step in fresh.active_steps() if step.reason == Reason.RETRY]
-        keys = {each.key for step in given_up for each in (step, *inside(fresh, step))}
-        failed = {key for key in keys if before.state.steps[key].status is Status.FAILED}
-        if failed.isdisjoint(first):
-            return kept
-        for key in failed & first.keys():  # what made it give up is not kept: it is tried anew
-            del first[key]
-
-
-def check_whole(record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord]) -> None:
-    """Raises `NotFound` for what ended and is being pruned: what it did would be done twice."""
-    if rows and rows[0].seq > 0:
-        raise pruned(record.id)
-    began = record.started_at is not None and not is_hopeless(record)
-    if began and fold(plan, identity_of(record, 0), map(event_of, rows)).status not in FINAL:
-        raise pruned(record.id)
 
 
 def is_hopeless(record: ExecutionRecord) -> bool:
     """It was ended because it could not go on: whatever its events say."""
     error = record.error or {}
     return error.get("step") is None and error.get("type") in {"definition", "bug"}
-
-
-def pruned(execution_id: str) -> NotFound:
-    """What is said where something of an execution is gone."""
-    return NotFound(
-        f"execution {execution_id} is pruned: what it did is not known any more",
-        hint="execute its workflow again",
-    )
-
-
-class _Played(NamedTuple):
-    """What checkpoints lead to, and which attempt took each signal, by the signal's place."""
-
-    state: ExecutionState
-    takers: Mapping[int, tuple[str, int]]
-
-
-def _played(plan: Plan, identity: Identity, rows: Sequence[CheckpointRecord]) -> _Played:
-    state, _ = begin(plan, identity)
-    takers: dict[int, tuple[str, int]] = {}
-    sent: dict[str, deque[int]] = defaultdict(deque)
-    for place, event in enumerate(map(event_of, rows)):
-        if event.type is EventType.SIGNAL:
-            name = event.data["name"]
-            if (step := waits_for(state, name)) is not None:
-                takers[place] = step.key, step.attempt
-            else:
-                sent[name].append(place)
-        decide(state, event)
-        for name, places in sent.items():
-            if len(places) > len(state.signals.get(name, ())):  # it was sent before that waited
-                takers[places.popleft()] = str(event.step), event.attempt
-    return _Played(state, takers)
-
-
-def _playing(
-    fresh: ExecutionState,
-    rows: Sequence[CheckpointRecord],
-    before: _Played,
-    first: Mapping[str, int],
-) -> Iterator[CheckpointRecord]:
-    """Play what is kept; `first` says from which attempt of which step on."""
-    fresh.deadline = 2**62
-    for place, row in enumerate(rows):
-        step, attempt = before.takers.get(place, (row.step_id or "", row.attempt))
-        if step in first and attempt >= first[step]:
-            event = _as_first(fresh, event_of(row), first[step])
-            if relevant(fresh, event):
-                decide(fresh, event)
-                yield row._replace(attempt=event.attempt)
-
-
-def _as_first(fresh: ExecutionState, event: Event, first: int) -> Event:
-    """The event as one of the visit that its step is in now; `first`: where its own began.
-
-    Visits before that one are not kept: a list that held it was begun again, or a `goto` went back.
-    """
-    step = fresh.steps.get(event.step or "")
-    if step is None:  # a signal is nobody's
-        return event
-    return event._replace(attempt=step.attempt - step.tries + 1 + event.attempt - first)
-
-
-def _keeps(step: StepState, body: Block, again: frozenset[str]) -> bool:
-    top = step
-    while top.frame.owner is not None:
-        top = top.frame.owner
-    return top.plan.id in body.by_id and top.plan.id not in again and _is_settled(step)
-
-
-def _is_settled(step: StepState) -> bool:
-    """It completed, or its failure was answered, by itself or by what holds it."""
-    if step.status is not Status.FAILED:
-        return step.status is Status.COMPLETED
-    if step.error is not None and step.error["type"] == "goto_limit":
-        return False
-    match step.plan.on_error:
-        case "continue":
-            return True
-        case "goto":
-            return step.gotos > 0
-        case "fail":
-            return step.frame.owner is not None and _is_settled(step.frame.owner)

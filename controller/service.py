@@ -24,6 +24,7 @@ from controller.admission import (
     full,
     startable,
 )
+from controller.again import check_whole, keep_for_retry, pruned
 from controller.catalog import Catalog
 from controller.clock import Clock
 from controller.core.definition import Schedule, WebhookTrigger
@@ -31,15 +32,7 @@ from controller.core.occasion import event_inputs
 from controller.core.problem import NotFound, Refused
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
-from controller.history import (
-    ExecutionView,
-    asks,
-    check_whole,
-    identity_of,
-    keep_for_retry,
-    pruned,
-    view,
-)
+from controller.history import ExecutionView, asks, identity_of, view
 from controller.lookup import Lookup
 from controller.recording import first_run, schedule_record, schedules_of, workflow_record
 from controller.store import Store, ledger
@@ -226,11 +219,14 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
     async def get_workflow_status(self, execution_id: str) -> ExecutionView:
         """The execution with all its steps: the fold of its checkpoints."""
         record = await self.get_execution(execution_id)
-        plan = await self._catalog.plan_of(record)
         rows = await self._store.read(ledger.checkpoints, record.id)
         revision = record.context.get("revision")
         applied = await self._store.read(ledger.revision, revision) if revision else None
-        return replace(view(record, plan, rows), commit=applied.commit if applied else None)
+        try:
+            found = view(record, await self._catalog.plan_of(record), rows)
+        except (NotFound, Refused, ValueError) as error:  # its version is not usable any more
+            found = ExecutionView(record, (), problem=f"its steps cannot be told: {error}")
+        return replace(found, commit=applied.commit if applied else None)
 
     async def cancel_execution(self, execution_id: str, *, force: bool = False) -> None:
         """End it: what runs is asked to stop; with `force`, killed and not waited for."""

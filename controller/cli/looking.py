@@ -81,6 +81,8 @@ def _heading(view: "ExecutionView") -> list[tuple[str, str]]:
         found.insert(2, ("commit", f"{commit['id'][:12]} {commit['subject']} ({commit['author']})"))
     if record.attempt_of is not None:
         found.append(("retries", record.attempt_of))
+    if view.problem is not None:
+        found.append(("problem", view.problem))
     if record.error is not None:
         found.append(("error", f"{record.error.get('type')}: {record.error.get('message')}"))
     return found

@@ -50,7 +50,8 @@ def plain(value: Any) -> Any:  # ruff: ignore[any-type]  # any record
 def execution_data(view: "ExecutionView") -> dict[str, Any]:
     """An execution with its steps and the commit it is of, as JSON has it."""
     shown = plain(view)
-    return {"execution": shown["record"], "steps": shown["steps"], "commit": shown["commit"]}
+    shown["execution"] = shown.pop("record")
+    return {key: shown[key] for key in ("execution", "steps", "commit", "problem")}
 
 
 _TIME_WITHIN = {"trigger": "due_at", "commit": "committed_at"}

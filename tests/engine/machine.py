@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from controller.again import keep_for_retry
 from controller.core.compile import compile_plan
 from controller.core.decide import begin, decide, relevant
 from controller.core.definition import Output, Workflow
@@ -22,7 +23,6 @@ from controller.core.execution import (
 )
 from controller.core.plan import Plan, Signature
 from controller.core.policy import Policy
-from controller.history import keep_for_retry
 from controller.store.records import CheckpointRecord
 
 Answer = Mapping[str, Any]

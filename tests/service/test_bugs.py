@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, update
 
 from controller.app import App
 from controller.clock import Clock, SystemClock, Timer
 from controller.core.expression import Template
 from controller.core.plan import InputsPlan, Plan
+from controller.core.problem import Refused
 from controller.execute.running import SLICE
 from controller.settings import Settings
 from controller.store import Store
 from controller.store.records import FINAL, ExecutionRecord
+from controller.store.tables import workflow_versions
 from tests.eventually import answered
 from tests.service.test_executions import opened, statuses, step, working
 
@@ -116,6 +119,46 @@ async def test_a_bug_ends_one_execution(
         if steps is not None:
             view = await app.service.get_workflow_status(record.id)
             assert (view.record.status, statuses(view)) == ("failed", steps)
+
+
+async def test_what_a_bug_keeps_from_being_told_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
+    """With the problem; it is tried again only where nothing was done that is not known."""
+    async with _opened(tmp_path, _Clock()) as app, working(app):
+        steps = [step("a", "set"), step("b", "fail", inputs={"message": "no"}), step("c", "set")]
+        await app.service.create_workflow({"name": "w", "steps": steps})
+        record = await app.service.execute_workflow("w")
+        await ended(app, record.id)
+        plan = await app.catalog.plan_of(record)
+        _when(plan, "b")
+        view = await app.service.get_workflow_status(record.id)
+        assert statuses(view) == {"a": "running", "b": "pending", "c": "pending"}
+        problem = "its steps are shown as before checkpoint 1 of 2: ZeroDivisionError: render"
+        assert (view.record.status, view.problem) == ("failed", problem)
+        with pytest.raises(Refused, match="cannot be tried again: its steps"):
+            await app.service.retry_execution(record.id)
+
+        _when(plan, "a")
+        view = await app.service.get_workflow_status(record.id)
+        problem = "what its steps did cannot be told: ZeroDivisionError: render"
+        assert (set(statuses(view).values()), view.problem) == ({"pending"}, problem)
+        begun = await ended(app, (await app.service.execute_workflow("w")).id)
+        view = await app.service.get_workflow_status(begun.id)
+        assert (view.problem, (view.record.error or {})["type"]) == (problem, "bug")
+        again = await app.service.retry_execution(begun.id)
+        assert ((await ended(app, again.id)).error or {})["type"] == "bug"
+
+
+async def test_an_execution_whose_version_cannot_be_read_is_shown(tmp_path: Path) -> None:
+    """Its row is, with the problem."""
+    async with _opened(tmp_path, _Clock()) as app:
+        await app.service.create_workflow({"name": "w", "steps": [step("a", "set")]})
+        record = await app.service.execute_workflow("w")
+        old = func.replace(workflow_versions.c.content, '"steps"', '"gone"')
+        await app.store.write(lambda tx: tx.execute(update(workflow_versions).values(content=old)))
+    async with _opened(tmp_path, _Clock()) as app:
+        view = await app.service.get_workflow_status(record.id)
+        assert (view.record, view.steps) == (record, ())
+        assert "does not load any more" in (view.problem or "")
 
 
 async def test_a_bug_in_a_later_turn_ends_it_too(tmp_path: Path) -> None:
