@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, text, update
 
 from controller.app import App
 from controller.clock import Clock, SystemClock, Timer
@@ -119,6 +119,41 @@ async def test_a_bug_ends_one_execution(
         if steps is not None:
             view = await app.service.get_workflow_status(record.id)
             assert (view.record.status, statuses(view)) == ("failed", steps)
+
+
+async def test_of_what_no_event_can_be_recorded_the_row_ends(tmp_path: Path) -> None:
+    """It fails with what kept it, once; its parent is told, and what is beside it goes on."""
+    async with _opened(tmp_path, _Clock()) as app:
+        create = app.service.create_workflow
+        await create({
+            "name": "child",
+            "steps": [step("a", "wait_for_signal", inputs={"name": "go"})],
+        })
+        call = {"id": "call", "type": "subflow", "subflow": "child", "on_error": "continue"}
+        await create({"name": "top", "steps": [call, step("b", "set")]})
+        trap = text(
+            "CREATE TRIGGER trap BEFORE INSERT ON execution_checkpoints WHEN new.execution_id IN"
+            " (SELECT id FROM workflow_executions WHERE parent_id NOT NULL)"
+            " BEGIN SELECT RAISE(ABORT, 'it is trapped'); END"
+        )
+        await app.store.write(lambda tx: tx.execute(trap))
+        async with working(app):
+            beside = await app.service.execute_workflow("child")
+            top = await app.service.execute_workflow("top")
+            assert (await ended(app, top.id)).status == "completed"
+            [found] = [
+                each for each in await app.service.list_executions("child") if each.parent_id
+            ]
+            assert found.error is not None
+            assert (found.status, found.error["type"], found.claims) == ("failed", "bug", 1)
+            assert "it is trapped" in found.error["message"]
+            view = await app.service.get_workflow_status(top.id)
+            assert statuses(view) == {"call": "failed", "b": "completed"}
+            error = view.steps[0].error
+            assert error is not None
+            assert error["type"] == "bug"
+            await app.service.send_signal(beside.id, "go")
+            assert (await ended(app, beside.id)).status == "completed"
 
 
 async def test_what_a_bug_keeps_from_being_told_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
