@@ -13,6 +13,7 @@ from typing import Any
 from controller.catalog import Catalog
 from controller.core.concurrency import concurrency_key
 from controller.core.definition import Concurrency, EventTrigger, Workflow
+from controller.core.expression import ExpressionError, to_plain
 from controller.core.inputs import check_inputs
 from controller.core.occasion import event_inputs, wanted_event
 from controller.core.policy import Policy, policy_to_json
@@ -120,6 +121,11 @@ class Gate:
         inputs, problems = check_inputs(workflow.inputs, dict(wish.inputs))
         if problems:
             raise InvalidInputs(wish.workflow, problems)
+        try:
+            inputs = to_plain(inputs)
+        except ExpressionError as error:
+            problem = Problem("wrong-type", f"an input cannot be recorded: {error}", ())
+            raise InvalidInputs(wish.workflow, [problem]) from None
         return self._admission(wish, active, workflow, inputs)
 
     async def emit(

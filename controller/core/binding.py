@@ -7,6 +7,7 @@ from controller.core.execution import ExecutionState, Frame, Status, StepState
 from controller.core.expression import ExpressionError, to_plain
 from controller.core.inputs import fits
 from controller.core.names import Names
+from controller.core.paths import kind_of
 from controller.core.plan import Block, OutputPlan, StepPlan
 
 
@@ -106,8 +107,7 @@ def items_of(value: Any) -> list[Any]:  # ruff: ignore[any-type]  # a value of t
         return value
     if isinstance(value, dict):
         return [{"key": key, "value": item} for key, item in value.items()]
-    kind = "null" if value is None else type(value).__name__
-    raise ExpressionError(f"over: a list or an object is needed, not {kind}")
+    raise ExpressionError(f"over: a list or an object is needed, and this is {kind_of(value)}")
 
 
 def output_value(state: ExecutionState, output: OutputPlan, names: Names) -> Any:  # ruff: ignore[any-type]  # a value

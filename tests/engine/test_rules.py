@@ -320,6 +320,20 @@ def test_too_many_items_fail_before_the_first() -> None:
     assert machine.state.failure["type"] == "max_iterations"
 
 
+@pytest.mark.parametrize(("value", "kind"), [("x", "a string"), (None, "null"), (3, "a number")])
+def test_a_loop_over_no_list_fails(value: Any, kind: str) -> None:
+    """It says what it was given, in the language's words."""
+    machine = Machine(
+        flow(
+            {"id": "l", "type": "loop", "loop": {"over": "${x.y}", "steps": [act("a")]}},
+            inputs=[{"name": "x", "type": "object"}],
+        ),
+        {"x": {"y": value}},
+    )
+    message = f"over: a list or an object is needed, and this is {kind}"
+    assert machine.state.error == {"step": "l", "type": "expression", "message": message}
+
+
 def test_while_looks_after_each_iteration() -> None:
     """It goes on as long as the condition holds on what the iteration made."""
     body = {"while": "${given < 3}", "steps": [act("s", "give")]}

@@ -570,3 +570,22 @@ async def test_a_webhook_executes_once_for_each_signed_delivery(tmp_path: Path) 
         again = await receive("deploy", body, signature=good, delivery="1")
         assert first.id == again.id
         assert (await app.attend(first.id)).record.outputs == {"got": "main"}
+
+
+DEEP = json.loads('{"a":' * 300 + "1" + "}" * 300)
+
+
+@pytest.mark.parametrize("value", [float("inf"), "\ud800", DEEP], ids=["inf", "half", "deep"])
+async def test_inputs_that_cannot_be_recorded_are_refused(tmp_path: Path, value: Any) -> None:
+    """Whoever gives them: no number, no text, too deep. A step that does fails and says so."""
+    async with opened(tmp_path) as app:
+        create, inputs = app.service.create_workflow, [{"name": "x", "type": "object"}]
+        await create({"name": "child", "inputs": inputs, "steps": [step("a", "set")]})
+        with pytest.raises(InvalidInputs, match="cannot be recorded"):
+            await app.service.execute_workflow("child", {"x": {"in": value}})
+        given = {"inputs": {"x": {"in": "${0.0 / 0.0}"}}}
+        call = {"id": "call", "type": "subflow", "subflow": "child"} | given
+        await create({"name": "w", "steps": [call]})
+        view = await execute(app, "w")
+        assert (view.record.error or {})["type"] == "invalid-inputs"
+        assert await app.service.list_executions("child") == []
