@@ -250,20 +250,32 @@ def _controller(holder: "Holder | None") -> Check:
 
 
 def _sources(database: "Direct") -> Iterator[Check]:
+    from controller.doctor.finding import UNREADABLE  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.store import ledger  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.store.doctor import source_ids  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    for each in database.read(ledger.sources):
-        result = "ok" if each.phase == "ready" else "warning"
-        yield Check(f"sync {each.id}", result, f"{each.location}: {each.message or each.phase}")
+    try:
+        names = database.read(source_ids)
+    except UNREADABLE as error:
+        yield Check("rows-unreadable", "failed", f"sources: {error}", hint="restore a backup")
+        return
+    for name in names:
+        try:
+            each = database.read(ledger.source, name)
+        except UNREADABLE as error:
+            yield Check(f"sync {name}", "failed", f"it cannot be read: {error}")
+            continue
+        if each is not None:
+            result = "ok" if each.phase == "ready" else "warning"
+            yield Check(f"sync {name}", result, f"{each.location}: {each.message or each.phase}")
 
 
 def _clock(database: "Direct") -> Check:
     """A clock that was set back fires schedules again late: compare it with what is recorded."""
     from controller.clock import SystemClock  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.store import ledger  # ruff: ignore[import-outside-top-level]  # start-up time
+    from controller.store.doctor import newest_creation  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    newest = database.read(ledger.executions, limit=1)
-    latest = max((each.created_at for each in newest), default=NOT_BEFORE)
+    latest = max(database.read(newest_creation) or 0, NOT_BEFORE)
     now = SystemClock().now()  # after the look, beside which executions are created
     if now < latest:
         return Check("clock", "failed", f"{local(now)} is before {local(latest)}, which has passed")

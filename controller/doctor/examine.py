@@ -7,10 +7,11 @@ now, each up to a bound. Full looks at everything, and holds no more of it in me
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from controller.core.plan import Plan, Signature
 from controller.doctor.executions import Around, judge
-from controller.doctor.finding import KINDS, Finding, Report
+from controller.doctor.finding import KINDS, UNREADABLE, Finding, Report
 from controller.doctor.mend import mend_execution, mend_lease, mend_schedule
 from controller.doctor.schedules import judge_schedule
 from controller.doctor.versions import Versions
@@ -21,12 +22,14 @@ from controller.store.doctor import (
     Lease,
     all_leases,
     cases,
+    digests_in_use,
     event_counts,
     newest_ids,
     orphans,
+    page_of_digests,
     page_of_ids,
-    page_of_schedules,
-    page_of_versions,
+    page_of_schedule_ids,
+    schedules,
     texts_of_versions,
     unfinished_ids,
     versionless,
@@ -34,6 +37,9 @@ from controller.store.doctor import (
 from controller.store.ledger_leases import LEFT_OVER
 from controller.store.lock import Holder
 from controller.store.retention import Keep
+from controller.store.tables import Transaction
+
+T = TypeVar("T")
 
 PAGE = 500
 """Rows read at once."""
@@ -104,12 +110,17 @@ class Examination:
         """Look at everything there is to be looked at."""
         if not self._is_sound():
             return self.report  # what is read from it now may be anything
-        self._examine_versions()
-        self._examine_schedules()
-        self._examine_leases()
-        self._examine_executions()
-        for what, count, keys in self._database.read(orphans, growing=self._manner.full):
-            self.report.add(Finding("orphan", what, f"{count:,} ({', '.join(keys)})"))
+        for what, examine in (
+            ("versions", self._examine_versions),
+            ("schedules", self._examine_schedules),
+            ("leases", self._examine_leases),
+            ("executions", self._examine_executions),
+            ("what belongs to nothing", self._examine_orphans),
+        ):
+            try:
+                examine()
+            except UNREADABLE as error:
+                self.report.add(Finding("rows-unreadable", what, str(error)))
         return self.report
 
     def _is_sound(self) -> bool:
@@ -129,36 +140,41 @@ class Examination:
             self.report.add(Finding(kind, each), mended=mended)
         return mended or not found
 
+    def _examine_orphans(self) -> None:
+        for what, count, keys in self._database.read(orphans, growing=self._manner.full):
+            self.report.add(Finding("orphan", what, f"{count:,} ({', '.join(keys)})"))
+
     # -- definitions, schedules, leases -------------------------------------------------------
 
     def _examine_versions(self) -> None:
         for workflow in self._database.read(versionless):
             self.report.add(Finding("version-missing", workflow, "the workflow itself"))
-        for page in self._pages_of_versions():
+        for page in self._pages_of_digests():
             self.report.look("versions", len(page))
-            for digest, content in page:
+            for digest, content in self._read(
+                texts_of_versions, page, "version-content", self._versions.tell
+            ):
                 self._versions.check(digest, content)
 
-    def _pages_of_versions(self) -> Iterator[list[tuple[str, str]]]:
+    def _pages_of_digests(self) -> Iterator[list[str]]:
         if self._manner.full:
             after = ""
-            while page := self._database.read(page_of_versions, after, PAGE):
+            while page := self._database.read(page_of_digests, after, PAGE):
                 yield page
-                after = page[-1][0]
+                after = page[-1]
             return
-        heads = self._database.read(ledger.catalog).values()
-        live = sorted(each.digest for each in heads if each.status == "active")[:OF_EACH]
+        live = self._database.read(digests_in_use, OF_EACH)
         for begin in range(0, len(live), PAGE):
-            yield self._database.read(texts_of_versions, live[begin : begin + PAGE])
+            yield live[begin : begin + PAGE]
 
     def _examine_schedules(self) -> None:
         after, looked = "", 0
         while self._manner.full or looked < OF_EACH:
-            page = self._database.read(page_of_schedules, after, PAGE)
+            page = self._database.read(page_of_schedule_ids, after, PAGE)
             if not page:
                 break
-            looked, after = looked + len(page), page[-1].id
-            for record in page:
+            looked, after = looked + len(page), page[-1]
+            for record in self._read(schedules, page, "schedule-invalid"):
                 self._conclude(
                     list(judge_schedule(record, self._around)),
                     partial(self._database.write, mend_schedule, record.id, self._around),
@@ -167,7 +183,7 @@ class Examination:
         self.report.look("schedules", looked)
 
     def _judged_again(self, schedule_id: str) -> Iterator[Finding]:
-        for record in self._database.read(page_of_schedules, "", 1, only=schedule_id):
+        for record in self._read(schedules, [schedule_id], "schedule-invalid"):
             yield from judge_schedule(record, self._around)
 
     def _examine_leases(self) -> None:
@@ -179,20 +195,22 @@ class Examination:
 
     def _is_left_over(self, lease: Lease) -> bool:
         """A controller's own lease is nobody else's; others are taken by who comes next."""
-        patience = 0 if lease.name.startswith("controller/") else LEFT_OVER
-        return lease.lease_until < self._around.now - patience
+        try:
+            patience = 0 if lease.name.startswith("controller/") else LEFT_OVER
+            return lease.lease_until < self._around.now - patience
+        except UNREADABLE:
+            return True  # nobody has one until a time that is none
 
     # -- executions ---------------------------------------------------------------------------
 
     def _examine_executions(self) -> None:
         for ids in self._portions():
             self.report.look("executions", len(ids))
-            for case in self._read(ids):
-                findings = list(self._judge(case))
-                name = case.record.id
-                plan = self._plan(case)
+            for case in self._read(cases, ids, "execution-unreadable"):
+                name, plan = case.record.id, self._plan(case)
+                findings = list(self._judge(case, plan))
                 mend = partial(self._database.write, mend_execution, name, plan, self._around)
-                self._conclude(findings, mend, partial(self._reexamined, name))
+                self._conclude(findings, mend, partial(self._reexamined, name, plan))
 
     def _portions(self) -> Iterator[list[str]]:
         """The ids to look at, a few at a time: as many as have a bounded number of events."""
@@ -220,34 +238,24 @@ class Examination:
         for begin in range(0, len(ids), PAGE):
             yield ids[begin : begin + PAGE]
 
-    def _read(self, ids: Sequence[str]) -> Iterator[Case]:
-        """These executions; what cannot be read is found, and keeps nobody else from being read."""
-        try:
-            found = self._database.read(cases, ids)
-        except ValueError as error:
-            if len(ids) == 1:
-                self.report.add(Finding("execution-unreadable", ids[0], str(error)))
-                return
-            for each in ids:
-                yield from self._read([each])
-        else:
-            yield from found
-
     def _plan(self, case: Case) -> Plan | None:
         record = case.record
-        return self._versions.plan(record.digest, record.policy)
+        try:
+            return self._versions.plan(record.digest, record.policy)
+        except UNREADABLE as error:
+            self.report.add(Finding("execution-unreadable", record.id, f"its policy: {error}"))
+            return None
 
-    def _judge(self, case: Case) -> Iterator[Finding]:
-        plan = self._plan(case)
+    def _judge(self, case: Case, plan: Plan | None) -> Iterator[Finding]:
         if self._versions.lacks(case.record.digest):
             yield Finding("version-missing", case.record.id, case.record.digest)
         for finding in judge(case, plan, self._around):
             if not self._is_going(case):
                 yield finding
 
-    def _reexamined(self, execution_id: str) -> Iterator[Finding]:
-        for case in self._read([execution_id]):
-            yield from self._judge(case)
+    def _reexamined(self, execution_id: str, plan: Plan | None) -> Iterator[Finding]:
+        for case in self._read(cases, [execution_id], "execution-unreadable"):
+            yield from self._judge(case, plan)
 
     def _is_going(self, case: Case) -> bool:
         """Retention has begun to remove it: its first events go first, its row goes last."""
@@ -255,8 +263,11 @@ class Examination:
         whole = case.events and case.events[0].seq == 0
         if whole or record.completed_at is None or record.started_at is None:
             return False
-        root = self._database.read(ledger.execution, record.root_id)
-        return root is not None and root.id in self._over(root.workflow_id)
+        try:
+            root = self._database.read(ledger.execution, record.root_id)
+            return root is not None and root.id in self._over(root.workflow_id)
+        except UNREADABLE:
+            return False  # nor can retention tell that it is to go
 
     def _over(self, workflow: str) -> frozenset[str]:
         if self._rules is None:
@@ -271,7 +282,26 @@ class Examination:
             self._expired[workflow] = frozenset(gone)
         return self._expired[workflow]
 
-    # -- what comes of it ---------------------------------------------------------------------
+    # -- what is read, and what comes of it -----------------------------------------------------
+
+    def _read(
+        self,
+        verb: Callable[[Transaction, Sequence[str]], list[T]],
+        ids: Sequence[str],
+        kind: str,
+        tell: Callable[[Finding], None] | None = None,
+    ) -> Iterator[T]:
+        """These rows; what cannot be read is found, and keeps no other from being read."""
+        try:
+            found = self._database.read(verb, ids)
+        except UNREADABLE as error:
+            if len(ids) == 1:
+                (tell or self.report.add)(Finding(kind, ids[0], str(error)))
+                return
+            for each in ids:
+                yield from self._read(verb, [each], kind, tell)
+        else:
+            yield from found
 
     def _conclude(
         self,
@@ -284,7 +314,10 @@ class Examination:
             self.report.extend(findings)
             return
         for _ in range(ROUNDS):
-            mended = mend()
+            try:
+                mended = mend()
+            except UNREADABLE:
+                break  # what it would be mended by is damaged, too: it stays, and is found again
             if mended is None:
                 break
             self.report.add(mended, mended=True)

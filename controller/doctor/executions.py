@@ -18,7 +18,7 @@ from controller.core.plan import Plan
 from controller.doctor.finding import Finding
 from controller.history import end_of, event_of, identity_of, is_hopeless, standing_of, wake_of
 from controller.store.doctor import Case
-from controller.store.records import FINAL, UNFINISHED, ExecutionRecord, Outcome
+from controller.store.records import FINAL, NEVER, UNFINISHED, ExecutionRecord, Outcome
 
 GRACE = 60_000
 """Milliseconds after which a controller that is at work has taken what is free."""
@@ -59,7 +59,18 @@ class Replayed(NamedTuple):
 
 def judge(case: Case, plan: Plan | None, around: Around) -> Iterator[Finding]:
     """Everything wrong with an execution; without a plan, what can be seen without replaying it."""
+    try:
+        yield from _judge(case, plan, around)
+    except Exception as error:  # ruff: ignore[blind-except]  # what is recorded may be anything
+        said = f"{type(error).__name__}: {error}"
+        yield Finding("execution-unreadable", case.record.id, f"cannot be judged: {said}")
+
+
+def _judge(case: Case, plan: Plan | None, around: Around) -> Iterator[Finding]:
     record = case.record
+    created: object = record.created_at
+    if not (isinstance(created, int) and 0 <= created <= NEVER):
+        yield Finding("execution-unreadable", record.id, f"created_at is {_short(created)}")
     yield from _ownership(record, around)
     if record.completed_at is not None and case.waiting:
         yield Finding("signal-unsettled", record.id)
@@ -69,11 +80,7 @@ def judge(case: Case, plan: Plan | None, around: Around) -> Iterator[Finding]:
     elif record.started_at is None:
         yield from _unbegun(record)
     elif plan is not None and not is_hopeless(record):
-        try:
-            yield from _unlike(case, replayed(case, plan), around)
-        except Exception as error:  # ruff: ignore[blind-except]  # what is recorded may be anything
-            said = f"{type(error).__name__}: {error}"
-            yield Finding("execution-unreadable", record.id, f"cannot be replayed: {said}")
+        yield from _unlike(case, replayed(case, plan), around)
 
 
 def replayed(case: Case, plan: Plan) -> Replayed:

@@ -8,6 +8,10 @@ NAMED = 20
 """What one kind of finding concerns is named up to so many; all are counted."""
 
 
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What comes of taking a value for what it is not: in a damaged row it may be anything."""
+
+
 class Kind(NamedTuple):
     """One thing that can be wrong.
 
@@ -38,6 +42,9 @@ KINDS: dict[str, Kind] = {
         "SQLite finds an index that is not what its table says",
         "`windlass doctor --full --repair` makes it anew",
         mendable=True,
+    ),
+    "rows-unreadable": Kind(
+        "failed", "rows that cannot be read keep others from being looked at", "restore a backup"
     ),
     "orphan": Kind("failed", "rows belong to nothing that is there", "restore a backup"),
     "version-content": Kind(

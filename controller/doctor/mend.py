@@ -19,7 +19,7 @@ from controller.doctor.schedules import judge_schedule, next_run
 from controller.fires import timetable_of
 from controller.history import wake_of
 from controller.store import ledger
-from controller.store.doctor import Case, Lease, all_leases, cases, page_of_schedules
+from controller.store.doctor import Case, Lease, all_leases, cases, schedules
 from controller.store.mending import (
     FREE,
     amend,
@@ -52,7 +52,7 @@ def mend_execution(
 def mend_schedule(tx: Transaction, schedule_id: str, around: Around) -> Finding | None:
     """Put a schedule's next time right; None: it is, or cannot be."""
     check_alone(tx, around)
-    for record in page_of_schedules(tx, "", 1, only=schedule_id, lock=True):
+    for record in schedules(tx, [schedule_id], lock=True):
         for finding in judge_schedule(record, around):
             if not KINDS[finding.kind].mendable:
                 continue

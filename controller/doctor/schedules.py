@@ -18,6 +18,13 @@ MOST_DUES = 5_000
 
 def judge_schedule(record: ScheduleRecord, around: Around) -> Iterator[Finding]:
     """What is wrong with when it fires next."""
+    try:
+        yield from _judge(record, around)
+    except Exception as error:  # ruff: ignore[blind-except]  # what is recorded may be anything
+        yield Finding("schedule-invalid", record.id, f"{type(error).__name__}: {error}")
+
+
+def _judge(record: ScheduleRecord, around: Around) -> Iterator[Finding]:
     if not record.active:
         if record.next_run_at is not None:
             detail = f"{record.reason or 'not active'}, and has a next time"

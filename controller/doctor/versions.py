@@ -8,7 +8,7 @@ from controller.core.content import recompile
 from controller.core.plan import Plan, Signature, digest_of
 from controller.core.policy import Policy, policy_from_json
 from controller.core.problem import Refused
-from controller.doctor.finding import Finding
+from controller.doctor.finding import UNREADABLE, Finding
 from controller.store.direct import Direct
 from controller.store.doctor import version_text
 from controller.store.values import decode
@@ -46,12 +46,12 @@ class Versions:
             wrong = (
                 "" if digest_of(document) == digest else f"its content has {digest_of(document)}"
             )
-        except (ValueError, TypeError) as error:
+        except UNREADABLE as error:
             wrong = f"it is no JSON: {error}"
         else:
             if not wrong:
                 return document  # type: ignore[no-any-return]  # what was recorded is an object
-        self._tell(Finding("version-content", digest, wrong))
+        self.tell(Finding("version-content", digest, wrong))
         return None
 
     def plan(self, digest: str, policy: Mapping[str, Any]) -> Plan | None:
@@ -67,7 +67,11 @@ class Versions:
         return plan
 
     def _compiled(self, digest: str, policy: Policy) -> Plan | None:
-        content = self._database.read(version_text, digest)
+        try:
+            content = self._database.read(version_text, digest)
+        except UNREADABLE as error:
+            self.tell(Finding("version-content", digest, str(error)))
+            return None
         if content is None:
             self._missing.add(digest)
             return None
@@ -76,11 +80,12 @@ class Versions:
             return None
         try:
             return recompile(document, self._built_in, policy, digest)
-        except (Refused, ValueError, KeyError, TypeError) as error:
-            self._tell(Finding("version-unusable", digest, str(error)))
+        except (Refused, *UNREADABLE) as error:
+            self.tell(Finding("version-unusable", digest, str(error)))
             return None
 
-    def _tell(self, finding: Finding) -> None:
+    def tell(self, finding: Finding) -> None:
+        """What is wrong with a version: only the first of each; nothing is replayed by it."""
         if finding.subject not in self._bad:
             self._bad.add(finding.subject)
             self._found(finding)

@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, StatementError
+
 from controller.core.problem import Refused
 from controller.store.connecting import Engines, connect, parse_url, place, sqlite_path
 from controller.store.dialect import file_damage, file_size
+from controller.store.failures import is_no_value, problem_of
 from controller.store.opening import HEAD, absent, check_file, recorded_revision, translated
 from controller.store.tables import Transaction
 from controller.store.wal import cut_back
@@ -73,18 +77,28 @@ class Direct:
     def read(
         self, verb: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run the verb on a snapshot; it cannot write."""
-        with translated(self.where), self._engines.reader.connect() as tx, tx.begin():
+        """Run the verb on a snapshot; it cannot write. `ValueError`: what it finds is no value."""
+        with self._transaction(self._engines.reader) as tx:
             return verb(tx, *args, **kwargs)
 
     def write(
         self, verb: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run the verb in a transaction; durable when it returns."""
+        """Run the verb in a transaction; durable when it returns. `ValueError`: see `read`."""
         if not self.is_current:
             raise Refused(f"{self.where} has an older schema", reason="older-schema")
-        with translated(self.where), self._engines.writer.connect() as tx, tx.begin():
+        with self._transaction(self._engines.writer) as tx:
             return verb(tx, *args, **kwargs)
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Generator[Transaction]:
+        with translated(self.where), engine.connect() as tx, tx.begin():
+            try:
+                yield tx
+            except StatementError as error:
+                if isinstance(error, DBAPIError) and _is_away(error, self.where):
+                    raise
+                raise ValueError(str(error.orig)) from error
 
     def damage(self, *, indexes: bool) -> list[str]:
         """What SQLite finds wrong with its file; with `indexes`, also with them."""
@@ -98,3 +112,8 @@ class Direct:
         """Move SQLite's log into the file and empty it; False: somebody else is reading it."""
         with translated(self.where):
             return cut_back(self._engines.writer)
+
+
+def _is_away(error: DBAPIError, where: str) -> bool:
+    """Whether it is about the database, and not about what stands in it."""
+    return not is_no_value(error) and problem_of(error, where) is not None

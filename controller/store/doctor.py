@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, Table, Text, func, select, text, t
 from controller.store.ledger_checkpoints import checkpoints_of
 from controller.store.ledger_executions import ACTIVE
 from controller.store.ledger_signals import signals as signals_of
-from controller.store.records import CheckpointRecord, ExecutionRecord, ScheduleRecord
+from controller.store.records import NEVER, CheckpointRecord, ExecutionRecord, ScheduleRecord
 from controller.store.rows import every, pick
 from controller.store.tables import (
     PENDING,
@@ -85,6 +85,12 @@ def newest_ids(tx: Transaction, limit: int) -> list[str]:
     return list(tx.scalars(select(_e.id).order_by(_e.created_at.desc(), _e.id.desc()).limit(limit)))
 
 
+def newest_creation(tx: Transaction) -> int | None:
+    """When an execution was created last, as far as that is a time."""
+    found = tx.scalar(select(func.max(_e.created_at)).where(_e.created_at.between(0, NEVER)))
+    return None if found is None else int(found)
+
+
 def page_of_ids(tx: Transaction, after: str, limit: int) -> list[str]:
     """The ids that follow `after`, in order."""
     return list(tx.scalars(select(_e.id).where(_e.id > after).order_by(_e.id).limit(limit)))
@@ -116,26 +122,33 @@ def cases(tx: Transaction, ids: Sequence[str], *, lock: bool = False) -> list[Ca
     ]
 
 
-def page_of_schedules(
-    tx: Transaction, after: str, limit: int, *, only: str | None = None, lock: bool = False
-) -> list[ScheduleRecord]:
-    """The schedules that follow `after`, active or not, in order; or `only` one."""
-    chosen = pick(ScheduleRecord, workflow_schedules).order_by(_s.id).limit(limit)
-    chosen = chosen.where(_s.id > after if only is None else _s.id == only)
+def page_of_schedule_ids(tx: Transaction, after: str, limit: int) -> list[str]:
+    """The schedules that follow `after`, active or not, in order."""
+    return list(tx.scalars(select(_s.id).where(_s.id > after).order_by(_s.id).limit(limit)))
+
+
+def schedules(tx: Transaction, ids: Sequence[str], *, lock: bool = False) -> list[ScheduleRecord]:
+    """These schedules; with `lock`, nobody else changes them before the transaction ends."""
+    chosen = pick(ScheduleRecord, workflow_schedules).where(_s.id.in_(ids)).order_by(_s.id)
     return every(tx, ScheduleRecord, chosen.with_for_update() if lock else chosen)
 
 
-def page_of_versions(tx: Transaction, after: str, limit: int) -> list[tuple[str, str]]:
-    """The versions that follow `after`, in order: digest, and the content as text."""
-    chosen = select(_v.digest, type_coerce(_v.content, Text))
-    rows = tx.execute(chosen.where(_v.digest > after).order_by(_v.digest).limit(limit))
-    return [(row[0], row[1]) for row in rows]
+def page_of_digests(tx: Transaction, after: str, limit: int) -> list[str]:
+    """The versions that follow `after`, in order."""
+    chosen = select(_v.digest).where(_v.digest > after).order_by(_v.digest)
+    return list(tx.scalars(chosen.limit(limit)))
 
 
 def version_text(tx: Transaction, digest: str) -> str | None:
     """The content of a version as text, or None."""
     found: str | None = tx.scalar(select(type_coerce(_v.content, Text)).where(_v.digest == digest))
     return found
+
+
+def digests_in_use(tx: Transaction, limit: int) -> list[str]:
+    """The versions of active workflows, in order."""
+    chosen = select(workflows.c.digest).distinct().where(workflows.c.status == "active")
+    return list(tx.scalars(chosen.order_by(workflows.c.digest).limit(limit)))
 
 
 def texts_of_versions(tx: Transaction, digests: Sequence[str]) -> list[tuple[str, str]]:
@@ -148,6 +161,11 @@ def versionless(tx: Transaction) -> list[str]:
     """Workflows whose version is not there."""
     lacking = ~select(_v.digest).where(_v.digest == workflows.c.digest).exists()
     return list(tx.scalars(select(workflows.c.id).where(lacking).order_by(workflows.c.id)))
+
+
+def source_ids(tx: Transaction) -> list[str]:
+    """Every source, in order."""
+    return list(tx.scalars(select(sources.c.id).order_by(sources.c.id)))
 
 
 def all_leases(tx: Transaction) -> list[Lease]:

@@ -1,5 +1,7 @@
 """What errors of a database mean to us: to try again later, to be refused, or a bug of ours."""
 
+import sqlite3
+
 from sqlalchemy.exc import DBAPIError
 
 from controller.core.problem import MAKE_ROOM, Refused, Unavailable
@@ -35,6 +37,12 @@ def is_collision(error: DBAPIError) -> bool:
 def is_too_big(error: DBAPIError) -> bool:
     """Whether a value would be longer than SQLite lets one be."""
     return getattr(error.orig, "sqlite_errorcode", None) == _TOO_BIG
+
+
+def is_no_value(error: DBAPIError) -> bool:
+    """Whether SQLite gave a text that is not UTF-8: its driver says so, and has no code for it."""
+    coded = getattr(error.orig, "sqlite_errorcode", None) is not None
+    return isinstance(error.orig, sqlite3.OperationalError) and not coded
 
 
 def problem_of(error: DBAPIError, where: str) -> Unavailable | Refused | None:

@@ -308,3 +308,35 @@ def test_what_others_could_read_is_closed(here: Place) -> None:
     assert stat.S_IMODE(database.stat().st_mode) == 0o640
     assert stat.S_IMODE(database.parent.stat().st_mode) == 0o775
     assert _doctor(here, 0) == {}
+
+
+# -- values that are none ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["'x'", "1.5", "X'FF'", "4611686018427387904", "-1"])
+def test_no_time_that_is_none_stops_the_clock(here: Place, value: str) -> None:
+    """Whatever an execution says of when it was created, the clock is compared with the others."""
+    database = _worked(here)
+    _sql(database, f"UPDATE workflow_executions SET created_at = {value} WHERE status = 'failed'")  # ruff: ignore[hardcoded-sql-expression]  # a test's own
+    for flags in ((), ("--full",), ("--repair",)):
+        assert set(_doctor(here, 1, *flags)) == {"execution-unreadable"}
+    _sql(
+        database,
+        "UPDATE workflow_executions SET created_at = 99999999999999 WHERE status = 'completed'",
+    )
+    assert set(_doctor(here, 1)) == {"execution-unreadable", "clock"}
+
+
+def test_a_source_that_cannot_be_read_is_told(here: Place) -> None:
+    """And the others are, too; a key that is no text hides them all."""
+    database = _worked(here)
+    insert = "INSERT INTO sources (id, type, location, phase, problems, failures) VALUES"
+    _sql(
+        database,
+        f"{insert} ('a', 'git', 'x', 'ready', '{{', 0)",
+        f"{insert} ('b', 'git', 'x', 'failed', '[]', 0)",
+    )
+    found = {name: each["result"] for name, each in _doctor(here, 1).items()}
+    assert found == {"sync a": "failed", "sync b": "warning"}
+    _sql(database, "UPDATE sources SET id = CAST(X'FF' AS TEXT) WHERE id = 'a'")
+    assert "sources" in _doctor(here, 1)["rows-unreadable"]["detail"]

@@ -167,6 +167,7 @@ def _doctor(k: Known) -> dict[str, list[Ask]]:
     return {
         "unfinished_ids": [lambda tx: doctor.unfinished_ids(tx, 2)],
         "newest_ids": [lambda tx: doctor.newest_ids(tx, 2)],
+        "newest_creation": [doctor.newest_creation],
         "page_of_ids": [lambda tx: doctor.page_of_ids(tx, k.finished, 2)],
         "event_counts": [lambda tx: doctor.event_counts(tx, ids)],
         "cases": [lambda tx: doctor.cases(tx, ids), lambda tx: doctor.cases(tx, ids, lock=True)],
@@ -203,6 +204,7 @@ WALKS = {
     ("unfinished_ids", "ix_executions_wake"): "as far as the limit goes",
     ("unfinished_ids", "ix_signals_unconsumed"): "as far as the limit goes",
     ("newest_ids", "ix_executions_created"): "as far as the limit goes",
+    ("newest_creation", "ix_executions_created"): "the last of them",
     ("page_of_ids", "sqlite_autoindex_workflow_executions_1"): "as far as the limit goes",
     ("executions_like", "sqlite_autoindex_workflow_executions_1"): "as far as the limit goes",
     ("remove_audits", "ix_audit_log_at"): "as far as the limit goes",
