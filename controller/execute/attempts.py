@@ -15,6 +15,8 @@ from controller.execute.perform import failure_of
 _TOLD = {"stop": "cancelled", "timeout": "timeout"}
 """Why an attempt was ended → the type of its failure; `shutdown` is not told: it goes on later."""
 
+INTERRUPTED = "the controller ended while this ran; it is never run twice"
+
 
 @dataclass(slots=True)
 class Attempt:

@@ -2,15 +2,26 @@
 
 All executions share one loop: they are called by a turn of the worker, by timers, by commits that
 are durable, by actions that have ended. Whatever is raised there comes back to its own execution.
+
+Its end is an event of it. Where there can be none it is `hopeless`, and ends by its row alone: in
+one transaction with all that an end brings with it. A crash before that and it goes on, or comes
+to the same again; after it and all of it is there, but for the telling.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from controller.admission import to_parent
+from controller.admission import cancel, to_parent
+from controller.core.execution import Change, Failure, Status
 from controller.execute.host import Host
-from controller.store.records import Batch, ExecutionRecord, Outcome
+from controller.execute.logsink import failures
+from controller.execute.telling import Teller
+from controller.history import identity_of
+from controller.store import ledger
+from controller.store.records import UNFINISHED, ExecutionRecord, Outcome
+from controller.store.tables import Transaction
 
 
 class Breakable(Protocol):
@@ -39,10 +50,54 @@ def contained(
     return guarded
 
 
-def hopeless(record: ExecutionRecord, kind: str, message: str, host: Host) -> Batch:
-    """What is recorded of one that has no event to end with: it has failed, and says why."""
+def fail(
+    record: ExecutionRecord, failure: Failure, host: Host, *, begun: bool
+) -> asyncio.Future[bool]:
+    """End by its row one that is `hopeless`, and tell that once it is durable.
+
+    Args:
+        record: As it was claimed.
+        failure: Why.
+        host: The worker, whose it is.
+        begun: It was told that it has begun.
+
+    Returns:
+        Whether it was the worker's to end; raises, when awaited, what the store does.
+    """
     now = host.clock.now()
-    error = {"step": None, "type": kind, "message": message}
-    outcome = Outcome("failed", error=error, completed_at=now, duration=0)
-    told = to_parent(record, outcome.status, None, error, now)
-    return Batch(record.id, outcome=outcome, owner=host.owner, notify=(told,) if told else ())
+    teller = Teller(identity_of(record, now), host)
+
+    def tell(ending: asyncio.Future[bool]) -> None:
+        if ending.cancelled() or ending.exception() is not None or not ending.result():
+            return
+        if not begun:
+            teller.begun()
+        teller.turned(now, Change(None, Status.FAILED, error=failure))
+        host.wake()  # its parent is told, its subflows are to end
+
+    ending = host.store.queue(hopeless, record, failure, host.owner, now)
+    ending.add_done_callback(tell)
+    return ending
+
+
+def hopeless(
+    tx: Transaction, record: ExecutionRecord, failure: Failure, owner: str, now: int
+) -> bool:
+    """A verb for the store: it fails, which no event of it says; False: the owner has lost it.
+
+    Its subflows are cancelled and its parent is told, as where an event ends it.
+    """
+    if not ledger.holds(tx, owner, record.id, record.claims):
+        return False
+    lasted = now - identity_of(record, now).started_at
+    end = Outcome(Status.FAILED, error=dict(failure), completed_at=now, duration=lasted)
+    ledger.record_outcome(tx, record.id, end, owner)
+    for child in ledger.children(tx, record.id):
+        if child.status in UNFINISHED:
+            cancel(tx, child.id, now)
+    told = to_parent(record, end.status, None, end.error, now)
+    if told is not None:
+        ledger.add_signal(tx, told)
+    ledger.add_logs(tx, failures(record.id, [(now, Change(None, Status.FAILED, error=failure))]))
+    ledger.announce(tx)
+    return True

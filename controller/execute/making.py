@@ -5,13 +5,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from controller.catalog import Catalog
+from controller.core.execution import Failure
 from controller.core.problem import Refused, Unavailable
-from controller.execute.containing import hopeless
+from controller.execute.containing import fail
 from controller.execute.host import Host
 from controller.execute.running import Running
 from controller.execute.taking import Taken
 from controller.logs import get_log
-from controller.store.records import ExecutionRecord, Fenced
+from controller.store.records import ExecutionRecord
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,7 +82,5 @@ class Maker:
         known = isinstance(error, Refused | ValueError)
         message = str(error) if known else host.logs.bug(record.id, error, host.secrets.mask)
         log.error("execution cannot go on", execution=record.id, error=message)
-        with suppress(Fenced):
-            kind = "definition" if known else "bug"
-            await host.store.append(hopeless(record, kind, message, host))
-            host.wake()
+        failure = Failure(step=None, type="definition" if known else "bug", message=message)
+        await fail(record, failure, host, begun=record.claims > 1)

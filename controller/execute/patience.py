@@ -1,5 +1,6 @@
 """Waiting: for a database that does not answer, and for what is to come about by itself."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -29,3 +30,29 @@ async def patiently(clock: Clock, work: Callable[[], Awaitable[T]]) -> T:
             return await work()
         except Unavailable:
             await clock.sleep(AGAIN_AFTER)
+
+
+def insist(
+    clock: Clock,
+    queue: Callable[[], asyncio.Future[T] | None],
+    then: Callable[[asyncio.Future[T]], None],
+) -> None:
+    """`patiently`, for what nothing waits for: neither whoever asks, nor a worker that ends.
+
+    Args:
+        clock: Between the tries.
+        queue: Tries; None: it is not wanted any more.
+        then: Takes what came of it, unless that is that the database is unavailable.
+    """
+
+    def done(future: asyncio.Future[T]) -> None:
+        if future.cancelled():
+            return
+        if isinstance(future.exception(), Unavailable):
+            clock.call_later(1000 * AGAIN_AFTER, lambda: insist(clock, queue, then))
+        else:
+            then(future)
+
+    queued = queue()
+    if queued is not None:
+        queued.add_done_callback(done)

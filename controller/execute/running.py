@@ -13,6 +13,7 @@ out the commands, which are outstanding in the fold.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -25,6 +26,7 @@ from controller.core.execution import (
     Command,
     Event,
     EventType,
+    Failure,
     Finish,
     Launch,
     Perform,
@@ -34,13 +36,14 @@ from controller.core.execution import (
 )
 from controller.core.names import Names
 from controller.core.plan import Plan
-from controller.core.problem import Refused, Unavailable
+from controller.core.problem import Refused
 from controller.execute.action import ActionFailed
-from controller.execute.attempts import Attempts
+from controller.execute.attempts import INTERRUPTED, Attempts
 from controller.execute.children import Children
-from controller.execute.containing import contained, hopeless
+from controller.execute.containing import contained, fail
 from controller.execute.host import Ended, Host
 from controller.execute.logsink import failures
+from controller.execute.patience import insist
 from controller.execute.telling import Teller
 from controller.execute.timers import Timers
 from controller.history import (
@@ -72,10 +75,8 @@ PARK_AFTER = 60_000
 SLICE = 200
 """Commands carried out in one turn of the loop, so that a wide fan-out stalls nobody."""
 
-AGAIN_AFTER = 1_000
-"""Milliseconds between tries while the database cannot be written."""
-
-INTERRUPTED = "the controller ended while this ran; it is never run twice"
+SOON = 1_000
+"""Milliseconds: what waits for less than this stays in memory, however crowded that is."""
 
 
 class Running:
@@ -99,7 +100,7 @@ class Running:
         self._rows: list[CheckpointRow] = []
         self._signals: list[str] = []
         self._flight: Batch | None = None
-        self._status_changed = self._ended = self._gone = self._interrupted = False
+        self._status_changed = self._ended = self._gone = self._left = self._interrupted = False
         self._begun = record.claims > 1
         self._idle: Timer | None = None
         self._identity = identity_of(record, host.clock.now())
@@ -258,18 +259,14 @@ class Running:
     def _append(self, batch: Batch, then: Callable[[], None]) -> None:
         """Append a batch; while the database cannot be written, again and again."""
 
-        def done(future: asyncio.Future[None]) -> None:
-            error = None if future.cancelled() else future.exception()
-            if future.cancelled() or self._gone:
+        def done(appended: asyncio.Future[None]) -> None:
+            if self._gone:
                 return
-            if error is None:
-                then()
-            elif isinstance(error, Unavailable):
-                self._host.clock.call_later(AGAIN_AFTER, lambda: self._append(batch, then))
-            else:
-                self._let_go(error)
+            error = appended.exception()
+            then() if error is None else self._let_go(error)
 
-        self._host.store.append(batch).add_done_callback(done)
+        store = self._host.store
+        insist(self._host.clock, lambda: None if self._gone else store.append(batch), done)
 
     @contained
     def _durable(self, batch: Batch, then: list[Command], told: list[tuple[int, Change]]) -> None:
@@ -285,17 +282,30 @@ class Running:
             self.go_on()
 
     def _let_go(self, error: BaseException) -> None:
-        """Another owner has it, or a commit reported as failed had happened: fold it again."""
+        """Somebody else has it, or is to fold it again; anything else that is raised is a bug."""
         self._gone = True
-        said, known = self._host.secrets.mask(str(error)), isinstance(error, Fenced | Refused)
-        batch = self._parting(None) if known else hopeless(self.record, "bug", said, self._host)
-        parting = self._host.store.append(batch)
-        parting.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._cancel_timers()
         self.interrupt()
+        host, said = self._host, self._host.secrets.mask(str(error))
         if not isinstance(error, Fenced):
-            self._host.logs.complain("cannot record", execution=self.record.id, error=said)
-        self._host.left(self.record.id)
+            host.logs.complain("cannot record", execution=self.record.id, error=said)
+        if isinstance(error, Fenced | Refused):
+            parting = host.store.append(self._parting(None))
+            parting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._leave()
+        else:
+            self._fail(Failure(step=None, type="bug", message=said))
+
+    def _fail(self, failure: Failure) -> None:
+        """It ends by its row; while the database cannot be written, again and again."""
+        end = partial(fail, self.record, failure, self._host, begun=True)
+        insist(self._host.clock, lambda: None if self._left else end(), lambda _: self._leave())
+
+    def _leave(self) -> None:
+        """Out of memory, once: somebody may have claimed it again."""
+        if not self._left:
+            self._left = True
+            self._host.left(self.record.id)
 
     def _outcome(self) -> Outcome:
         """The row's change: its end, or another status."""
@@ -338,7 +348,7 @@ class Running:
     def _finish(self, _command: Finish | None = None) -> None:
         self._gone = True
         self._cancel_timers()
-        self._host.left(self.record.id)
+        self._leave()
 
     # -- leaving memory ---------------------------------------------------------------------
 
@@ -353,7 +363,7 @@ class Running:
             return
         soon = idle or self._host.crowded
         due = min(dues_of(self.state), default=NEVER if soon else 0) - self._host.clock.now()
-        if self.state.paused_at is not None or due > (AGAIN_AFTER if soon else PARK_AFTER):
+        if self.state.paused_at is not None or due > (SOON if soon else PARK_AFTER):
             self._park()
         elif not idle:
             self._host.waits()

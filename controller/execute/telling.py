@@ -29,24 +29,33 @@ class Teller:
 
     def tell(self, state: ExecutionState, at: int, change: Change) -> None:
         """A change that is durable now."""
-        data: dict[str, Any] = {"status": str(change.status), "attempt": change.attempt}
-        if change.reason is not None:
-            data["reason"] = str(change.reason)
-        if change.error is not None:
-            data["error"] = dict(change.error)
         if change.step is None:
-            if change.status in FINAL:
-                data["duration"] = at - self._identity.started_at
-            self._publish(_FACT_OF[change.status], at, data)
+            self.turned(at, change)
             return
-        step = state.steps[change.step]
+        data, step = _said(change), state.steps[change.step]
         data["action"] = step.plan.action or step.plan.type
         if step.started_at is not None and change.status not in ACTIVE:
             data["duration"] = at - step.started_at
         self._publish(FactType.STEP, at, data, change.step)
+
+    def turned(self, at: int, change: Change) -> None:
+        """A change of the execution itself, which is durable now."""
+        data = _said(change)
+        if change.status in FINAL:
+            data["duration"] = at - self._identity.started_at
+        self._publish(_FACT_OF[change.status], at, data)
 
     def _publish(
         self, kind: FactType, at: int, data: Mapping[str, Any], step: str | None = None
     ) -> None:
         identity = self._identity
         self._host.bus.publish(Fact(kind, at, identity.workflow, identity.id, step, data))
+
+
+def _said(change: Change) -> dict[str, Any]:
+    data: dict[str, Any] = {"status": str(change.status), "attempt": change.attempt}
+    if change.reason is not None:
+        data["reason"] = str(change.reason)
+    if change.error is not None:
+        data["error"] = dict(change.error)
+    return data
