@@ -101,3 +101,10 @@ def hopeless(
     ledger.add_logs(tx, failures(record.id, [(now, Change(None, Status.FAILED, error=failure))]))
     ledger.announce(tx)
     return True
+
+
+def let_go(tx: Transaction, record: ExecutionRecord, owner: str) -> None:
+    """A verb for the store: it is free, unless the owner has lost it, or claimed it again."""
+    if ledger.holds(tx, owner, record.id, record.claims):
+        ledger.release(tx, owner, [record.id])
+        ledger.announce(tx)

@@ -40,7 +40,7 @@ from controller.core.problem import Refused
 from controller.execute.action import ActionFailed
 from controller.execute.attempts import INTERRUPTED, Attempts
 from controller.execute.children import Children
-from controller.execute.containing import contained, fail
+from controller.execute.containing import contained, fail, let_go
 from controller.execute.host import Ended, Host
 from controller.execute.logsink import failures
 from controller.execute.patience import insist
@@ -290,8 +290,8 @@ class Running:
         if not isinstance(error, Fenced):
             host.logs.complain("cannot record", execution=self.record.id, error=said)
         if isinstance(error, Fenced | Refused):
-            parting = host.store.append(self._parting(None))
-            parting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            free = partial(host.store.queue, let_go, self.record, host.owner)
+            insist(host.clock, free, lambda _: host.wake())
             self._leave()
         else:
             self._fail(Failure(step=None, type="bug", message=said))

@@ -98,7 +98,7 @@ class Worker:
         self.logs = LogSink(store, clock)
         self.owner = owner
         self.slots = asyncio.Semaphore(slots)
-        self.stopping = False
+        self.stopping = self.rushed = False
         self.hurried = False  # True: what runs gets no more of the grace of a stop
         self._maker = Maker(catalog, self)
         self._limit = limit
@@ -117,7 +117,6 @@ class Worker:
         self._released = asyncio.Event()
         self._coming = 0  # executions being created and claimed
         self._asked = 0  # executions being claimed, or about to begin
-        self.rushed = False
         self._full = False  # there may be more to take on than there was room for
 
     @property
@@ -244,8 +243,7 @@ class Worker:
     async def run(self) -> None:
         """Execute until `stop`; an unavailable database is waited for.
 
-        A bug in an execution ends that one. One here ends all tasks: all is let go of, to be
-        claimed by the next run.
+        A bug in an execution ends that one. One here ends all tasks: the next run claims it all.
         """
         self._still.clear()
         try:
@@ -393,7 +391,9 @@ class Worker:
             running.go_on()
 
     async def _start(self, taken: Taken) -> None:
-        """Fold what was claimed and go on with it."""
+        """Fold what was claimed and go on with it; who had it here before has lost it since."""
+        if (before := self._running.get(taken.record.id)) is not None:
+            before.lost()
         running = await self._maker.make(taken)
         if running is not None:
             self._running[taken.record.id] = running

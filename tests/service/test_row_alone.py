@@ -13,7 +13,7 @@ from sqlalchemy import text
 from controller.app import App
 from controller.core.execution import Failure
 from controller.core.plan import Plan
-from controller.execute.containing import hopeless
+from controller.execute.containing import hopeless, let_go
 from controller.execute.running import PARK_AFTER
 from controller.execute.worker import Worker
 from controller.store import ledger
@@ -156,11 +156,28 @@ async def test_what_cannot_be_ended_now_is_ended_once_it_can(
     assert (found.status, (found.error or {})["type"], found.claims) == ("failed", "bug", 1)
 
 
+async def test_what_is_let_go_of_is_free_once_the_database_takes_it(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Nothing else is in memory, so nobody renews a lease and finds it by that."""
+    async with _at_work(tmp_path, clock) as (app, worker):
+        record = await _waiting(app, worker)
+        async with _full_when_left(app, record.id):
+            await app.store.write(ledger.fence, [record.id], "another", clock.now())
+            await app.service.send_signal(record.id, "one")
+            await eventually(lambda: app.store.unavailable, "the disk is full")
+            assert (worker.in_memory, (await _read(app, record)).claims) == (0, 1)
+        await app.service.send_signal(record.id, "two")
+        await clock.advance(1_000)
+        found = await _ended(app, record.id)
+    assert (found.status, found.claims) == ("completed", 2)
+
+
 async def _read(app: App, record: ExecutionRecord) -> ExecutionRecord:
     return await app.service.get_execution(record.id)
 
 
-async def test_only_who_has_it_by_that_claim_ends_it(tmp_path: Path) -> None:
+async def test_only_who_has_it_by_that_claim_ends_it_or_lets_go(tmp_path: Path) -> None:
     """Whoever had it, or had it before, changes nothing."""
     async with bare(tmp_path) as app:
         await app.service.create_workflow({"name": "w", "steps": [step("a", "set")]})
@@ -172,10 +189,13 @@ async def test_only_who_has_it_by_that_claim_ends_it(tmp_path: Path) -> None:
 
         failure = Failure(step=None, type="bug", message="m")
         first = await app.store.write(claimed)
-        await app.store.write(ledger.release, "o", [made.id])
+        await app.store.write(let_go, first, "another")
+        assert await _read(app, made) == first
+        await app.store.write(let_go, first, "o")
         second = await app.store.write(claimed)
         for record, owner in ((first, "o"), (second, "another")):
             assert not await app.store.write(hopeless, record, failure, owner, 1)
+            await app.store.write(let_go, record, owner)
         assert await _read(app, made) == second
         assert await app.store.write(hopeless, second, failure, "o", made.created_at)
         assert not await app.store.write(hopeless, second, failure, "o", made.created_at)

@@ -44,7 +44,7 @@ def _acts_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def _ignores_leases(patch: pytest.MonkeyPatch) -> None:
-    """Others' leases count as run out."""
+    """Others' leases count as run out: two may take it from each other for ever."""
     claim = ledger.claim
 
     def greedy(tx: Any, owner: str, *, now: int, **more: Any) -> Any:
@@ -158,7 +158,7 @@ def _ends_again(patch: pytest.MonkeyPatch) -> None:
 MUTATIONS = {
     "acts first": Mutation(_acts_first, frozenset({"record, then act", "never twice"})),
     "ignores leases": Mutation(
-        _ignores_leases, frozenset({"one owner", "completed once", "record, then act"}), 9
+        _ignores_leases, frozenset({"one owner", "completed once", "record, then act", "ends"}), 9
     ),
     "forgets": Mutation(
         _forgets, frozenset({"fold = record", "completed once", "record, then act", "never twice"})
