@@ -25,6 +25,7 @@ from controller.core.execution import (
 )
 from controller.core.follow import timeout_of
 from controller.core.plan import Block, Plan
+from controller.core.problem import Refused
 from controller.store.records import (
     NEVER,
     CheckpointRecord,
@@ -255,12 +256,27 @@ def _unstarted(block: Block, depth: int) -> Iterator[StepView]:
 def asks(
     record: ExecutionRecord, plan: Plan, rows: Sequence[CheckpointRecord], signal: str
 ) -> str | None:
-    """The step that a signal of this name approves or rejects; None: none waits for it now."""
+    """The step that a signal of this name approves or rejects; None: none waits for it now.
+
+    Raises:
+        Refused: A bug of ours keeps it from being told.
+    """
     if record.started_at is None:
         return None
-    state, _ = followed(plan, identity_of(record, 0), rows)
+    state, problem = followed(plan, identity_of(record, 0), rows)
+    if problem is not None:
+        raise deaf(record.id, problem)
     step = waits_for(state, signal) if state is not None else None
     return step.key if step is not None and step.wait.get("approval") else None
+
+
+def deaf(execution_id: str, problem: str) -> Refused:
+    """What is said of a signal to an execution that would end by it: it cannot go on."""
+    return Refused(
+        f"execution {execution_id} cannot take a signal: {problem}",
+        reason="unreadable",
+        hint="cancel it, and execute its workflow again",
+    )
 
 
 def is_hopeless(record: ExecutionRecord) -> bool:

@@ -32,7 +32,7 @@ from controller.core.occasion import event_inputs
 from controller.core.problem import NotFound, Refused
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
-from controller.history import ExecutionView, asks, identity_of, view
+from controller.history import ExecutionView, asks, deaf, identity_of, view
 from controller.lookup import Lookup
 from controller.recording import first_run, schedule_record, schedules_of, workflow_record
 from controller.store import Store, ledger
@@ -249,12 +249,17 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
 
         Raises:
             Refused: An approval is waited for, and the payload does not say `approved`, true or
-                false.
+                false; or it is not known what is waited for, and the execution cannot go on.
         """
         record = await self._unfinished(execution_id, "signal")
+        step = await self._asking(record, name)
         answer = payload.get("approved") if isinstance(payload, Mapping) else None
-        if not isinstance(answer, bool):
-            await self._refuse_approval(record, name)
+        if step is not None and not isinstance(answer, bool):
+            raise Refused(
+                f"step {step!r} waits for an approval: the payload must say whether it is approved",
+                reason="not-an-answer",
+                hint='send {"approved": true} or {"approved": false}',
+            )
         await self._send(record, "signal", {"name": name, "payload": payload})
 
     async def retry_execution(
@@ -475,19 +480,14 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
             )
         return record
 
-    async def _refuse_approval(self, record: ExecutionRecord, name: str) -> None:
-        """Raise `Refused` where a signal of this name would answer an approval."""
+    async def _asking(self, record: ExecutionRecord, signal: str) -> str | None:
+        """The step that waits for an approval by this signal, if any."""
         try:
             plan = await self._catalog.plan_of(record)
-        except (NotFound, Refused, ValueError):
-            return  # it cannot go on, and says so itself
-        step = asks(record, plan, await self._store.read(ledger.checkpoints, record.id), name)
-        if step is not None:
-            raise Refused(
-                f"step {step!r} waits for an approval: the payload must say whether it is approved",
-                reason="not-an-answer",
-                hint='send {"approved": true} or {"approved": false}',
-            )
+        except (NotFound, Refused, ValueError) as error:
+            raise deaf(record.id, str(error)) from error
+        rows = await self._store.read(ledger.checkpoints, record.id)
+        return asks(record, plan, rows, signal)
 
     async def _send(self, record: ExecutionRecord, kind: str, payload: Mapping[str, Any]) -> None:
         now = self._clock.now()

@@ -225,7 +225,7 @@ async def test_a_parent_hears_of_a_child_that_cannot_go_on(worked: Worked) -> No
     change = "UPDATE workflow_versions SET content = :content WHERE workflow_id = 'child'"
     worked.sql(change, content=content)
     async with open_app(worked.settings) as app, working(app):
-        await app.service.send_signal(worked.ids["child of parent"], "go")
+        await app.service.cancel_execution(worked.ids["child of parent"])
         for name in ("child of parent", "parent"):
             await until(app, worked.ids[name], lambda record: record.status == "failed")
     assert {each.kind for each in await asyncio.to_thread(worked.found)} == {"version-content"}

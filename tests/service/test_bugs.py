@@ -183,8 +183,27 @@ async def test_what_a_bug_keeps_from_being_told_is_shown_as_far_as_it_is(tmp_pat
         assert ((await ended(app, again.id)).error or {})["type"] == "bug"
 
 
+async def test_what_cannot_be_told_takes_no_signal(tmp_path: Path) -> None:
+    """It would end by it, and by an answer to an approval; it is still there to be cancelled."""
+    async with _opened(tmp_path, _Clock()) as app:
+        await app.service.create_workflow({"name": "w", "steps": [step("a", "approval")]})
+        async with working(app):
+            record = await app.service.execute_workflow("w")
+            status = partial(app.service.get_workflow_status, record.id)
+            await answered(status, lambda view: view.steps[0].status == "waiting", "it waits")
+        _when(await app.catalog.plan_of(record), "a")
+        for payload in ({"approved": True}, "yes", None):
+            with pytest.raises(Refused, match=r"cannot take a signal: .* ZeroDivision") as caught:
+                await app.service.send_signal(record.id, "approval", payload)
+            assert caught.value.reason == "unreadable"
+        async with working(app):
+            assert (await app.service.get_execution(record.id)).completed_at is None
+            await app.service.cancel_execution(record.id)
+            assert ((await ended(app, record.id)).error or {})["type"] == "bug"
+
+
 async def test_an_execution_whose_version_cannot_be_read_is_shown(tmp_path: Path) -> None:
-    """Its row is, with the problem."""
+    """Its row is, with the problem; a signal to it is refused."""
     async with _opened(tmp_path, _Clock()) as app:
         await app.service.create_workflow({"name": "w", "steps": [step("a", "set")]})
         record = await app.service.execute_workflow("w")
@@ -194,6 +213,8 @@ async def test_an_execution_whose_version_cannot_be_read_is_shown(tmp_path: Path
         view = await app.service.get_workflow_status(record.id)
         assert (view.record, view.steps) == (record, ())
         assert "does not load any more" in (view.problem or "")
+        with pytest.raises(Refused, match=r"cannot take a signal: .* does not load any more"):
+            await app.service.send_signal(record.id, "go")
 
 
 async def test_a_bug_in_a_later_turn_ends_it_too(tmp_path: Path) -> None:

@@ -91,9 +91,10 @@ async def test_it_takes_its_subflows_down_and_is_told_at_once(
                 await clock.advance(PARK_AFTER)
                 await _read(app, over[0])
             _break(await app.catalog.plan_of(over[1]))
+            await app.service.resume_execution(middle)
         else:
             await _trap(app, middle)
-        await app.service.send_signal(middle, "go")
+            await app.service.send_signal(middle, "go")
         ended = [await _ended(app, each.id) for each in over]
         lasted = clock.now() - START
         lines = await app.service.execution_logs(middle)
