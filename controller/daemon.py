@@ -143,7 +143,7 @@ class Daemon:
             self._on_signals()
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(self._supervise("worker", self.worker.run))
-                await self.worker.first.wait()
+                await self._unless_stopped(self.worker.first.wait())
                 loops = self._loops(tasks, working, freed)
                 web = await asyncio.to_thread(self._web)  # the sources are looked at meanwhile
                 http = tasks.create_task(web.serve(sockets=[listening]))
@@ -197,14 +197,10 @@ class Daemon:
 
     async def _first_look(self) -> bool:
         """Wait until every source was looked at; False: told to stop before."""
-        looked = asyncio.ensure_future(self._looked())
-        stopped = asyncio.ensure_future(self._stop.wait())
         with loading():
-            await asyncio.wait({looked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await self._unless_stopped(self._looked())
         if self.app.crew is not None:
             self.app.crew.close()
-        looked.cancel()
-        stopped.cancel()
         return not self._stop.is_set()
 
     async def _looked(self) -> None:
@@ -272,7 +268,7 @@ class Daemon:
         log.info("stopped")
 
     async def _supervise(self, name: str, part: Loop) -> None:
-        """Run a loop; a bug in it is told, and the loop begins again."""
+        """Run a loop; a bug in it is told, and the loop begins again, unless a stop comes."""
         pause = 1.0
         while True:
             try:
@@ -282,11 +278,22 @@ class Daemon:
                     return
                 log.exception("a loop failed and begins again", loop=name)
                 self.health.failed(name, "failed; it begins again")
-                await self.app.clock.sleep(pause)
+                await self._unless_stopped(self.app.clock.sleep(pause))
+                if self._stop.is_set():
+                    return
                 pause = min(pause * 2, 60.0)
                 self.health.well(name)
             else:
                 return
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, object]) -> None:
+        """Wait for something, and no longer than until a stop."""
+        both = [asyncio.ensure_future(each) for each in (work, self._stop.wait())]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in both:
+                each.cancel()
 
     async def _beat(self) -> None:
         while True:
