@@ -230,7 +230,8 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
                 step.gotos += 1
                 self.goto(step, target)
                 return
-            message = f"went to {target.key!r} {step.gotos} times; last error: {step.error}"
+            why = f": {step.error['type']}: {step.error['message']}" if step.error else ""
+            message = f"went to step {target.key} {step.gotos} times, and failed again{why}"
             step.error = Failure(step=step.key, type="goto_limit", message=message)
         if step.plan.on_error != "continue":
             self.doom(step)

@@ -113,6 +113,8 @@ def test_goto_backward_does_it_again_so_often() -> None:
     machine = Machine(flow(*steps)).finish(only("b", FAIL))  # type: ignore[arg-type]  # a chooser
     assert machine.state.error is not None
     assert machine.state.error["type"] == "goto_limit"
+    message = "went to step a 100 times, and failed again: boom: it went wrong"
+    assert machine.state.error["message"] == message
 
 
 def _branch(*steps: dict[str, Any], when: str) -> dict[str, Any]:
