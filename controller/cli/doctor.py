@@ -168,7 +168,6 @@ def _opened(
     from controller.doctor.examine import Manner  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.store.lock import ControllerLock  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.store.opening import HEAD  # ruff: ignore[import-outside-top-level]  # start-up time
-    from controller.store.retention import Keep  # ruff: ignore[import-outside-top-level]  # start-up time
 
     if not database.is_current:
         detail = f"{database.where} has the schema {database.revision}, and this Windlass {HEAD}"
@@ -180,7 +179,7 @@ def _opened(
         settings.state_dir.mkdir(parents=True, exist_ok=True)  # where controllers have their lock
     lock = ControllerLock(database.path or settings.state_dir, "doctor")
     holder = lock.holder()
-    manner = Manner(full, repair, Keep(settings.retention_days, settings.retention_keep_last))
+    manner = Manner(full, repair)
     with ExitStack() as held:
         if repair:
             held.enter_context(lock.acquire(now))

@@ -36,7 +36,7 @@ from controller.store.doctor import (
 )
 from controller.store.ledger_leases import LEFT_OVER
 from controller.store.lock import Holder
-from controller.store.retention import Keep
+from controller.store.retention import is_going
 from controller.store.tables import Transaction
 
 T = TypeVar("T")
@@ -59,9 +59,6 @@ QUICKLY_READ = 2 * 1024**3
 ROUNDS = 10
 """How many things may be wrong with one execution, and be mended one after another."""
 
-PRUNED_AT_ONCE = 1_000
-"""How many of a workflow's executions that go next may be on their way."""
-
 
 @dataclass(frozen=True, slots=True)
 class Manner:
@@ -70,12 +67,10 @@ class Manner:
     Attributes:
         full: Everything, rather than what a quick look takes.
         repair: Mend what can be; nobody else is at work.
-        keep: Retention where a workflow says nothing: what is over it may be half gone.
     """
 
     full: bool
     repair: bool
-    keep: Keep
 
 
 def around_of(database: Direct, holder: Holder | None, now: int) -> Around:
@@ -103,8 +98,6 @@ class Examination:
         self._around = around
         self._manner = manner
         self._versions = Versions(database, built_in, self.report.add)
-        self._expired: dict[str, frozenset[str]] = {}
-        self._rules: dict[str, Keep] | None = None
 
     def run(self) -> Report:
         """Look at everything there is to be looked at."""
@@ -258,29 +251,17 @@ class Examination:
             yield from self._judge(case, plan)
 
     def _is_going(self, case: Case) -> bool:
-        """Retention has begun to remove it: its first events go first, its row goes last."""
+        """Retention has begun to remove it, or has removed it since it was read."""
         record = case.record
-        whole = case.events and case.events[0].seq == 0
-        if whole or record.completed_at is None or record.started_at is None:
+        if record.completed_at is None:
             return False
         try:
             root = self._database.read(ledger.execution, record.root_id)
-            return root is not None and root.id in self._over(root.workflow_id)
+            if root is None:
+                return self._database.read(ledger.execution, record.id) is None
+            return is_going(root)
         except UNREADABLE:
             return False  # nor can retention tell that it is to go
-
-    def _over(self, workflow: str) -> frozenset[str]:
-        if self._rules is None:
-            found = self._database.read(ledger.retention_rules)
-            self._rules = {
-                name: Keep(of.get("days"), of.get("keep_last")) for name, of in found.items()
-            }
-        if workflow not in self._expired:
-            keep = self._rules.get(workflow, self._manner.keep)
-            bound = workflow, keep, self._around.now
-            gone = self._database.read(ledger.expired, *bound, limit=PRUNED_AT_ONCE)
-            self._expired[workflow] = frozenset(gone)
-        return self._expired[workflow]
 
     # -- what is read, and what comes of it -----------------------------------------------------
 

@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Select,
     Table,
@@ -28,10 +27,12 @@ from sqlalchemy import (
     text,
     true,
     tuple_,
+    update,
 )
 
 from controller.store.dialect import only_one
 from controller.store.ledger_schedules import PAUSED, STOPPED
+from controller.store.records import ExecutionRecord
 from controller.store.rows import CHUNK
 from controller.store.tables import (
     ENDED_ROOT,
@@ -57,6 +58,9 @@ ROWS = 10_000
 
 _REMOVING_LOCK = 0x57494E52
 """The advisory lock under which trees are removed on PostgreSQL."""
+
+GOING = "going"
+"""In a root's `context`: its tree goes, in parts."""
 
 ALL = 2**62
 """More executions than there are, and still a number that a database takes."""
@@ -153,8 +157,9 @@ def remove(tx: Transaction, roots: Sequence[str], rows: int = ROWS) -> int:
     """Delete these trees with all that belongs to them, `rows` rows at most.
 
     Only whole trees, as many as fit, so that nobody meets an execution of which something is gone.
-    One that is too large for one call loses its logs, checkpoints and signals first and its root
-    last, so that it is found again by `expired`, and the next call goes on. While another
+    One that is too large for one call loses its logs, checkpoints and signals first, an execution
+    before the one that started it, and its root last, so that it is found again by `expired`, and
+    the next call goes on; its root says meanwhile that it `is_going`. While another
     controller removes trees nothing is: what it has begun with looks here as if it were still
     there, and a root would go before what it has left.
 
@@ -166,10 +171,12 @@ def remove(tx: Transaction, roots: Sequence[str], rows: int = ROWS) -> int:
     left, rest = rows, list(roots)
     while rest and left > 0:
         parts, fit = _that_fit(tx, rest, left)
-        if not fit and left < rows:
-            break
-        for table, condition in parts:
-            left -= _delete(tx, table, condition, left)
+        if not fit:
+            if left < rows:
+                break
+            _mark(tx, rest[0])
+        for table, condition, order in parts:
+            left -= _delete(tx, table, condition, left, order)
             if left <= 0:
                 break
         rest = rest[max(fit, 1) :]
@@ -189,7 +196,21 @@ def _that_fit(tx: Transaction, roots: list[str], rows: int) -> "tuple[list[Part]
     return parts, fit
 
 
-Part = tuple[Table, ColumnElement[bool]]
+def _mark(tx: Transaction, root: str) -> None:
+    """It goes in parts."""
+    found = tx.execute(select(_e.context).where(_e.id == root)).scalar_one_or_none()
+    if found is not None and GOING not in found:
+        marked = {**found, GOING: True}
+        tx.execute(update(workflow_executions).where(_e.id == root).values(context=marked))
+
+
+def is_going(root: ExecutionRecord) -> bool:
+    """Whether some of its tree is gone, and the rest of it is about to go."""
+    return GOING in root.context
+
+
+Part = tuple[Table, ColumnElement[bool], ColumnElement[Any] | None]
+"""Rows of a table, and in which order they go, unless by their key."""
 
 
 def _parts(roots: list[str]) -> list[Part]:
@@ -197,18 +218,18 @@ def _parts(roots: list[str]) -> list[Part]:
     inside = and_(_e.root_id.in_(roots), text(INSIDE))
     members = select(_e.id).where(or_(_e.id.in_(roots), inside))
     return [
-        (workflow_logs, workflow_logs.c.execution_id.in_(members)),
-        (execution_checkpoints, execution_checkpoints.c.execution_id.in_(members)),
-        (signals, signals.c.execution_id.in_(members)),
-        (workflow_executions, inside),
-        (workflow_executions, _e.id.in_(roots)),
+        (workflow_logs, workflow_logs.c.execution_id.in_(members), None),
+        (execution_checkpoints, execution_checkpoints.c.execution_id.in_(members), None),
+        (signals, signals.c.execution_id.in_(members), None),
+        (workflow_executions, inside, _e.depth.desc()),
+        (workflow_executions, _e.id.in_(roots), None),
     ]
 
 
 def _count(tx: Transaction, parts: list[Part], most: int) -> int:
     """How many rows these are; what is more than `most` is not counted to the end."""
     found = 0
-    for table, condition in parts:
+    for table, condition, _ in parts:
         if found <= most:
             some = select(literal(1)).select_from(table).where(condition).limit(most + 1)
             found += tx.scalar(select(func.count()).select_from(some.subquery("listed"))) or 0
@@ -220,7 +241,7 @@ def _delete(
     table: Table,
     condition: ColumnElement[bool],
     limit: int,
-    order: Column[Any] | None = None,
+    order: ColumnElement[Any] | None = None,
 ) -> int:
     """Delete at most `limit` of the rows; how many it were.
 

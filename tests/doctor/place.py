@@ -17,9 +17,6 @@ from controller.store.connecting import parse_url
 from controller.store.direct import Direct
 from controller.store.lock import ControllerLock
 from controller.store.records import NEVER
-from controller.store.retention import Keep
-
-FOR_EVER = Keep()
 
 _SHARED: dict[str, Engine] = {}
 
@@ -77,16 +74,16 @@ class Worked:
             tx.commit()
         return rows
 
-    def examine(self, *, full: bool = True, repair: bool = False, keep: Keep = FOR_EVER) -> Report:
+    def examine(self, *, full: bool = True, repair: bool = False) -> Report:
         """What is found wrong with it."""
         holder = ControllerLock(self.path or self.settings.state_dir, "test").holder()
         around = around_of(self.database, holder, SystemClock().now())
-        manner = Manner(full=full, repair=repair, keep=keep)
+        manner = Manner(full=full, repair=repair)
         return Examination(self.database, BUILT_IN, around, manner).run()
 
-    def found(self, *, full: bool = True, keep: Keep = FOR_EVER) -> list[Finding]:
+    def found(self, *, full: bool = True) -> list[Finding]:
         """Everything that is wrong, in order."""
-        return findings(self.examine(full=full, keep=keep))
+        return findings(self.examine(full=full))
 
     @contextmanager
     def controller(self, owner: str) -> Generator[None]:

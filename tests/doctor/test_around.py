@@ -10,8 +10,11 @@ import pytest
 from controller.app import open_app, run_main
 from controller.core.plan import digest_of
 from controller.core.problem import Refused
+from controller.doctor.examine import Examination, Manner
+from controller.doctor.executions import Around
+from controller.store.doctor import cases
 from controller.store.records import NEVER, Batch, ExecutionRecord, Fenced
-from controller.store.retention import Keep
+from controller.store.retention import remove
 from controller.store.store import Store
 from controller.store.values import decode
 from tests.doctor.place import Worked
@@ -125,12 +128,27 @@ def test_what_ended_for_its_definition_is_not_compared(worked: Worked) -> None:
 
 
 def test_what_retention_is_removing_is_on_its_way(worked: Worked) -> None:
-    """A large tree loses its first events first, in transactions of their own."""
-    worked.sql("DELETE FROM execution_checkpoints WHERE execution_id = :everything AND seq < 3")
-    assert worked.found(keep=Keep(last=0)) == []
+    """A large tree goes in parts, in transactions of their own; what is gone besides is missed."""
+    worked.sql("DELETE FROM execution_checkpoints WHERE execution_id = :everything AND seq = 0")
     assert _kinds(worked) == ["execution-gap"]
-    worked.sql("DELETE FROM execution_checkpoints WHERE execution_id = :everything")
-    assert worked.found(keep=Keep(last=0)) == []
+    parts = 0
+    while worked.database.write(remove, [worked.ids["everything"]], 3):
+        assert worked.found() == []
+        parts += 1
+    assert parts > 3
+    assert not worked.sql("SELECT id FROM workflow_executions WHERE id = :everything")
+
+
+def test_what_is_removed_while_it_is_judged_is_no_fault(worked: Worked) -> None:
+    """It was read, with a fault, and is looked up again: nothing of its tree is there."""
+    which = worked.ids["everything"]
+    [case] = worked.database.read(cases, [which])
+    around = Around(_now(), shared=False, at_work=True)
+    examination = Examination(worked.database, {}, around, Manner(full=True, repair=False))
+    assert not examination._is_going(case)
+    while worked.database.write(remove, [which]):
+        pass
+    assert examination._is_going(case)
 
 
 # -- definitions ------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from controller.doctor.examine import Examination, Manner, around_of
 from controller.doctor.finding import Report
 from controller.execute.action import BUILT_IN
 from controller.store.direct import Direct
-from controller.store.retention import Keep
 from tests.growth.grown import Size, grow, settings_for
 
 SIZE = Size(4_000, 80, workflows=10, schedules=5)
@@ -30,7 +29,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 def _examined(url: str, *, full: bool) -> Report:
     with Direct.open(url) as database:
         around = around_of(database, None, SystemClock().now())
-        manner = Manner(full=full, repair=False, keep=Keep())
+        manner = Manner(full=full, repair=False)
         return Examination(database, BUILT_IN, around, manner).run()
 
 

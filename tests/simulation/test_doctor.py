@@ -12,7 +12,6 @@ from controller.execute.action import BUILT_IN
 from controller.store.connecting import connect, parse_url
 from controller.store.direct import Direct
 from controller.store.opening import HEAD
-from controller.store.retention import Keep
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.scenario import scenario
 from tests.simulation.world import simulate
@@ -37,7 +36,7 @@ def _found(path: Path, around: Around) -> dict[str, list[str]]:
         engine._compiled_cache = _first()._compiled_cache
     try:
         database = Direct(engines, path, str(path), HEAD)
-        manner = Manner(full=True, repair=False, keep=Keep())
+        manner = Manner(full=True, repair=False)
         report = Examination(database, BUILT_IN, around, manner).run()
     finally:
         for engine in engines[:2]:

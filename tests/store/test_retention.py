@@ -21,6 +21,7 @@ from controller.store.retention import (
     Keep,
     days_before,
     expired,
+    is_going,
     prune,
     remove,
     remove_audits,
@@ -136,6 +137,23 @@ def test_a_large_tree_goes_in_small_steps(tx: Transaction) -> None:
         assert rows(tx) == total
     assert (total, left(tx)) == (0, [])
     assert steps == 8
+
+
+def test_of_a_large_tree_nothing_is_left_without_what_started_it(tx: Transaction) -> None:
+    """What is deep goes first, whatever it is called; its root says that it goes, once it does."""
+    ended(tx, "root", 1)
+    for depth, name in enumerate(("a", "c", "b"), 1):
+        above = "root" if depth == 1 else "ac"[depth - 2]
+        ended(tx, name, 1, root_id="root", parent_id=above, depth=depth)
+    met = []
+    while roots := expired(tx, "w", Keep(days=1), NOW):
+        remove(tx, roots, rows=1)
+        there = {each.id: each for each in executions(tx, limit=99)}
+        assert all(each.parent_id in there for each in there.values() if each.parent_id)
+        assert all(is_going(each) for each in there.values() if each.id == "root")
+        if len(there) not in met:
+            met.append(len(there))
+    assert met == [4, 3, 2, 1, 0]
 
 
 def test_nobody_meets_an_execution_of_which_something_is_gone(tx: Transaction) -> None:
