@@ -1,16 +1,17 @@
 """The steps of one execution that are being performed: begun, timed, stopped, and their results."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from controller.core.execution import Event, EventType, StepState
+from controller.core.execution import Event, EventType, Perform, Status, StepState
 from controller.execute.action import ActionFailed, Call, Result, Suspended
 from controller.execute.host import Host
 from controller.execute.patience import patiently
 from controller.execute.perform import failure_of
+from controller.store.records import ExecutionRecord
 
 _TOLD = {"stop": "cancelled", "timeout": "timeout"}
 """Why an attempt was ended → the type of its failure; `shutdown` is not told: it goes on later."""
@@ -24,9 +25,15 @@ class Attempt:
 
     A task that is cancelled before its first turn never runs, and would report nothing: until it
     has `begun`, it is only told, and looks.
+
+    Attributes:
+        tries: Which attempt it is of its step, and of each step that holds it: key → number.
+        after: What has to end before.
     """
 
     call: Call
+    tries: Mapping[str, int]
+    after: frozenset[asyncio.Task[None]]
     task: asyncio.Task[None] | None = None
     begun: bool = False
     ending: str | None = None
@@ -37,6 +44,9 @@ class Attempt:
             self.ending = why
             if self.task is not None and self.begun:
                 self.task.cancel()
+
+
+INTERRUPTED = "the controller ended while this ran; it is never run twice"
 
 
 class Attempts:
@@ -63,6 +73,8 @@ class Attempts:
         self._report = report
         self._calm = calm
         self._now: dict[tuple[str, int], Attempt] = {}
+        self._leaving: dict[tuple[str, int], Attempt] = {}
+        self._before: frozenset[asyncio.Task[None]] = frozenset()
         self._kept: list[Event] = []
 
     def __len__(self) -> int:
@@ -99,11 +111,24 @@ class Attempts:
             self._kept.append(self._failure(step.key, step.attempt, error))
         else:
             if isinstance(result, Coroutine):
-                self._start(call, result, plan.timeout)
+                attempt = Attempt(call, dict(_tries(step)), self.earlier(step))
+                self._start(attempt, result, plan.timeout)
             else:
                 self._kept.append(self._success(step.key, step.attempt, result))
         if not host.rushed:
             self.settle()
+
+    def may_repeat(self, step: StepState, command: Perform, claimed: ExecutionRecord) -> bool:
+        """Whether what is outstanding may be performed, perhaps again; otherwise it has failed."""
+        if (step.attempt, step.status) != (command.attempt, Status.RUNNING):
+            return False
+        if step.stopping:
+            self.failed(step.key, step.attempt, ActionFailed("cancelled", "stopped"))
+            return False
+        if claimed.claims > 1 and not step.plan.idempotent:
+            self.failed(step.key, step.attempt, ActionFailed("interrupted", INTERRUPTED))
+            return False
+        return True
 
     def settle(self) -> None:
         """Report what was kept."""
@@ -111,14 +136,43 @@ class Attempts:
         for event in kept:
             self._report(event)
 
-    def _start(self, call: Call, work: Coroutine[Any, Any, Result], limit: int | None) -> None:
-        attempt = Attempt(call)
+    @property
+    def going(self) -> frozenset[asyncio.Task[None]]:
+        """What is being performed, or has to end before anything is."""
+        return self._before.union(each.task for each in self._now.values() if each.task is not None)
+
+    def begin_after(self, others: frozenset[asyncio.Task[None]]) -> None:
+        """Begin nothing before these have ended: what an earlier claim performs here."""
+        self._before = others
+
+    def earlier(self, step: StepState) -> frozenset[asyncio.Task[None]]:
+        """What was told to end and has not: earlier tries of a step, or of one that holds it.
+
+        They take their time: a process has its kill grace. Until then, no next try begins.
+        """
+        if not (self._leaving or self._before):
+            return frozenset()
+        now = dict(_tries(step))
+        over = {
+            each.task
+            for each in self._leaving.values()
+            if each.task is not None
+            and any(now.get(key, number) != number for key, number in each.tries.items())
+        }
+        self._before = frozenset(task for task in self._before if not task.done())
+        return self._before | over
+
+    def _start(
+        self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
+    ) -> None:
+        call = attempt.call
         try:
             attempt.task = self._host.start(self._await(attempt, work, limit))
         except BaseException:
             work.close()
             raise
         self._now[call.step, call.attempt] = attempt
+        attempt.task.add_done_callback(lambda _: self._never_began(call))
 
     def stop(self, step: str, number: int, *, force: bool) -> bool:
         """Ask an attempt to end; False: it is not being performed."""
@@ -127,6 +181,7 @@ class Attempts:
             return False
         attempt.call.force = force
         attempt.end("stop")
+        self._leaving[step, number] = attempt
         return True
 
     def interrupt(self) -> None:
@@ -166,16 +221,28 @@ class Attempts:
         """Perform to the end, and report what came of it."""
         attempt.begun = True
         call = attempt.call
+        result = failure = None
         try:
             result = await self._within(attempt, work, limit)
         except Exception as error:  # ruff: ignore[blind-except]  # whatever it is, the step fails
-            self._now.pop((call.step, call.attempt), None)
-            self.failed(call.step, call.attempt, error)
-        else:
-            self._now.pop((call.step, call.attempt), None)
-            if result is not None:
-                self._report(self._success(call.step, call.attempt, result))
+            failure = error
+        finally:
+            self._over(call)
+        if failure is not None:
+            self.failed(call.step, call.attempt, failure)
+        elif result is not None:
+            self._report(self._success(call.step, call.attempt, result))
         self._calm()
+
+    def _over(self, call: Call) -> bool:
+        """Whether it was being performed until now."""
+        self._leaving.pop((call.step, call.attempt), None)
+        return self._now.pop((call.step, call.attempt), None) is not None
+
+    def _never_began(self, call: Call) -> None:
+        """Its task has ended, perhaps before its first turn: then nobody else says so."""
+        if self._over(call):
+            self._calm()
 
     async def _within(
         self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
@@ -198,7 +265,9 @@ class Attempts:
     async def _placed(
         self, attempt: Attempt, work: Coroutine[Any, Any, Result], limit: int | None
     ) -> Result:
-        """The result, begun when there is a place for it, and under a lease."""
+        """The result, begun after earlier tries, when there is a place for it, under a lease."""
+        if attempt.after:
+            await asyncio.wait(attempt.after)
         async with self._host.slots:
             await self._host.held()
             if limit is None:
@@ -221,3 +290,11 @@ class Attempts:
         for workflow, why in left_out:
             call.log("warn", f"event {event!r} does not start workflow {workflow!r}: {why}", None)
         self._host.wake()
+
+
+def _tries(step: StepState) -> Iterator[tuple[str, int]]:
+    """The step and those that hold it, each with the number of its attempt."""
+    holder: StepState | None = step
+    while holder is not None:
+        yield holder.key, holder.attempt
+        holder = holder.frame.owner

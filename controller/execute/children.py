@@ -1,7 +1,9 @@
 """Subflows: executions that a step of another one creates, waits for, and takes down with it."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from controller.admission import (
@@ -19,7 +21,7 @@ from controller.core.execution import FINAL, Command, ExecutionState, Status, St
 from controller.core.problem import Refused
 from controller.execute.action import ActionFailed
 from controller.execute.host import Host
-from controller.execute.patience import patiently
+from controller.execute.patience import AGAIN_AFTER, LOOK, patiently
 from controller.store import ledger
 from controller.store.records import ExecutionRecord, SignalRecord
 from controller.store.tables import Transaction
@@ -31,7 +33,8 @@ class Children:
     A child's id follows from the step and the attempt that create it: creating it again after a
     crash creates nothing. Who stops a child says so in the transaction that records why: nobody
     would know of it after a crash, for the step may have ended with that. A child that is not
-    created by then never is, nor by an owner who has lost the parent.
+    created by then never is, nor by an owner who has lost the parent. One of a next try is created
+    when those of earlier tries have ended: cancelled, they take their time.
 
     Args:
         max_depth: How deep subflows may nest (pinned policy).
@@ -59,10 +62,12 @@ class Children:
         """How many are being created or cancelled: until then, nobody would wake who waits."""
         return self._now
 
-    def launch(self, step: StepState, names: Mapping[str, Any]) -> None:
-        """Create the child of a step's attempt."""
+    def launch(
+        self, step: StepState, names: Mapping[str, Any], after: Collection[asyncio.Task[None]]
+    ) -> None:
+        """Create the child of a step's attempt, when what is to end before has ended."""
         self._now += 1
-        self._host.spawn(self._create(step, step.attempt, names))
+        self._host.spawn(self._create(step, step.attempt, names, after))
 
     def told(self, state: ExecutionState, commands: Iterable[Command]) -> tuple[SignalRecord, ...]:
         """What others are told with what is recorded: children to end, a parent of the end."""
@@ -94,15 +99,50 @@ class Children:
     def _id(self, step: str, attempt: int) -> str:
         return derived_id("child", self._record.id, step, str(attempt))
 
-    async def _create(self, step: StepState, attempt: int, names: Mapping[str, Any]) -> None:
+    async def _create(
+        self,
+        step: StepState,
+        attempt: int,
+        names: Mapping[str, Any],
+        after: Collection[asyncio.Task[None]],
+    ) -> None:
         with self._counted():
             try:
                 wish = self._wish(step, attempt, names)
+                if attempt > 1 or after:
+                    if not await self._earlier_ended(step.key, attempt, after):
+                        return  # it is outstanding: whoever goes on with the parent creates it
+                    wish = replace(wish, now=self._host.clock.now())
                 created = await patiently(self._host.clock, lambda: self._admit(wish))
             except Exception as error:  # ruff: ignore[blind-except]  # whatever it is, the step fails
                 self._failed(step.key, attempt, error)
             else:
                 self._is_there(step.key, attempt, there=created)
+
+    async def _earlier_ended(
+        self, step: str, attempt: int, after: Collection[asyncio.Task[None]]
+    ) -> bool:
+        """Whether earlier tries have ended, or this one was stopped; False: the daemon stops."""
+        if after:
+            await asyncio.wait(after)
+        clock, store, pause = self._host.clock, self._host.store, LOOK
+        earlier = [self._id(step, each) for each in range(1, attempt)]
+        while self._id(step, attempt) not in self._stopped:
+            if self._host.stopping:
+                return False
+            if not await patiently(clock, lambda: store.read(self._has_to_wait, earlier)):
+                break
+            await clock.sleep(pause)
+            pause = min(2 * pause, AGAIN_AFTER)
+        return True
+
+    def _has_to_wait(self, tx: Transaction, earlier: Collection[str]) -> bool:
+        """A verb for the store: one of these goes on, and the parent is still this owner's."""
+        if not ledger.any_going(tx, earlier):
+            return False
+        parent = ledger.execution(tx, self._record.id)
+        now = (parent.owner, parent.claims) if parent is not None else None
+        return now == (self._host.owner, self._record.claims)
 
     def _is_there(self, step: str, attempt: int, *, there: bool) -> None:
         """Somebody has to go on with the child; one that never was cannot tell that it ended."""

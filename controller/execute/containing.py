@@ -10,17 +10,19 @@ to the same again; after it and all of it is there, but for the telling.
 
 import asyncio
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from controller.admission import cancel, to_parent
 from controller.core.execution import Change, Failure, Status
-from controller.execute.host import Host
+from controller.core.problem import Refused
+from controller.execute.host import Host, Leaving
 from controller.execute.logsink import failures
+from controller.execute.patience import insist
 from controller.execute.telling import Teller
 from controller.history import identity_of
 from controller.store import ledger
-from controller.store.records import UNFINISHED, ExecutionRecord, Outcome
+from controller.store.records import UNFINISHED, ExecutionRecord, Fenced, Outcome
 from controller.store.tables import Transaction
 
 
@@ -48,6 +50,29 @@ def contained(
             self.broke(error)
 
     return guarded
+
+
+def farewell(error: BaseException, leaving: Leaving, host: Host) -> Callable[[], None]:
+    """How an execution leaves that cannot record: free for others, or, by a bug, ended by its row.
+
+    It leaves memory; what the database is told it is told again while that is unavailable.
+    """
+    record, said = leaving.record, host.secrets.mask(str(error))
+    if not isinstance(error, Fenced):
+        host.logs.complain("cannot record", execution=record.id, error=said)
+
+    def free() -> None:
+        insist(
+            host.clock, partial(host.store.queue, let_go, record, host.owner), lambda _: host.wake()
+        )
+        host.left(leaving)
+
+    def end() -> None:
+        failure = Failure(step=None, type="bug", message=said)
+        ending = partial(fail, record, failure, host, begun=True)
+        insist(host.clock, ending, lambda _: host.left(leaving))
+
+    return free if isinstance(error, Fenced | Refused) else end
 
 
 def fail(

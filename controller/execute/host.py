@@ -11,10 +11,21 @@ from controller.execute.perform import Performer
 from controller.execute.secrets import Secrets
 from controller.facts import Bus
 from controller.store import Store
+from controller.store.records import ExecutionRecord
 
 
 class Ended(RuntimeError):
     """The worker begins nothing any more: what it has is let go of."""
+
+
+class Leaving(Protocol):
+    """An execution that leaves memory."""
+
+    record: ExecutionRecord
+
+    @property
+    def lets_others_go_on(self) -> bool:
+        """Whether somebody may go on now who could not before."""
 
 
 class Host(Protocol):
@@ -68,5 +79,5 @@ class Host(Protocol):
     def waits(self) -> None:
         """An execution only waits, and stays in memory."""
 
-    def left(self, execution_id: str) -> None:
-        """The execution has left memory."""
+    def left(self, leaving: Leaving) -> None:
+        """The execution has left memory; it may have been claimed here once more meanwhile."""

@@ -13,7 +13,6 @@ out the commands, which are outstanding in the fold.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -26,7 +25,6 @@ from controller.core.execution import (
     Command,
     Event,
     EventType,
-    Failure,
     Finish,
     Launch,
     Perform,
@@ -36,11 +34,9 @@ from controller.core.execution import (
 )
 from controller.core.names import Names
 from controller.core.plan import Plan
-from controller.core.problem import Refused
-from controller.execute.action import ActionFailed
-from controller.execute.attempts import INTERRUPTED, Attempts
+from controller.execute.attempts import Attempts
 from controller.execute.children import Children
-from controller.execute.containing import contained, fail, let_go
+from controller.execute.containing import contained, farewell
 from controller.execute.host import Ended, Host
 from controller.execute.logsink import failures
 from controller.execute.patience import insist
@@ -102,10 +98,11 @@ class Running:
         self._flight: Batch | None = None
         self._status_changed = self._ended = self._gone = self._left = self._interrupted = False
         self._begun = record.claims > 1
+        self._farewell: Callable[[], None] | None = None
         self._idle: Timer | None = None
         self._identity = identity_of(record, host.clock.now())
         self._teller = Teller(self._identity, host)
-        calm, depth = self._consider_parking, plan.policy.max_depth
+        calm, depth = self._calm, plan.policy.max_depth
         self._attempts = Attempts(record.id, record.workflow_id, host, self.report, calm)
         self._children = Children(record, host, depth, self._attempts.failed, calm)
         self.state, self._changes, self._commands = recalled(plan, self._identity, events)
@@ -118,9 +115,15 @@ class Running:
         return bool(self._attempts or self._todo)
 
     @property
+    def going(self) -> frozenset[asyncio.Task[None]]:
+        """What is being performed."""
+        return self._attempts.going
+
+    @property
     def unsettled(self) -> bool:
         """Something of it is performed, or recorded; what follows is performed then."""
-        return self.busy or self._attempts.unreported or self._flight is not None
+        recording = self._attempts.unreported or self._flight is not None
+        return self.busy or (recording and not self._gone)
 
     @property
     def lets_others_go_on(self) -> bool:
@@ -128,8 +131,12 @@ class Running:
         return not self._ended or (self.record.concurrency_key or self.record.queue) is not None
 
     @contained
-    def start(self, signals: Iterable[SignalRecord]) -> None:
-        """Go on from the state: people's wishes first, then what is outstanding."""
+    def start(self, signals: Iterable[SignalRecord], earlier: "Running | None" = None) -> None:
+        """Go on from the state: people's wishes first, then what is outstanding.
+
+        Nothing begins beside what an `earlier` claim of it still ends here.
+        """
+        self._attempts.begin_after(earlier.going if earlier is not None else frozenset())
         unfinished = outstanding(self.state)
         if not self._begun:
             self._teller.begun()
@@ -141,7 +148,8 @@ class Running:
         self._todo.extend(
             command
             for command in unfinished
-            if not isinstance(command, Perform) or not self._is_interrupted(command)
+            if not isinstance(command, Perform)
+            or self._attempts.may_repeat(self.state.steps[command.step], command, self.record)
         )
         self._flush()
         self.go_on()
@@ -213,21 +221,7 @@ class Running:
         self._cancel_timers()
         if not (self._gone or self._ended):
             self._gone = True
-            await self._host.store.append(self._parting(None))
-
-    def _is_interrupted(self, command: Perform) -> bool:
-        """Whether a step that was in flight must not be performed again; then it has failed."""
-        step = self.state.steps[command.step]
-        if step.attempt != command.attempt or step.status is not Status.RUNNING:
-            return True
-        if step.stopping:
-            self._attempts.failed(step.key, step.attempt, ActionFailed("cancelled", "stopped"))
-        elif self.record.claims > 1 and not step.plan.idempotent:
-            failure = ActionFailed("interrupted", INTERRUPTED)
-            self._attempts.failed(step.key, step.attempt, failure)
-        else:
-            return False
-        return True
+            await self._host.store.append(self._parting())
 
     # -- recording --------------------------------------------------------------------------
 
@@ -282,30 +276,25 @@ class Running:
             self.go_on()
 
     def _let_go(self, error: BaseException) -> None:
-        """Somebody else has it, or is to fold it again; anything else that is raised is a bug."""
+        """Somebody else has it, or is to fold it again; anything else that is raised is a bug.
+
+        What it performs is ended first: until then nobody goes on with it, or it would run twice.
+        """
+        if self._farewell is not None:
+            return
         self._gone = True
+        self._farewell = farewell(error, self, self._host)
         self._cancel_timers()
         self.interrupt()
-        host, said = self._host, self._host.secrets.mask(str(error))
-        if not isinstance(error, Fenced):
-            host.logs.complain("cannot record", execution=self.record.id, error=said)
-        if isinstance(error, Fenced | Refused):
-            free = partial(host.store.queue, let_go, self.record, host.owner)
-            insist(host.clock, free, lambda _: host.wake())
-            self._leave()
-        else:
-            self._fail(Failure(step=None, type="bug", message=said))
+        self._calm()
 
-    def _fail(self, failure: Failure) -> None:
-        """It ends by its row; while the database cannot be written, again and again."""
-        end = partial(fail, self.record, failure, self._host, begun=True)
-        insist(self._host.clock, lambda: None if self._left else end(), lambda _: self._leave())
-
-    def _leave(self) -> None:
-        """Out of memory, once: somebody may have claimed it again."""
-        if not self._left:
+    def _calm(self) -> None:
+        """Something that it performed has ended: it may be time to leave."""
+        if self._farewell is None:
+            self._consider_parking()
+        elif not (self._attempts or self._left):
             self._left = True
-            self._host.left(self.record.id)
+            self._farewell()
 
     def _outcome(self) -> Outcome:
         """The row's change: its end, or another status."""
@@ -343,12 +332,13 @@ class Running:
     def _launch(self, command: Launch) -> None:
         step = self.state.steps[command.step]
         if step.attempt == command.attempt and step.reason == Reason.SUBFLOW:
-            self._children.launch(step, Names(self.state, step.frame.scope))
+            names = Names(self.state, step.frame.scope)
+            self._children.launch(step, names, self._attempts.earlier(step))
 
     def _finish(self, _command: Finish | None = None) -> None:
         self._gone = True
         self._cancel_timers()
-        self._leave()
+        self._host.left(self)
 
     # -- leaving memory ---------------------------------------------------------------------
 
@@ -380,7 +370,7 @@ class Running:
         self._flight = self._parting(wake_of(self.state))
         self._append(self._flight, self._finish)
 
-    def _parting(self, wake_at: int | None) -> Batch:
+    def _parting(self, wake_at: int | None = None) -> Batch:
         """The row's change when nobody has it in memory."""
         outcome = standing_of(self.state, wake_at=wake_at)
         return Batch(self.record.id, outcome=outcome, owner=self._host.owner)

@@ -27,7 +27,7 @@ from controller.admission import Gate
 from controller.catalog import Catalog
 from controller.clock import Clock
 from controller.core.problem import Unavailable
-from controller.execute.host import Ended
+from controller.execute.host import Ended, Leaving
 from controller.execute.leases import Leases
 from controller.execute.logsink import LogSink
 from controller.execute.making import Maker
@@ -110,7 +110,7 @@ class Worker:
         self._strays: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._took: set[str] = set()  # signals that became events since the last look began
-        self._unsure = False
+        self.rushed = self._unsure = False
         self._still = asyncio.Event()  # no turn is in progress
         self.first = asyncio.Event()  # what was claimed first has begun, or could not be claimed
         self._still.set()
@@ -186,10 +186,11 @@ class Worker:
         if self._full:
             self.wake()
 
-    def left(self, execution_id: str) -> None:
+    def left(self, leaving: Leaving) -> None:
         """An execution has left memory; who may go on now is looked for."""
-        running = self._running.pop(execution_id, None)
-        if self._full or running is None or running.lets_others_go_on:
+        if there := self._running.get(leaving.record.id) is leaving:
+            del self._running[leaving.record.id]
+        if self._full or not there or leaving.lets_others_go_on:
             self.wake()
 
     # -- for who creates executions ---------------------------------------------------------
@@ -325,17 +326,15 @@ class Worker:
 
     def _calm(self) -> None:
         """All have gone on by one step: let them go on by more, unless more are to begin."""
-        if self._coming:
-            return
-        rushed, self.rushed = self.rushed, False
-        for running in list(self._running.values()) if rushed else ():
-            running.go_on()
+        if not self._coming:
+            rushed, self.rushed = self.rushed, False
+            for running in list(self._running.values()) if rushed else ():
+                running.go_on()
 
     async def _take_all(self, now: int) -> None:
         """The next are claimed while these begin: the database works beside the loop."""
-        asks = self._places and self.first.is_set()  # and meanwhile keeps no room from who creates
-        asked = self.owner, now, self._root
-        self._full = not asks or await self.store.read(ledger.claimable, *asked)
+        ask = self._places and self.first.is_set()  # and meanwhile keeps no room from who creates
+        self._full = not ask or await self.store.read(ledger.claimable, self.owner, now, self._root)
         room = self._asked = min(self._places, FIRST) if self._full else 0
         claim = self._claimed(room)
         with ExitStack() as done:
@@ -397,4 +396,4 @@ class Worker:
         running = await self._maker.make(taken)
         if running is not None:
             self._running[taken.record.id] = running
-            running.start(taken.signals)
+            running.start(taken.signals, before)

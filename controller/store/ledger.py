@@ -39,6 +39,7 @@ from controller.store.ledger_definitions import (
 )
 from controller.store.ledger_executions import (
     active,
+    any_going,
     cancel_pending,
     children,
     create,
@@ -130,6 +131,7 @@ __all__ = [
     "advance",
     "altered",
     "announce",
+    "any_going",
     "archive",
     "audit",
     "audits",

@@ -1,7 +1,7 @@
 """Executions: created, looked up, ended. Who executes them is in `ledger_claims`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from itertools import groupby, starmap
 from typing import Any, NamedTuple
@@ -247,6 +247,12 @@ def children(tx: Transaction, execution_id: str) -> list[ExecutionRecord]:
     """The executions its steps created, oldest first."""
     chosen = pick(ExecutionRecord, workflow_executions).where(_e.parent_id == execution_id)
     return every(tx, ExecutionRecord, chosen.order_by(_e.created_at, _e.id))
+
+
+def any_going(tx: Transaction, ids: Collection[str]) -> bool:
+    """Whether one of these has not ended; what does not exist has."""
+    chosen = select(_e.id).where(_e.id.in_(ids), _e.status.in_(ACTIVE)).limit(1)
+    return tx.execute(chosen).first() is not None
 
 
 def status_counts(tx: Transaction, workflow: str | None = None) -> dict[str, int]:

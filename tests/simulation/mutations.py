@@ -15,6 +15,8 @@ from controller.catalog import Catalog
 from controller.core.decide import outstanding
 from controller.core.execution import Arm
 from controller.core.plan import Plan
+from controller.execute.attempts import Attempts
+from controller.execute.children import Children
 from controller.execute.running import Running
 from controller.execute.worker import Worker
 from controller.history import recalled
@@ -66,7 +68,7 @@ def _forgets(patch: pytest.MonkeyPatch) -> None:
 
 def _repeats(patch: pytest.MonkeyPatch) -> None:
     """What must not be repeated is."""
-    patch.setattr(Running, "_is_interrupted", lambda *_: False)
+    patch.setattr(Attempts, "may_repeat", lambda *_: True)
 
 
 def _follows(patch: pytest.MonkeyPatch) -> None:
@@ -155,10 +157,36 @@ def _ends_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ledger, "cancel_pending", cancel)
 
 
+def _overlaps(patch: pytest.MonkeyPatch) -> None:
+    """A step's next try does not wait until the one before has ended."""
+    patch.setattr(Attempts, "earlier", lambda *_: frozenset())
+
+
+def _overlaps_below(patch: pytest.MonkeyPatch) -> None:
+    """A step's next child is created while the one before still ends."""
+    patch.setattr(Children, "_has_to_wait", lambda *_: False)
+
+
+def _leaves_early(patch: pytest.MonkeyPatch) -> None:
+    """Who lets go of an execution does not wait until what it performs has ended."""
+    calm = Running._calm
+
+    def at_once(self: Running) -> None:
+        if self._farewell is None:
+            calm(self)
+        elif not self._left:
+            self._left = True
+            self._farewell()
+
+    patch.setattr(Running, "_calm", at_once)
+
+
 MUTATIONS = {
     "acts first": Mutation(_acts_first, frozenset({"record, then act", "never twice"})),
     "ignores leases": Mutation(
-        _ignores_leases, frozenset({"one owner", "completed once", "record, then act", "ends"}), 9
+        _ignores_leases,
+        frozenset({"one owner", "completed once", "record, then act", "one try at a time", "ends"}),
+        9,
     ),
     "forgets": Mutation(
         _forgets, frozenset({"fold = record", "completed once", "record, then act", "never twice"})
@@ -174,6 +202,9 @@ MUTATIONS = {
     "skips numbers": Mutation(_skips_numbers, frozenset({"no gaps"})),
     "drops timers": Mutation(_drops_timers, frozenset({"ends"})),
     "leaves signals": Mutation(_leaves_signals, frozenset({"signals taken"})),
+    "overlaps": Mutation(_overlaps, frozenset({"one try at a time"})),
+    "leaves early": Mutation(_leaves_early, frozenset({"one try at a time"}), 190),
+    "overlaps below": Mutation(_overlaps_below, frozenset({"one try at a time"})),
     "ends again": Mutation(
         _ends_again, frozenset({"ends once", "nothing after the end", "fold = record"})
     ),

@@ -83,5 +83,5 @@ def test_a_failure_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     smaller, outcome = shrunk(scenario(seed), "fold = record")
     assert outcome.broken is not None
     assert not smaller.faults
-    assert len(smaller.wishes) == 1
+    assert len(smaller.wishes) <= 1 < len(scenario(seed).wishes)
     assert f"python -m tests.simulation {seed}" in report((smaller, outcome))

@@ -114,9 +114,9 @@ class Witness:
 
     # -- calls ------------------------------------------------------------------------------
 
-    def performed(self, who: str, call: Call, url: str) -> None:
-        """Somebody is called, for a step's attempt."""
-        self._keep(lambda: self._performed(who, call, url))
+    def performed(self, who: str, call: Call, url: str, *, beside: bool) -> None:
+        """Somebody is called, for a step's attempt; perhaps `beside` an earlier call of it."""
+        self._keep(lambda: self._performed(who, call, url, beside=beside))
 
     def committed(self, who: str) -> None:
         """A transaction of `who` is durable."""
@@ -129,9 +129,11 @@ class Witness:
         except Violation as broken:
             self.broken = self.broken or broken
 
-    def _performed(self, who: str, call: Call, url: str) -> None:
+    def _performed(self, who: str, call: Call, url: str, *, beside: bool) -> None:
         what = f"{call.execution}.{call.step}#{call.attempt}"
         self._say(f"{who} calls {what} {url}")
+        if beside:
+            raise Violation("one try at a time", f"{what} began before an earlier one had ended")
         seen = self._seen.get(call.execution)
         if seen is None:
             raise Violation("record, then act", f"{what} was called before it was recorded")
@@ -148,8 +150,11 @@ class Witness:
         step = self._state(seen).steps.get(call.step)
         if step is None or (step.attempt, step.status) != (call.attempt, "running"):
             raise Violation("record, then act", f"{who} called {what}, which nothing asks for")
+        self._count(seen, key, who, what)
+
+    def _count(self, seen: _Seen, key: tuple[str, int], who: str, what: str) -> None:
         seen.called[key] += 1
-        if seen.called[key] > 1 and not self._idempotent(seen, call.step):
+        if seen.called[key] > 1 and not self._idempotent(seen, key[0]):
             raise Violation("never twice", f"{who} called {what} again")
 
     def _late(self, seen: _Seen, who: str, what: str) -> None:
@@ -180,6 +185,8 @@ class Witness:
         for event in events:
             self._recorded(who, event, before, rows)
         for name, row in rows.items():
+            if name not in before and row["parent_id"] is not None:
+                self._first_of_its_step(row, rows)
             seen = self._seen.setdefault(name, _Seen(row))
             self._changed(seen, row)
         for event in events:
@@ -217,6 +224,14 @@ class Witness:
         if seen.row["status"] != row["status"]:
             self._say(f"{row['id']} is {row['status']}")
         seen.row = row
+
+    def _first_of_its_step(self, child: Row, rows: dict[str, Row]) -> None:
+        """The children of a step's earlier attempts have ended."""
+        step = child["parent_id"], child["parent_step"]
+        for name, row in rows.items():
+            other = name != child["id"] and row["status"] not in FINAL
+            if other and (row["parent_id"], row["parent_step"]) == step:
+                raise Violation("one try at a time", f"{child['id']} was created beside {name}")
 
     def _take(self, seen: _Seen, event: Row) -> None:
         if event["seq"] != len(seen.events):

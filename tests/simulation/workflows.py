@@ -81,7 +81,10 @@ class _Author:
         if depth and self._chance.random() < 0.4:
             kind = self._chance.choice(HOLDERS)
             if kind != "subflow" or self._children:
-                return {"id": step, **self._holder(kind, depth - 1)}
+                holder: Step = {"id": step, **self._holder(kind, depth - 1)}
+                if self._chance.random() < 0.25:
+                    holder["timeout"] = self._chance.choice((500, 2_000, 5_000))
+                return holder
         kind = self._chance.choice(KINDS)
         action: Step = {"id": step, "type": "action"}
         seconds = self._chance.choice((1, 4, 12))

@@ -192,7 +192,8 @@ class _World:
         name = f"c{place}.{self._counts['life']}"
         loop = Loop(lambda: self._elapsed, self._chance, self._idle)
         outside = Outside(
-            self._scenario.seed, lambda call, url: self.witness.performed(name, call, url)
+            self._scenario.seed,
+            lambda call, url, beside: self.witness.performed(name, call, url, beside=beside),
         )
         alone = self._scenario.controllers == 1
         with loop.running():
