@@ -176,7 +176,8 @@ def _on_completed(move: Transition, event: Event) -> None:
 def _on_failed(move: Transition, event: Event) -> None:
     step = move.state.steps[event.step or ""]
     step.outputs = event.data.get("outputs") or None
-    move.failed(step, event.data["type"], event.data["message"])
+    told = Failure(step=step.key, type=event.data["type"], message=event.data["message"])
+    move.fail(step, step.failure or told)
 
 
 def _on_suspended(move: Transition, event: Event) -> None:
@@ -208,7 +209,6 @@ def _on_due(move: Transition, event: Event) -> None:
         state.frame.failure = state.frame.failure or late
         state.failure = state.failure or late
         move.stop_running(state.frame, Reason.TIMED_OUT)
-        move.quiet.append(state.frame)
         return
     step = move.state.steps[event.step or ""]
     if timer == "timeout":
@@ -226,10 +226,17 @@ def _on_due(move: Transition, event: Event) -> None:
 
 
 def _timed_out(move: Transition, step: StepState) -> None:
+    """It fails when what runs of it has ended, as an action does."""
     seconds = (step.plan.timeout or 0) / 1000
-    move.end_inside(step, Reason.TIMED_OUT)
+    message = f"took longer than its timeout of {seconds:g} s"
+    late = Failure(step=step.key, type="timeout", message=message)
+    if step.status is Status.WAITING and step.reason != Reason.SUBFLOW:
+        move.fail(step, late)
+        return
+    step.failure = step.failure or late
     move.commands.extend(stop_commands(step, force=False))
-    move.failed(step, "timeout", f"took longer than its timeout of {seconds:g} s")
+    for frame in list(step.frames.values()):
+        move.stop_running(frame, Reason.TIMED_OUT)
 
 
 def _on_signal(move: Transition, event: Event) -> None:
@@ -270,12 +277,10 @@ def _on_cancel(move: Transition, event: Event) -> None:
             if step.status in ACTIVE:
                 move.commands.extend(stop_commands(step, force=True))
                 move.change(step, Status.CANCELLED, Reason.CANCELLED)
+        move.quiet.append(state.frame)
     else:
         move.stop_running(state.frame, Reason.CANCELLED)
     state.paused_at = None
-    move.quiet.append(state.frame)
-    for step in state.active_steps():
-        move.quiet.extend(step.frames.values())
 
 
 def _on_pause(move: Transition, event: Event) -> None:

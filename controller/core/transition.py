@@ -181,7 +181,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
         step.started_at = step.since = self.at
         step.stopping = False
         step.due = None
-        step.error = None
+        step.error = step.failure = None
         self.change(step, status, Reason.SUBFLOW if subflow else None)
 
     def names(self, step: StepState) -> Names:
@@ -332,6 +332,7 @@ class Transition:  # ruff: ignore[too-many-public-methods]  # one a move
             else:
                 step.stopping = True
                 self.commands.extend(stop_commands(step, force=False))
+        self.quiet.append(frame)
 
     # -- the end ----------------------------------------------------------------------------
 

@@ -166,3 +166,4 @@ def flow(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 FAIL = {"error": ("boom", "it went wrong")}
+CANCELLED: Answer = {"error": ("cancelled", "stopped")}

@@ -29,7 +29,7 @@ def _same_attempt(self: Any, step: Any, status: Status, *, subflow: bool = False
     step.started_at = self.at
     step.stopping = False
     step.due = None
-    step.error = None
+    step.error = step.failure = None
     self.change(step, status, Reason.SUBFLOW if subflow else None)
 
 

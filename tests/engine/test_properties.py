@@ -67,8 +67,14 @@ def steps(draw: st.DrawFn, ids: Any, above: list[str], depth: int) -> dict[str, 
             }
     if draw(st.integers(0, 3)) == 0:
         step["when"] = draw(st.booleans())
-    step |= draw(reactions(above))
-    return step
+    return step | draw(limits(kind)) | draw(reactions(above))
+
+
+@st.composite
+def limits(draw: st.DrawFn, kind: str) -> dict[str, Any]:
+    """How long it may take, counted by the state machine; answers take a millisecond each."""
+    limited = kind != "action" and draw(st.integers(0, 3)) == 0
+    return {"timeout": draw(st.sampled_from((2, 5, 20)))} if limited else {}
 
 
 @st.composite
@@ -112,8 +118,10 @@ def drive(document: dict[str, Any], choices: list[int], *, wishes: bool) -> Mach
             machine.answer(names[choice % len(names)], answer)
         elif machine.state.paused_at is not None:
             machine.wish(EventType.RESUME)
-        elif not machine.fire():
+        elif not machine.todo and {each[2] for each in machine.timers} <= {"deadline"}:
             raise AssertionError(f"stuck: {machine.statuses()}")
+        else:
+            machine.fire()
     raise AssertionError("it does not end")
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from controller.core.decide import decide, fold, outstanding, relevant
-from controller.core.execution import Arm, Event, EventType, Launch, Stop
+from controller.core.execution import Arm, Event, EventType, Launch, Reason, Stop
 from controller.history import wake_of
 from controller.store.records import NEVER
-from tests.engine.machine import FAIL, STARTED, Machine, act, flow
+from tests.engine.machine import CANCELLED, FAIL, STARTED, Answer, Machine, act, flow
 
 
 def only(step: str, answer: dict[str, object], times: int = 10**6) -> object:
@@ -417,9 +417,62 @@ def test_what_waits_is_looked_at_when_it_has_taken_too_long(step: dict[str, Any]
         machine.answer(waiting, {"suspend": {"signal": "go"}})
     assert wake_of(machine.state) == STARTED + 20
     machine.fire()
+    for stopped, _ in machine.stopped:
+        machine.answer(stopped, CANCELLED)
     assert machine.finished == ["failed"]
     assert machine.state.failure is not None
     assert machine.state.failure["type"] == "timeout"
+
+
+RETRIED = {"timeout": 20, "retry": {"attempts": 2, "delay": 1}}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"type": "subflow", "subflow": "child"},
+        {"type": "loop", "loop": {"over": [1], "steps": [act("s"), act("z")]}},
+        {
+            "type": "condition",
+            "condition": {"expression": True, "then_steps": [act("s"), act("z")]},
+        },
+        {"type": "parallel", "parallel": {"branches": [[act("s"), act("z")], [act("y")]]}},
+    ],
+)
+@pytest.mark.parametrize("late", [FAIL, CANCELLED, {}])
+def test_who_is_late_fails_when_what_runs_has_ended(step: dict[str, Any], late: Answer) -> None:
+    """It is told to end, and nothing follows before it has: no next try, no step below."""
+    machine = Machine(flow({"id": "l", **step, **RETRIED}, act("n")))
+    machine.fire()
+    assert machine.finished == []
+    running = list(machine.todo)
+    assert [name for name, _ in machine.stopped] == running
+    assert machine.state.steps["l"].reason is not Reason.RETRY
+    for name in running:
+        assert machine.todo.keys() <= set(running)
+        machine.answer(name, late)
+    if step["type"] == "subflow" and not late:
+        assert list(machine.todo) == ["n"]
+        return
+    told = machine.state.steps["l"]
+    assert (told.reason, told.error and told.error["type"]) == (Reason.RETRY, "timeout")
+    assert "z" not in {name.rpartition(".")[2] for name, _ in machine.performed}
+    machine.fire()
+    assert machine.state.steps["l"].attempt == 2
+    assert list(machine.todo) == running
+
+
+def test_who_has_failed_and_is_late_says_why_it_failed() -> None:
+    """What still runs beside a failure is ended in time, and the failure stays the first one."""
+    body = {"branches": [[act("a")], [act("b")]]}
+    machine = Machine(flow({"id": "p", "type": "parallel", "parallel": body, "timeout": 20}))
+    machine.answer("a", FAIL)
+    machine.fire()
+    assert machine.stopped == [("b", 1)]
+    machine.answer("b", CANCELLED)
+    assert machine.finished == ["failed"]
+    assert machine.state.error is not None
+    assert (machine.state.error["step"], machine.state.error["type"]) == ("a", "boom")
 
 
 def test_who_is_late_or_cancelled_is_not_looked_at_for_that_again() -> None:
@@ -601,6 +654,7 @@ def test_a_pause_stops_the_clock_of_what_it_holds(how: str) -> None:
     assert dues == {"q": 10, "p": 40, None: 90}
     assert wake_of(machine.state) == machine.now + 10
     machine.fire()
+    machine.answer("q[0].b", CANCELLED)
     assert machine.state.error == {
         "step": "q",
         "type": "timeout",

@@ -56,20 +56,48 @@ async def test_a_child_is_created_when_the_one_before_has_ended(tmp_path: Path) 
     assert trace.read_text().split() == ["begin", "end"] * 3
 
 
-async def test_who_lets_go_ends_first_what_is_performed(tmp_path: Path) -> None:
-    """A commit that was reported as failed and had happened, say: it goes on, not beside itself."""
-    trace = tmp_path / "trace"
-
-    def begun(times: int) -> bool:
-        worker.wake()  # whoever would go on too soon does
-        return trace.exists() and trace.read_text().split().count("begin") == times
-
+@pytest.mark.parametrize("kind", ["action", "subflow"])
+async def test_who_goes_back_waits_for_what_it_stops(tmp_path: Path, kind: str) -> None:
+    """A step that ran beside the one that failed runs again when it has ended."""
+    trace, there = tmp_path / "trace", tmp_path / "there"
+    begins = f"until grep -q begin {trace}; do sleep 0.01; done"
+    fails = f"if test -e {there}; then exit 0; fi; touch {there}; {begins}; exit 1"
     async with opened(tmp_path, kill_grace="5s") as app, working(app) as worker:
-        await app.service.create_workflow({"name": "w", "steps": [slow_to_end(trace)]})
+        await app.service.create_workflow({"name": "below", "steps": [slow_to_end(trace)]})
+        beside = {"id": "slow", "type": "subflow", "subflow": "below"}
+        again = {"depends_on": ["a"], "on_error": "goto", "goto": "a"}
+        steps = [
+            step("a", "set"),
+            {**(slow_to_end(trace) if kind == "action" else beside), "depends_on": ["a"]},
+            step("b", "shell", inputs={"command": fails}, **again),
+        ]
+        await app.service.create_workflow({"name": "w", "steps": steps})
         record = await app.service.execute_workflow("w")
-        await eventually(lambda: begun(1), "it is performed")
-        worker._running[record.id].lost()
-        await eventually(lambda: begun(2), "it is performed again")
+        await eventually(lambda: begun(trace, 2), "it is performed again")
         await app.service.cancel_execution(record.id)
         await eventually(lambda: not worker.in_memory, "it has ended")
     assert trace.read_text().split() == ["begin", "end"] * 2
+
+
+async def test_who_lets_go_ends_first_what_is_performed(tmp_path: Path) -> None:
+    """A commit that was reported as failed and had happened, say: it goes on, not beside itself."""
+    trace = tmp_path / "trace"
+    async with opened(tmp_path, kill_grace="5s") as app, working(app) as worker:
+        await app.service.create_workflow({"name": "w", "steps": [slow_to_end(trace)]})
+        record = await app.service.execute_workflow("w")
+        await eventually(lambda: begun(trace, 1), "it is performed")
+        worker._running[record.id].lost()
+
+        def again() -> bool:
+            worker.wake()  # whoever would go on too soon does
+            return begun(trace, 2)
+
+        await eventually(again, "it is performed again")
+        await app.service.cancel_execution(record.id)
+        await eventually(lambda: not worker.in_memory, "it has ended")
+    assert trace.read_text().split() == ["begin", "end"] * 2
+
+
+def begun(trace: Path, times: int) -> bool:
+    """Whether the slow step has begun so often."""
+    return trace.exists() and trace.read_text().split().count("begin") == times

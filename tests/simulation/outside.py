@@ -48,7 +48,7 @@ class Outside:
         try:
             await call.clock.sleep(chance.choice((0, 0, 0.01, 0.3, 1.5, 6.0)))
         except asyncio.CancelledError:
-            await call.clock.sleep(0 if call.force else chance.choice((0, 0, 0.5, 3.0)))
+            await call.clock.sleep(0 if call.force else chance.choice((0, 0.5, 3.0, 8.0)))
             raise
         match chance.randrange(8):
             case 0 | 1:

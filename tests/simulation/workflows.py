@@ -133,7 +133,16 @@ class _Author:
     def _reaction(self, above: list[str]) -> Step:
         """What a step does when it fails, and whether it is done at all."""
         chance = self._chance
-        kind = chance.choice(("fail", "fail", "continue", "continue", "retry", "retry", "goto"))
+        kind = chance.choice((
+            "fail",
+            "fail",
+            "continue",
+            "continue",
+            "retry",
+            "retry",
+            "goto",
+            "goto",
+        ))
         found: Step = {}
         if kind == "goto" and above:
             found |= {"on_error": "goto", "goto": chance.choice(above)}
