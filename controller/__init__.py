@@ -24,7 +24,7 @@ The map, in the order in which things flow (a test keeps it true):
     judgement.py     whether a revision may be applied, and what the status says of it
     views.py         what is shown of definitions: validations, plans of a sync, sources
     lookup.py        what is shown as it is recorded: workflows, executions, logs, schedules
-    interpreter.py   what Python itself does not do, or does more often, for a while
+    interpreter.py   what Python itself does otherwise for a while
     facts.py         what happened, told after the commit to whoever listens
     logs.py          the daemon's own log
 

@@ -3,7 +3,8 @@
     lock → HTTP's address → orphans end → worker's loop, and when it has claimed what was left:
     the others: scheduler, one for each source; HTTP → ready
 
-A loop that fails is told and begins again; SIGTERM and SIGINT unwind everything in reverse.
+A loop that fails is told and begins again; SIGTERM, SIGHUP and SIGINT unwind everything in
+reverse.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from controller.core.duration import format_duration
 from controller.core.problem import NotFound, Refused
 from controller.execute.patience import patiently
 from controller.execute.taking import take_over
-from controller.interpreter import loading
+from controller.interpreter import ask_to_end, loading
 from controller.logs import get_log
 from controller.pruning import Leftovers, Pruner
 from controller.reconcile import Wishes, mark_removed
@@ -47,7 +48,7 @@ log = get_log("windlass")
 
 
 async def serve(app: App, on_ready: Callable[[str], None] | None = None) -> None:
-    """Be the controller until SIGTERM or SIGINT; running steps get a grace then.
+    """Be the controller until SIGTERM, SIGHUP or SIGINT; running steps get a grace then.
 
     Args:
         app: Wired parts.
@@ -320,7 +321,7 @@ class Daemon:
 
     def _on_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        ask_to_end(loop, lambda _: self._stop.set())
         loop.add_signal_handler(signal.SIGINT, self._interrupted)
 
     def _interrupted(self) -> None:

@@ -1,13 +1,18 @@
-"""What Python itself does otherwise for a while: when it collects, and when threads change over.
+"""What Python itself does otherwise for a while: when it collects, changes threads, and ends.
 
 The collector looks at all that is new for every few thousand objects more, and finds nothing there
 where what is being made stays.
 """
 
 import gc
+import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 TURN = 0.0001
 """Seconds after which a thread lets another one go on while many executions begin."""
@@ -64,3 +69,13 @@ def loading() -> Generator[None]:
             yield
         finally:
             gc.freeze()
+
+
+def ask_to_end(loop: "AbstractEventLoop", stop: Callable[[signal.Signals], object]) -> None:
+    """What would end the process at once calls `stop` on its loop, for as long as that lasts.
+
+    SIGTERM, and SIGHUP: the terminal was closed. Who ignores one of them, as `nohup` does, goes on.
+    """
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            loop.add_signal_handler(each, stop, each)

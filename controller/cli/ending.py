@@ -1,7 +1,8 @@
 """How a command line ends: the one place where whatever happened becomes words and an exit status.
 
 Exit status: 0 done, 1 the execution or the check failed, 2 wrong use, 3 not found, 4 refused,
-5 unavailable, 70 a bug of ours, 130 interrupted, 141 nobody reads our output any more.
+5 unavailable, 70 a bug of ours, 129 the terminal was closed, 130 interrupted, 141 nobody reads our
+output any more, 143 told to end (SIGTERM).
 """
 
 import errno
@@ -54,6 +55,11 @@ def start(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # ruff: ignore[blind-except]  # no traceback reaches a person
         return _explain(_cause(error))
     return found if isinstance(found, int) else DONE
+
+
+def of_signal(number: int) -> int:
+    """The exit status of what a signal has ended, in order: the one a shell gives that."""
+    return 128 + number
 
 
 def _open_streams() -> None:

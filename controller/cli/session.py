@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,5 +111,6 @@ async def _run(
 
 
 def note(message: str) -> None:
-    """Say something beside the result, on stderr."""
-    click.echo(message, err=True)
+    """Say something beside the result, on stderr, if anybody reads it."""
+    with suppress(OSError):
+        click.echo(message, err=True)

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from controller.cli.ending import DONE, FAILED, INTERRUPTED, complain
+from controller.cli.ending import DONE, FAILED, INTERRUPTED, complain, of_signal
 from controller.cli.output import as_json, execution_data, print_fields, print_json, took
 from controller.cli.progress import Progress
 from controller.cli.session import note
+from controller.interpreter import ask_to_end
 
 if TYPE_CHECKING:
     from controller.app import App
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 async def wait(app: "App", execution: str, form: str) -> int:
     """Follow an execution to its end, and print what came of it; the exit status."""
     with Progress(app.clock.now) as progress:
-        async with _on_interrupt(app, execution, progress.say) as interrupt:
+        async with _on_signals(app, execution, progress) as told:
             waiting = asyncio.ensure_future(app.attend(execution, progress))
-            await _until(waiting, interrupt.leave)
+            await _until(waiting, told.leave)
     if waiting.cancelled():
         note(f"follow it with: windlass workflows:status --execution {execution}")
         note(f"cancel it with: windlass workflows:cancel --execution {execution}")
-        return INTERRUPTED
+        return told.status
     status = _finished(waiting.result(), form)
-    return INTERRUPTED if interrupt.pressed else status
+    return told.status if told.interrupts else status
 
 
 async def _until(waiting: "asyncio.Future[ExecutionView]", leave: asyncio.Event) -> None:
@@ -42,45 +43,55 @@ async def _until(waiting: "asyncio.Future[ExecutionView]", leave: asyncio.Event)
         await asyncio.wait({waiting})
 
 
-class _Interrupt:
-    """What Ctrl-C has done so far."""
+class _Told:
+    """What this process was told to do so far, and the exit status that comes of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: "App", execution: str, progress: Progress) -> None:
         self.leave = asyncio.Event()
-        self.pressed = 0
+        self.interrupts = 0
+        self.status = DONE
         self.wishes: list[asyncio.Future[None]] = []
+        self._app = app
+        self._execution = execution
+        self._progress = progress
+
+    def interrupt(self) -> None:
+        """Ctrl-C: leave or cancel; the second one kills what runs, the third waits for nothing."""
+        self.interrupts, self.status = self.interrupts + 1, INTERRUPTED
+        self.wishes.append(asyncio.ensure_future(self._interrupted(self.interrupts)))
+
+    async def _interrupted(self, times: int) -> None:
+        if times > 2 or await _has_controller(self._app):  # ruff: ignore[magic-value-comparison]  # asked, killed
+            self._progress.say("leaving it")
+            self.leave.set()
+            return
+        force = times > 1
+        said = "killing what runs" if force else "cancelling; Ctrl-C again kills what runs"
+        self._progress.say(said)
+        await self._app.service.cancel_execution(self._execution, force=force)
+
+    def end(self, number: signal.Signals) -> None:
+        """Leave: what this process executes is stopped as a controller stops it."""
+        self._progress.say("stopping; what runs here gets a grace to finish")
+        self.status = of_signal(number)
+        self.leave.set()
 
 
 @contextlib.asynccontextmanager
-async def _on_interrupt(
-    app: "App", execution: str, say: Callable[[str], None]
-) -> AsyncGenerator[_Interrupt]:
+async def _on_signals(app: "App", execution: str, progress: Progress) -> AsyncGenerator[_Told]:
     """Ctrl-C leaves an execution to its controller, and cancels one that this process executes.
 
-    The second one kills what runs, the third one waits for nothing.
+    SIGTERM and a closed terminal leave at once.
     """
-    interrupt = _Interrupt()
-
-    async def answer(times: int) -> None:
-        if times > 2 or await _has_controller(app):  # ruff: ignore[magic-value-comparison]  # asked, killed
-            say("leaving it")
-            interrupt.leave.set()
-            return
-        force = times > 1
-        say("killing what runs" if force else "cancelling; Ctrl-C again kills what runs")
-        await app.service.cancel_execution(execution, force=force)
-
-    def pressed() -> None:
-        interrupt.pressed += 1
-        interrupt.wishes.append(asyncio.ensure_future(answer(interrupt.pressed)))
-
+    told = _Told(app, execution, progress)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, pressed)
+    loop.add_signal_handler(signal.SIGINT, told.interrupt)
+    ask_to_end(loop, told.end)
     try:
-        yield interrupt
+        yield told
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-        await asyncio.gather(*interrupt.wishes, return_exceptions=True)
+        await asyncio.gather(*told.wishes, return_exceptions=True)
 
 
 async def _has_controller(app: "App") -> bool:
