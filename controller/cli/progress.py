@@ -4,9 +4,11 @@ On a terminal: a table of its steps, redrawn in place. Otherwise a line for each
 `12:00:01 step fetch completed (0.3 s)`.
 """
 
+import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import click
@@ -41,9 +43,13 @@ class Progress:
 
     Args:
         now: Epoch milliseconds.
+
+    Attributes:
+        unread: Set when whoever was shown it has left: nothing more is shown, and nobody fails.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
+        self.unread = asyncio.Event()
         self._now = now
         self._seen: dict[str, tuple[str, int]] = {}
         self._live: Live | None = None
@@ -54,15 +60,30 @@ class Progress:
             from rich.live import Live  # ruff: ignore[import-outside-top-level]  # start-up time
 
             self._live = Live(console=Console(stderr=True), auto_refresh=False)
-            self._live.start()
+            with self._to_somebody():
+                self._live.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         if self._live is not None:
-            self._live.stop()
+            with self._to_somebody():
+                self._live.stop()
+
+    @contextmanager
+    def _to_somebody(self) -> Generator[None]:
+        """A pipe or a terminal that is gone is no reason to end what is shown."""
+        try:
+            yield
+        except OSError:
+            self.unread.set()
 
     def __call__(self, view: "ExecutionView") -> None:
         """Show what there is now."""
+        if not self.unread.is_set():
+            with self._to_somebody():
+                self._show(view)
+
+    def _show(self, view: "ExecutionView") -> None:
         if self._live is not None:
             room = self._live.console.height - MARGIN
             self._live.update(table(view, self._now(), room), refresh=True)
@@ -75,10 +96,11 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Say something beside it."""
-        if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False)
-        else:
-            click.echo(f"{local_time(self._now())} {text}", err=True)
+        with self._to_somebody():
+            if self._live is not None:
+                self._live.console.print(text, markup=False, highlight=False)
+            else:
+                click.echo(f"{local_time(self._now())} {text}", err=True)
 
 
 def line(step: "StepView", now: int) -> str:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from controller.cli.ending import DONE, FAILED, INTERRUPTED, complain, of_signal
+from controller.cli.ending import DONE, FAILED, INTERRUPTED, UNREAD, complain, of_signal
 from controller.cli.output import as_json, execution_data, print_fields, print_json, took
 from controller.cli.progress import Progress
 from controller.cli.session import note
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 async def wait(app: "App", execution: str, form: str) -> int:
-    """Follow an execution to its end, and print what came of it; the exit status."""
+    """Follow an execution to its end, and print what came of it; the exit status.
+
+    Where nobody reads the progress any more, what a controller executes is left to it; what this
+    process executes goes on to its end.
+    """
     with Progress(app.clock.now) as progress:
         async with _on_signals(app, execution, progress) as told:
             waiting = asyncio.ensure_future(app.attend(execution, progress))
@@ -76,22 +80,31 @@ class _Told:
         self.status = of_signal(number)
         self.leave.set()
 
+    async def unread(self) -> None:
+        """Once nobody reads the progress, leave what a controller executes."""
+        await self._progress.unread.wait()
+        if await _has_controller(self._app):
+            self.status = UNREAD
+            self.leave.set()
+
 
 @contextlib.asynccontextmanager
 async def _on_signals(app: "App", execution: str, progress: Progress) -> AsyncGenerator[_Told]:
     """Ctrl-C leaves an execution to its controller, and cancels one that this process executes.
 
-    SIGTERM and a closed terminal leave at once.
+    SIGTERM, a closed terminal, and nobody who reads where there is a controller leave at once.
     """
     told = _Told(app, execution, progress)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, told.interrupt)
     ask_to_end(loop, told.end)
+    reading = asyncio.ensure_future(told.unread())
     try:
         yield told
     finally:
+        reading.cancel()
         loop.remove_signal_handler(signal.SIGINT)
-        await asyncio.gather(*told.wishes, return_exceptions=True)
+        await asyncio.gather(*told.wishes, reading, return_exceptions=True)
 
 
 async def _has_controller(app: "App") -> bool:

@@ -138,3 +138,31 @@ def test_a_controller_stops_in_order(here: Place, number: signal.Signals) -> Non
         assert '"event": "stopped"' in daemon.log.read_text()
     assert not held.holds
     assert held.status() == ("running", None)
+
+
+def test_what_executes_here_goes_on_unread(here: Place) -> None:
+    """Nobody reads the progress any more: the execution comes to its end all the same."""
+    held = Held(here)
+    with here.beside(*held.line) as process:
+        assert _heard(process, "step hold running")
+        assert process.stderr is not None
+        process.stderr.close()
+        held.let_go()
+        assert process.wait(PATIENCE) == ending.DONE
+    assert held.status() == ("completed", None)
+
+
+def test_what_a_controller_executes_is_left_unread(here: Place) -> None:
+    """Nobody reads the progress any more: the command leaves, and the execution goes on."""
+    held = Held(here, HOLDING)
+    (here.path / "definitions").mkdir()
+    with Daemon(here.path):
+        with here.beside(*held.line) as process:
+            assert _heard(process, "step gate")
+            assert process.stderr is not None
+            process.stderr.close()
+            here.fine("workflows:signal", "-e", held.execution, "-n", "go")
+            assert process.wait(PATIENCE) == ending.UNREAD
+        wait_until(lambda: held.holds, "the execution goes on", within=PATIENCE)
+        held.let_go()
+        wait_until(lambda: held.status()[0] == "completed", "it completes", within=PATIENCE)
