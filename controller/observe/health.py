@@ -1,7 +1,8 @@
 """Whether the daemon lives, whether it is ready, and how the service manager hears of it.
 
 Alive: the loop turns. Ready: everything has started and the source was looked at once; a part that
-failed says so in the answer. systemd is told by its datagram socket (`sd_notify(3)`).
+failed says so in the answer. systemd is told by its datagram socket (`sd_notify(3)`), and never
+waited for: what has no room there is lost, or told at the next beat where it is news.
 """
 
 import os
@@ -27,6 +28,7 @@ class Health:
         self._failures: dict[str, str] = {}
         self._watched: dict[str, Callable[[], str | None]] = {}
         self._ready = False
+        self._news: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -46,12 +48,14 @@ class Health:
     def started(self) -> None:
         """Everything has started."""
         self._ready = True
-        self._tell("READY=1\nSTATUS=ready")
+        self._news = "READY=1\nSTATUS=ready"
+        self._tell_news()
 
     def stopping(self) -> None:
         """The daemon ends."""
         self._ready = False
-        self._tell("STOPPING=1\nSTATUS=stopping")
+        self._news = "STOPPING=1\nSTATUS=stopping"
+        self._tell_news()
 
     def failed(self, part: str, why: str) -> None:
         """A part does not work; `well` takes it back."""
@@ -63,6 +67,7 @@ class Health:
 
     def beat(self) -> None:
         """The loop turns: for the service manager's watchdog."""
+        self._tell_news()
         self._tell("WATCHDOG=1")
 
     def report(self) -> Mapping[str, Any]:
@@ -73,12 +78,20 @@ class Health:
             "failures": self.failures,
         }
 
-    def _tell(self, message: str) -> None:
+    def _tell_news(self) -> None:
+        if self._news is not None and self._tell(self._news):
+            self._news = None
+
+    def _tell(self, message: str) -> bool:
+        """Whether it was told, or nobody wants to hear it."""
         if not self._socket:
-            return
+            return True
         address = "\0" + self._socket[1:] if self._socket.startswith("@") else self._socket
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+            bell.settimeout(0)
             bell.sendto(message.encode(), address)
+            return True
+        return False
 
 
 def notify_socket(environ: Mapping[str, str] | None = None) -> str | None:
