@@ -94,6 +94,11 @@ def test_the_unit_keeps_to_what_the_program_does() -> None:
         assert word in said
 
 
+def test_the_unit_waits_for_the_first_look() -> None:
+    """However long a migration or a first clone takes: `notify` is ready only after that."""
+    assert _unit()["TimeoutStartSec"] == "infinity"
+
+
 def test_the_backup_runs_where_the_controller_does() -> None:
     """The copy is made as the same user, of the same state, by a command that is understood."""
     unit, made = _unit(), _unit(BACKUP)
