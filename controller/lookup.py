@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SHORTEST_PREFIX = 6
 
+LONGEST_SEARCH = 10_000
+"""Characters of a text to search for; SQLite takes a pattern of 50,000 bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -73,7 +76,11 @@ class Lookup:
     async def list_workflows(
         self, status: str | None = None, text: str | None = None
     ) -> list[WorkflowRecord]:
-        """By name; without a status, all that are not archived."""
+        """By name; without a status, all that are not archived; `Refused` for a very long text."""
+        if text is not None and len(text) > LONGEST_SEARCH:
+            raise Refused(
+                f"a text to search for has at most {LONGEST_SEARCH:,} characters", reason="too-long"
+            )
         return await self._store.read(ledger.workflows, status, text)
 
     async def get_execution(self, execution_id: str) -> ExecutionRecord:

@@ -11,7 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -31,6 +33,9 @@ CHECKS = frozenset({"invalid-definition", "invalid-inputs", "damaged"})
 """Reasons of a refusal that are a check which failed."""
 
 NAMES = ("windlass", "systemprompt")
+
+SHOWN = 60
+"""Characters of a path that is too long for the system."""
 
 COLLECT = (50_000, 20, 50)
 """Thresholds of the garbage collector. Modules and definitions are many objects that stay: looking
@@ -69,6 +74,13 @@ def _open_streams() -> None:
             nowhere = Path(os.devnull).open(mode)  # ruff: ignore[open-file-with-context-handler]  # until the process ends
             os.set_inheritable(nowhere.fileno(), True)  # ruff: ignore[boolean-positional-value-in-call]  # its signature
             setattr(sys, name, nowhere)
+    if isinstance(sys.stdout, TextIOWrapper) and not takes_all(sys.stdout):
+        sys.stdout.reconfigure(errors="replace")  # as Python itself does for stderr
+
+
+def takes_all(stream: TextIO) -> bool:
+    """Whether a stream can be given every character."""
+    return (stream.encoding or "").lower().startswith("utf")
 
 
 def complain(message: str, hint: str | None, status: int) -> int:
@@ -100,12 +112,35 @@ def _explain(error: Exception) -> int:
             return complain(str(error), error.hint, status if found else NOT_FOUND)
         case Unavailable():
             return complain(str(error), error.hint or "try again when it is back", UNAVAILABLE)
-        case OSError(errno=errno.EPIPE):
-            return _unread()
         case OSError(errno=errno.ENOSPC):
             return complain("no space left on the disk", MAKE_ROOM, UNAVAILABLE)
+        case OSError():
+            return _around_us(error) or _bug(error)
         case _:
             return _garbled(error) or _bug(error)
+
+
+def _around_us(error: OSError) -> int | None:
+    """Of what we were started with: a pipe, a path, a directory; None: of something else."""
+    match error.errno:
+        case errno.EPIPE:
+            return _unread()
+        case errno.ENAMETOOLONG:
+            given = os.fsdecode(error.filename or "")[:SHOWN]
+            return complain(f"no file's name is as long as this: {given}…", None, REFUSED)
+        case errno.ENOENT if _is_nowhere():
+            return complain("the working directory is gone", "change into another one", REFUSED)
+        case _:
+            return None
+
+
+def _is_nowhere() -> bool:
+    """Whether the working directory was removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _garbled(error: Exception) -> int | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from controller.cli.ending import takes_all
 from controller.core.printable import printable
 
 if TYPE_CHECKING:
@@ -95,14 +96,14 @@ def as_json(value: Any) -> str:  # ruff: ignore[any-type]  # any record
     """A record or a value as JSON on one line."""
     import json  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    return json.dumps(plain(value), ensure_ascii=False)
+    return json.dumps(plain(value), ensure_ascii=not takes_all(sys.stdout))
 
 
 def print_json(value: Any) -> None:  # ruff: ignore[any-type]  # any record
     """One document on stdout."""
     import json  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=not takes_all(sys.stdout)))
 
 
 def print_fields(pairs: Iterable[tuple[str, str]]) -> None:

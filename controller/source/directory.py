@@ -73,7 +73,7 @@ class Directory:
             writing: Paths that are open for writing: as known.
         """
         real = Path(os.path.realpath(self.root))
-        if not real.is_dir():
+        if not os.path.isdir(real):  # ruff: ignore[os-path-isdir]  # pathlib's raises for a long name
             raise Unavailable(f"the source {self.root} is not a directory, or is not there")
         there = dict(_walk(real) if near is None else _named(real, near))
         changed: list[Found] = []

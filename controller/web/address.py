@@ -14,9 +14,10 @@ def bind(address: str) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: a host that no name can be
+        why = (error.strerror if isinstance(error, OSError) else error.__cause__) or error
         raise Refused(
-            f"cannot listen on {address}: {error.strerror or error}",
+            f"cannot listen on {address}: {why}",
             reason="address",
             hint="choose another one with --http-address, or stop what uses it",
         ) from None

@@ -1,5 +1,7 @@
 """Wrong use and failures: what is said, where, and the exit status."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +11,11 @@ import pytest
 
 from controller.cli import COMMANDS, ending
 from controller.core.problem import Refused, Unavailable
-from tests.cli.place import FAILING, GREETING, WAITING, Place
+from tests.cli.place import FAILING, GREETING, WAITING, Place, line_of
 from tests.crash.daemon import environment
 
 BETWEEN = ("--from", "2026-01-01", "--to", "2026-01-02")
+LONG = "long" * 2_000
 EXECUTE = ("workflows:execute", "--id", "greeting")
 
 
@@ -104,6 +107,17 @@ def test_params_come_from_a_file_or_from_stdin(here: Place) -> None:
         (["run", "--http-address", "nowhere"], ending.REFUSED),
         (["version", "--config", "x"], ending.WRONG_USE),
         (["sync:plan", "--source", "nowhere"], ending.NOT_FOUND),
+        (["sync:plan", "--source", LONG], ending.REFUSED),
+        (["workflows:list", "--state-dir", LONG], ending.REFUSED),
+        (["workflows:list", "--config", LONG], ending.REFUSED),
+        (["workflows:list", "--database-url", f"sqlite:///{LONG}"], ending.REFUSED),
+        (["workflows:list", "--search", "é%" * 5_001], ending.REFUSED),
+        (["workflows:validate", "--file", LONG], ending.REFUSED),
+        (["lint", "--root", LONG], ending.REFUSED),
+        (["backup", "--output", LONG], ending.REFUSED),
+        (["restore", LONG], ending.REFUSED),
+        (["run", "--http-address", f"{'a' * 64}:80"], ending.REFUSED),
+        (["run", "--http-address", "a..b:80"], ending.REFUSED),
     ],
 )
 def test_the_exit_status_says_what_happens_next(here: Place, line: list[str], status: int) -> None:
@@ -148,6 +162,38 @@ def test_what_is_not_utf_8_is_said_so(here: Place) -> None:
     said = here("logs", "caf\udce9")
     assert said.status == ending.WRONG_USE
     assert said.err == "windlass: caf\\xe9 is not UTF-8\nhint: give it in UTF-8\n"
+
+
+def test_the_longest_text_is_sought(here: Place) -> None:
+    """As much as may be asked for is taken by the database."""
+    assert here.fine("workflows:list", "--search", "😀" * 10_000).out == "no workflows\n"
+    assert here.fine("workflows:list", "--search", "%" * 10_000).out == "no workflows\n"
+
+
+@pytest.mark.parametrize("line", [["workflows:list"], ["run"], ["doctor"]])
+def test_a_working_directory_that_is_gone_is_said_so(here: Place, line: list[str]) -> None:
+    """What stands below it cannot be found any more."""
+    (here.path / "gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    said = here(*line)
+    assert said.status == ending.REFUSED
+    assert said.err == "windlass: the working directory is gone\nhint: change into another one\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_what_a_terminal_cannot_show_is_replaced(here: Place, encoding: str) -> None:
+    """A table has another character there; JSON has the same value, written otherwise."""
+    here.create(GREETING.replace("Say hello", "Say hello… ☃"))
+    said = []
+    for form in ("table", "json"):
+        command = [*line_of(None), "workflows:list", "--format", form]
+        known = environment() | {"PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+        done = subprocess.run(command, env=known, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        said.append(done.stdout)
+    assert b"Say hello" in said[0]
+    assert json.loads(said[1])[0]["description"] == "Say hello… ☃"
 
 
 def test_two_words_are_one_command(here: Place) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controller.core.drift import Fate
+from controller.core.problem import Unavailable
 from controller.source.directory import Directory
 from controller.source.snapshot import Found
 from tests.fake_clock import FakeClock
@@ -196,3 +197,11 @@ def _replace_late(monkeypatch: pytest.MonkeyPatch, file: Path, make: Make) -> No
         return really(path, flags)
 
     monkeypatch.setattr(os, "open", open_late)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file", "long" * 2_000])
+def test_a_source_that_is_no_directory_is_looked_for_again(tmp_path: Path, name: str) -> None:
+    """Whatever it is instead, also where no directory can have its name."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match="is not a directory, or is not there"):
+        Directory(tmp_path / name, LARGEST).look({}, 0)
