@@ -30,7 +30,7 @@ from controller.store import ledger
 from controller.store.retention import Keep
 from controller.store.wake import Doorbell
 from controller.views import as_json
-from controller.web.address import bind
+from controller.web.address import address_of, bind
 
 if TYPE_CHECKING:
     from controller.observe.forge import Reporter
@@ -130,6 +130,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._lock.acquire(app.clock.now()))
             listening = bind(self.settings.http_address)
+            address = address_of(listening, self.settings.http_address)
             stack.callback(listening.close)
             freed = await app.prepare(self._lock)
             await app.store.write(mark_removed, list(app.specs))
@@ -149,7 +150,7 @@ class Daemon:
                 web = await asyncio.to_thread(self._web)  # the sources are looked at meanwhile
                 http = tasks.create_task(web.serve(sockets=[listening]))
                 if await self._first_look():
-                    self._say_ready(on_ready)
+                    self._say_ready(address, on_ready)
                     await self._stop.wait()
                 await self._wind_down(loops)
                 web.leave()
@@ -216,17 +217,17 @@ class Daemon:
         if freed:
             log.info("executions of an earlier controller go on", count=freed)
 
-    def _say_ready(self, on_ready: Callable[[str], None] | None) -> None:
+    def _say_ready(self, address: str, on_ready: Callable[[str], None] | None) -> None:
         self.health.started()
         log.info(
             "ready",
             version=__version__,
-            http=self.settings.http_address,
+            http=address,
             sources=[each.location for each in self.app.specs.values()],
             database=self.app.store.where,
         )
         if on_ready is not None:
-            on_ready(self.settings.http_address)
+            on_ready(address)
 
     def _loops(self, tasks: asyncio.TaskGroup, working: asyncio.Task[None], freed: int) -> Loops:
         """Begin all but the worker's, which works."""

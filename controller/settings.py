@@ -77,7 +77,9 @@ class Settings(BaseModel):
         None, description="Database; SQLite in the state directory when not given."
     )
     http_address: Annotated[str, AfterValidator(_address)] = Field(
-        "127.0.0.1:8228", description="Where `/metrics`, `/healthz` and `/readyz` are served."
+        "127.0.0.1:8228",
+        description="Where `/metrics`, `/healthz` and `/readyz` are served; port 0: one that is"
+        " free, which the log says.",
     )
     max_concurrent_workflows: int = Field(
         50,

@@ -5,8 +5,14 @@ import socket
 from controller.core.problem import Refused
 
 
+def address_of(listening: socket.socket, asked: str) -> str:
+    """Where a socket of `bind` listens: the host as it was asked for, with the port it got."""
+    host, _, _ = asked.rpartition(":")
+    return f"{host}:{listening.getsockname()[1]}"
+
+
 def bind(address: str) -> socket.socket:
-    """A listening socket; `Refused` says why there is none."""
+    """A listening socket, on a port that is free for port 0; `Refused` says why there is none."""
     host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
