@@ -100,6 +100,12 @@ def _command_rows(group: click.Group, path: str) -> Iterator[Line]:
         yield f"`{path} {name}`", _prose(command.get_short_help_str(200)), options
 
 
+def statuses() -> str:
+    """Every exit status, and what it means."""
+    found = importlib.import_module("controller.cli.ending").STATUSES
+    return _table(("status", "what"), ((str(each), what) for each, what in found.items()))
+
+
 _TYPES = ("counter", "gauge", "histogram", "summary")
 KINDS = {
     **{kind.capitalize(): kind for kind in _TYPES},
@@ -145,6 +151,7 @@ SECTIONS: dict[str, tuple[Path, Callable[[], str]]] = {
     "sources": (ROOT / "docs" / "gitops.md", sources),
     "findings": (ROOT / "docs" / "operations.md", findings),
     "commands": (ROOT / "docs" / "reference.md", commands),
+    "statuses": (ROOT / "docs" / "reference.md", statuses),
     "metrics": (ROOT / "docs" / "reference.md", metrics),
 }
 

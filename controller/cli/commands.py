@@ -109,6 +109,8 @@ main = Commands(
     name="windlass",
     help="Windlass: commit a YAML file, and the workflow runs.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Every command explains itself: windlass COMMAND --help",
+    epilog="Every command explains itself: windlass COMMAND --help\n\n"
+    "Exit status: 0 done, 1 failed, 2 wrong use, 3 not found, 4 refused, 5 unavailable;"
+    " docs/reference.md has all of them.",
 )
 main = click.version_option(__version__, message="windlass %(version)s")(main)

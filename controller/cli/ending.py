@@ -1,8 +1,6 @@
 """How a command line ends: the one place where whatever happened becomes words and an exit status.
 
-Exit status: 0 done, 1 the execution or the check failed, 2 wrong use, 3 not found, 4 refused,
-5 unavailable, 70 a bug of ours, 129 the terminal was closed, 130 interrupted, 141 nobody reads our
-output any more, 143 told to end (SIGTERM).
+`STATUSES` has them all; scripts rely on them.
 """
 
 import errno
@@ -26,8 +24,27 @@ NOT_FOUND = 3
 REFUSED = 4
 UNAVAILABLE = 5
 BUG = 70
+HUNG_UP = 129
 INTERRUPTED = 130
 UNREAD = 141
+TERMINATED = 143
+
+STATUSES = {
+    DONE: "done",
+    FAILED: "failed: the execution did not complete, or what was checked is wrong, such as"
+    " definitions, inputs, a database",
+    WRONG_USE: "wrong use: an option, an argument or a value in one that is not understood",
+    NOT_FOUND: "not found: what was named is not there",
+    REFUSED: "refused: trying again does not help before something is changed, such as a setting",
+    UNAVAILABLE: "unavailable: something does not answer now, such as the database; trying again"
+    " may help",
+    BUG: "an internal error: a bug of Windlass",
+    HUNG_UP: "the terminal was closed (SIGHUP); `run` stops in order then, with 0",
+    INTERRUPTED: "interrupted (Ctrl-C)",
+    UNREAD: "whoever read the output has left",
+    TERMINATED: "told to end (SIGTERM); `run` stops in order then, with 0",
+}
+"""What each exit status means, for who wrote the script around it."""
 
 CHECKS = frozenset({"invalid-definition", "invalid-inputs", "damaged"})
 """Reasons of a refusal that are a check which failed."""

@@ -6,7 +6,7 @@ import click
 
 from controller.cli.output import iso, local, print_json, print_table
 from controller.cli.session import format_option, note, with_app, with_lookup
-from controller.cli.values import Moment, params_option
+from controller.cli.values import Moment, Reading, params_option
 
 if TYPE_CHECKING:
     from controller.app import App
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 @click.command("workflows:schedule")
 @click.option("--id", "-i", "workflow", required=True, help="The workflow's name.")
 @click.option("--cron", "-c", help="Again and again: five fields, six with seconds first, @daily.")
-@click.option("--at", "-a", help="Once, at an ISO 8601 time; --timezone's where it has no offset.")
+@click.option(
+    "--at",
+    "-a",
+    type=Reading(),
+    help="Once, at an ISO 8601 time; --timezone's where it has no offset.",
+)
 @click.option("--timezone", "-z", default="UTC", show_default=True, help="IANA time zone.")
 @params_option
 @format_option("--format", "-f")

@@ -71,6 +71,19 @@ class Moment(click.ParamType[int]):
         return found
 
 
+class Reading(click.ParamType[str]):
+    """A time as it was written, of whatever zone is given beside it."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The same text; wrong use when it is no time, as with `Moment`."""
+        Moment().convert(value, param, ctx)
+        return str(value)
+
+
 def _twice(text: bytes) -> str | None:
     """A name that an object of this JSON has more than once: one value would hide the other."""
     import json  # ruff: ignore[import-outside-top-level]  # start-up time

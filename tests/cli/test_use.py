@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +37,7 @@ EXECUTE = ("workflows:execute", "--id", "greeting")
         (["schedule:next", "-w", "w", "-z", "UTC"], "--timezone goes with --cron."),
         (["schedule:next", "-c", "@daily", "-n", "1001"], "1<=x<=1000"),
         (["schedule:next", "-c", "@daily", "--after", "soon"], "`soon` is not an ISO 8601 time"),
+        (["workflows:schedule", "-i", "w", "--at", "soon"], "`soon` is not an ISO 8601 time"),
         (["schedule:backfill", "-w", "w", "--from", "2026-01-01"], "Missing option '--to'"),
         (["schedule:backfill", *BETWEEN], "Give one of SCHEDULE and --workflow."),
         (["schedule:backfill", "s", "-w", "w", *BETWEEN], "Give one of SCHEDULE and --workflow."),
@@ -154,6 +157,19 @@ def test_whatever_is_raised_becomes_one_message(
         "windlass: internal error: " if status == ending.BUG else "windlass: "
     )
     assert "Traceback" not in said.err
+
+
+def test_every_exit_status_has_its_meaning(here: Place) -> None:
+    """There is no constant without one; help has the first of them."""
+    there = {value for name, value in vars(ending).items() if name.isupper() and type(value) is int}
+    statuses = there - {ending.SHOWN}
+    assert statuses == set(ending.STATUSES)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
+        assert ending.of_signal(number) in ending.STATUSES
+    words = " ".join(here.fine("--help").out.split())
+    said = re.findall(r"(\d) ([a-z ]+)", words.partition("Exit status: ")[2])
+    assert [int(each) for each, _ in said] == list(range(6))
+    assert all(ending.STATUSES[int(each)].startswith(meaning) for each, meaning in said)
 
 
 def test_what_is_not_utf_8_is_said_so(here: Place) -> None:
