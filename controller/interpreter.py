@@ -71,6 +71,15 @@ def loading() -> Generator[None]:
             gc.freeze()
 
 
+@contextmanager
+def thawed() -> Generator[None]:
+    """What `loading` has kept from the collector in the block is looked at again afterwards."""
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def ask_to_end(loop: "AbstractEventLoop", stop: Callable[[signal.Signals], object]) -> None:
     """What would end the process at once calls `stop` on its loop, for as long as that lasts.
 

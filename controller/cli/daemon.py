@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from controller.cli.session import base_options, note, settings_of
-from controller.interpreter import loading
+from controller.interpreter import loading, thawed
 
 if TYPE_CHECKING:
     from controller.reconcile import Crew
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 @base_options
 def run(**flags: str | Path | None) -> None:
     """Watch the definitions, fire schedules and execute, until SIGTERM or Ctrl-C."""
-    starting = ExitStack()
-    starting.enter_context(loading())  # modules are many objects too, and they stay
+    with thawed(), ExitStack() as starting:  # which ends when all is ready, or before
+        starting.enter_context(loading())  # modules are many objects too, and they stay
+        _run(flags, starting)
+
+
+def _run(flags: "dict[str, str | Path | None]", starting: ExitStack) -> None:
+    """Be the controller; `starting` is closed when it is ready."""
     from controller.app import crew_of_this_machine, run_main  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.given import unknown_variables  # ruff: ignore[import-outside-top-level]  # start-up time
     from controller.logs import configure_logs, get_log, load_log  # ruff: ignore[import-outside-top-level]  # start-up time

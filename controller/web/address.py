@@ -1,6 +1,7 @@
 """The HTTP port's address: taken long before there is anything to answer with."""
 
 import socket
+from contextlib import ExitStack
 
 from controller.core.problem import Refused
 
@@ -15,11 +16,7 @@ def bind(address: str) -> socket.socket:
     """A listening socket, on a port that is free for port 0; `Refused` says why there is none."""
     host, _, port = address.rpartition(":")
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-        family, kind, protocol, _, where = found[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
+        listening = _bound(host.strip("[]"), int(port))
     except (OSError, UnicodeError) as error:  # the latter: a host that no name can be
         why = (error.strerror if isinstance(error, OSError) else error.__cause__) or error
         raise Refused(
@@ -28,4 +25,15 @@ def bind(address: str) -> socket.socket:
             hint="choose another one with --http-address, or stop what uses it",
         ) from None
     listening.setblocking(False)  # ruff: ignore[boolean-positional-value-in-call]  # its signature
+    return listening
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, kind, protocol, _, where = found[0]
+    with ExitStack() as unless_bound:
+        listening = unless_bound.enter_context(socket.socket(family, kind, protocol))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+        unless_bound.pop_all()
     return listening

@@ -1,18 +1,36 @@
 """`windlass run` as who starts it sees it."""
 
+import gc
 import json
 import os
 import pty
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
+from controller.cli import ending
 from controller.web.address import address_of, bind
 from tests.cli.place import PATIENCE, Place, line_of
 from tests.crash.daemon import environment
+
+RUN = """
+import gc, os, signal
+from controller import daemon
+from controller.cli import start
+
+serve = daemon.serve
+
+async def until_ready(app, ready):
+    await serve(app, lambda address: (ready(address), os.kill(os.getpid(), signal.SIGTERM)))
+
+daemon.serve = until_ready
+print(start(["run", "--http-address", "127.0.0.1:0"]), gc.isenabled(), gc.get_freeze_count())
+"""
+"""Runs a controller until it is ready; says how it ended, and what the collector does then."""
 
 
 def _ready(lines: Iterator[str]) -> str:
@@ -61,3 +79,22 @@ def test_an_address_is_shown_as_it_was_asked_for(host: str) -> None:
     with bind(f"{host}:0") as listening:
         port = listening.getsockname()[1]
         assert address_of(listening, f"{host}:0") == f"{host}:{port}"
+
+
+@pytest.mark.parametrize("address", ["nowhere", "192.0.2.1:80"])
+def test_a_run_that_is_refused_leaves_the_collector_at_work(here: Place, address: str) -> None:
+    """By its settings, or amid its start: whoever has called it has its garbage collected."""
+    gc.unfreeze()
+    said = here("run", "--http-address", address)
+    assert said.status == ending.REFUSED
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_run_that_ends_leaves_the_collector_at_work(here: Place) -> None:
+    """Also when it has been ready, and was told to end."""
+    (here.path / "definitions").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "0 True 0\n", done.stderr
