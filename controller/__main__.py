@@ -3,12 +3,18 @@
 import gc
 import sys
 
-from controller.cli import start
+INTERRUPTED = 130
+"""As in `cli/ending.py`, which is not there yet."""
 
 
 def main() -> int:
     """Run the command line of this process; the exit status."""
-    status = start()
+    try:
+        from controller.cli import start  # ruff: ignore[import-outside-top-level]  # Ctrl-C may come amid it
+
+        status = start()
+    except KeyboardInterrupt:
+        return INTERRUPTED
     gc.freeze()  # the interpreter would look at all that there is before the process ends
     return status
 

@@ -33,6 +33,20 @@ HELD = HOLDING.replace(
     "  - {id: gate, type: action, action: wait_for_signal, inputs: {name: go}}\n", ""
 )
 
+EARLY = """
+import signal, sys
+from controller.__main__ import main
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupted())
+sys.exit(main())
+"""
+"""Starts a command line, and is interrupted as it imports a module."""
+
 ENDING = [signal.SIGTERM, signal.SIGHUP]
 
 
@@ -138,6 +152,15 @@ def test_a_controller_stops_in_order(here: Place, number: signal.Signals) -> Non
         assert '"event": "stopped"' in daemon.log.read_text()
     assert not held.holds
     assert held.status() == ("running", None)
+
+
+@pytest.mark.parametrize("module", ["controller.cli", "click", "controller.cli.commands"])
+def test_ctrl_c_amid_the_imports_is_quiet(module: str) -> None:
+    """However early it comes: no trace, and the status of what was interrupted."""
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, module], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (ending.INTERRUPTED, "", "")
 
 
 def test_what_executes_here_goes_on_unread(here: Place) -> None:
