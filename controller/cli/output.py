@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -35,6 +35,12 @@ _COLORS = {
     "invalid": "red",
     "cancelled": "magenta",
 }
+
+LEAST = 12
+"""Columns of a terminal for the last one of a table, if it needs as many."""
+
+INDENT = 4
+"""Columns by which a row stands in where it goes on in the next line."""
 
 
 def plain(value: Any) -> Any:  # ruff: ignore[any-type]  # any record
@@ -120,7 +126,8 @@ def print_fields(pairs: Iterable[tuple[str, str]]) -> None:
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> list[int]:
     """Columns as wide as they need; on a terminal the last one is cut to what is left.
 
-    Returns the numbers of the rows that were cut.
+    Where too little is left for that, a row goes on in the next line. Returns the numbers of the
+    rows that were cut.
     """
     lines = [[printable(str(cell)) for cell in row] for row in rows]
     if not lines:
@@ -128,11 +135,51 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) 
         return []
     columns = zip(head, *lines, strict=True)
     widths = [max(map(_width, column)) for column in columns]
-    room = _room(widths[:-1])
-    click.echo(_line(head, widths, room, bold=True))
+    folds = folded(widths, _terminal())
+    _print_row(head, folds, bold=True)
     for line in lines:
-        click.echo(_line(line, widths, room))
+        _print_row(line, folds)
+    room = folds[-1].room
     return [number for number, line in enumerate(lines) if _cut(line[-1], room) != line[-1]]
+
+
+class Fold(NamedTuple):
+    """A line of a row: how far it stands in, its columns and their widths.
+
+    Attributes:
+        room: Columns of the terminal for its last one; None: as many as it needs.
+    """
+
+    indent: int
+    columns: slice
+    widths: Sequence[int]
+    room: int | None = None
+
+
+def folded(widths: Sequence[int], limit: int | None) -> list[Fold]:
+    """The lines of a row, as few as there can be."""
+    if limit is None:
+        return [Fold(0, slice(None), widths)]
+    needed = [*widths[:-1], min(widths[-1], LEAST)]
+    begins, end = [0], needed[0]
+    for number, width in enumerate(needed[1:], 1):
+        end += 2 + width
+        if end > limit:
+            begins.append(number)
+            end = INDENT + width
+    found = []
+    for begin, behind in zip(begins, [*begins[1:], len(widths)], strict=True):
+        indent, own = INDENT if begin else 0, widths[begin:behind]
+        room = limit - indent - sum(own[:-1]) - 2 * len(own[:-1])
+        last = behind == len(widths)
+        found.append(Fold(indent, slice(begin, behind), own, max(room, 2) if last else None))
+    return found
+
+
+def _print_row(cells: Sequence[str], folds: Iterable[Fold], *, bold: bool = False) -> None:
+    for fold in folds:
+        line = _line(cells[fold.columns], fold.widths, fold.room, bold=bold)
+        click.echo(f"{'':{fold.indent}}{line}".rstrip())
 
 
 def _width(text: str) -> int:
@@ -148,12 +195,6 @@ def _terminal() -> int | None:
     import shutil  # ruff: ignore[import-outside-top-level]  # start-up time
 
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _room(leading: Sequence[int]) -> int | None:
-    """Columns that are left for the last one; None: as many as it needs."""
-    limit = _terminal()
-    return None if limit is None else max(limit - sum(leading) - 2 * len(leading), 2)
 
 
 def _line(

@@ -3,16 +3,22 @@
 import asyncio
 import json
 import operator
+import os
+import pty
+import re
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.cli.output import iso, plain, print_fields, print_table
-from tests.cli.place import GREETING, Place
+from controller.cli.output import LEAST, folded, iso, plain, print_fields, print_table
+from tests.cli.place import GREETING, Place, line_of
+from tests.crash.daemon import environment
 from tests.fake_clock import FakeClock
 from tests.gitops.repository import Repository
 from tests.service.place import opened
@@ -275,6 +281,53 @@ def test_cells_cannot_break_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("日本", "a\nb\x1b[31m"), ("ab", "c")]
     print_table(("NAME", "WHAT"), rows, "none")
     assert capsys.readouterr().out == "NAME  WHAT\n日本  a b [31m\nab    c\n"
+
+
+def _shown(here: Place, columns: int, *arguments: str) -> list[str]:
+    """The lines that a terminal of so many columns shows, without colours."""
+    ours, theirs = pty.openpty()
+    known = environment() | {"COLUMNS": str(columns)}
+    process = subprocess.Popen(
+        [*line_of(None), *arguments], cwd=here.path, env=known, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    found = b""
+    with suppress(OSError):  # EIO: nobody has the other end any more
+        while part := os.read(ours, 65_536):
+            found += part
+    os.close(ours)
+    assert process.wait(20) == 0, found
+    return re.sub(r"\x1b\[[0-9;]*m", "", found.decode()).splitlines()
+
+
+def test_a_history_is_readable_on_a_narrow_terminal(here: Place) -> None:
+    """What there is no room for beside the rest stands below it, and nothing is cut."""
+    here.create(GREETING)
+    here.fine("workflows:execute", "--id", "greeting")
+    [execution] = here.fine("workflows:history", "-f", "json").data["executions"]
+    lines = _shown(here, 80, "workflows:history")
+    assert [line.split() for line in lines[:2]] == [
+        ["EXECUTION", "WORKFLOW", "STATUS"],
+        ["CREATED", "TOOK", "TRIGGER"],
+    ]
+    assert lines[2].split() == [execution["id"], "greeting", "completed"]
+    assert lines[3].startswith("    20")
+    assert lines[3].endswith(" manual")
+    assert max(map(len, lines)) <= 80
+    assert len(_shown(here, 120, "workflows:history")) == len(lines) - 2
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=9), st.integers(20, 120))
+def test_every_column_has_its_place_on_a_terminal(widths: list[int], limit: int) -> None:
+    """In order, in lines no longer than the terminal; only a wide column alone in one is longer."""
+    folds = folded(widths, limit)
+    assert [width for fold in folds for width in fold.widths] == widths
+    for fold in folds:
+        *leading, last = fold.widths
+        taken = fold.indent + sum(leading) + 2 * len(leading)
+        own = last if fold.room is None else min(last, LEAST)
+        assert taken + own <= limit or not leading
+        assert fold.room is None or fold.room >= min(last, LEAST) or not leading
 
 
 def test_a_value_of_many_lines_stays_beside_its_name(capsys: pytest.CaptureFixture[str]) -> None:
