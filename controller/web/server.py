@@ -18,8 +18,12 @@ from starlette.routing import Route
 
 from controller.core.problem import Refused, Unavailable
 from controller.store.records import ExecutionRecord
+from controller.web.connection import Connection
 
 GRACE_SECONDS = 2
+
+BACKLOG = 64
+"""Clients that the system lets wait: as many may be taken at once before one is turned away."""
 
 LARGEST_BODY = 1_048_576
 """Bytes of a request."""
@@ -99,6 +103,8 @@ def server(handlers: Handlers) -> Server:
     )
     config = uvicorn.Config(
         application,
+        http=Connection,
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         lifespan="off",
