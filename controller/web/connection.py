@@ -14,6 +14,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 PATIENCE_SECONDS = 60.0
 """In which a request must have come, since the connection or the answer before it."""
 
+LAST_SECONDS = 1.0
+"""In which it must have come once the server leaves."""
+
 MOST = 256
 """Connections there are at once, where there are four times as many file handles."""
 
@@ -64,6 +67,12 @@ class Connection(H11Protocol):
         """Wait for the answer to be taken, and for another request."""
         self._wait(PATIENCE_SECONDS)
         super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """What is being answered is finished; what has half come has a moment to come."""
+        super().shutdown()
+        if self._due is not None:
+            self._wait(LAST_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""

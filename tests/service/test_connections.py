@@ -14,7 +14,7 @@ from controller.web import connection
 from controller.web.address import bind
 from controller.web.server import Handlers, server
 from tests.crash.daemon import Daemon, windlass
-from tests.eventually import eventually
+from tests.eventually import eventually, wait_until
 
 SILENT = 300
 """Clients; more than a daemon takes, whatever it may have."""
@@ -59,6 +59,7 @@ def test_silent_clients_keep_nothing_from_a_daemon(tmp_path: Path) -> None:
         taken = len(list(Path(f"/proc/{daemon.process.pid}/fd").iterdir()))
         assert taken < HANDLES * 3 // 4
         assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log.read_text()
 
 
 class _Port:
@@ -167,3 +168,21 @@ async def test_who_has_kept_us_waiting_longest_makes_room(
             assert (await clients[number][0].readuntil(b"[]")).startswith(b"HTTP/1.1 200")
         for _, writer in clients:
             writer.close()
+
+
+def test_half_a_request_at_a_stop_is_no_error(tmp_path: Path) -> None:
+    """Its client is left, the daemon ends as always, and there is nothing to tell."""
+    (tmp_path / "definitions").mkdir()
+    with Daemon(tmp_path) as daemon, ExitStack() as clients:
+        for said in (HALF, HALF.replace(b"/push/team", b"/hooks/flow"), GET[:9]):
+            client = clients.enter_context(
+                socket.create_connection(("127.0.0.1", daemon.port), timeout=30)
+            )
+            client.send(said)
+        seen = socket.create_connection(("127.0.0.1", daemon.port), timeout=30)
+        wait_until(lambda: daemon.get("/healthz"), "what was said before is heard")
+        seen.close()
+        assert daemon.stop() == 0
+    told = daemon.log.read_text()
+    assert "Traceback" not in told
+    assert '"level": "error"' not in told
