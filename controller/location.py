@@ -40,7 +40,8 @@ def location_of(flags: Mapping[str, Any], environ: Mapping[str, str] | None = No
 
 def database_url(state_dir: Path) -> str:
     """Where the database is when nobody says otherwise: a SQLite file in the state directory."""
-    return f"sqlite:///{(state_dir / 'windlass.db').absolute()}"
+    path = str((state_dir / "windlass.db").absolute())
+    return "sqlite:///" + path.replace("%", "%25").replace("?", "%3F")  # as a URL has them
 
 
 @asynccontextmanager

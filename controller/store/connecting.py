@@ -67,7 +67,8 @@ def parse_url(url: str) -> URL:
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
-    if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+    file = None if parsed.host else parsed.database
+    if backend == "sqlite" and file not in {None, "", ":memory:"}:
         return parsed.set(drivername="sqlite+pysqlite", query={})
     raise Refused(
         f"Windlass keeps its state in a SQLite file or in PostgreSQL, not in {backend}"
