@@ -6,6 +6,7 @@ taken for ours. A database with the newest revision is opened without importing 
 """
 
 import os
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,10 @@ REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 HEAD = REVISIONS[-1]
 
 _MIGRATION_LOCK = 0x57494E45
+
+_upgrading = threading.Lock()
+"""One database of this process at a time: what alembic works on is global to it."""
+
 _SQLITE_HEADER = b"SQLite format 3\0"
 
 
@@ -146,7 +151,8 @@ def _migrate(tx: Transaction, where: str) -> None:
         return
     from alembic import command  # ruff: ignore[import-outside-top-level]  # start-up time
 
-    command.upgrade(migrations(tx), HEAD)
+    with _upgrading:
+        command.upgrade(migrations(tx), HEAD)
 
 
 def migrations(tx: Transaction) -> "Config":

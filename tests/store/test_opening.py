@@ -167,6 +167,14 @@ async def test_many_open_a_new_database_at_once(tmp_path: Path) -> None:
     await _open(tmp_path / "x.db", create=False)
 
 
+async def test_many_new_databases_are_opened_at_once(tmp_path: Path) -> None:
+    """In one process: each gets a schema of its own, all of it."""
+    paths = [tmp_path / f"{number}.db" for number in range(8)]
+    await asyncio.gather(*(_open(path) for path in paths))
+    for path in paths:
+        await _open(path, create=False)
+
+
 IMPORTED = """
 import asyncio, json, sys, time
 from controller.store.store import Store
