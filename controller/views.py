@@ -7,6 +7,7 @@ from typing import Any
 from controller.core.definition import ScheduledTrigger, Workflow
 from controller.core.difference import Difference
 from controller.core.drift import Drift, Fate, Wanted, drift
+from controller.core.plain import plain
 from controller.core.timetable import compile_timetable
 from controller.source.library import Library
 from controller.source.parse import Diagnostic
@@ -169,7 +170,7 @@ def next_fires(workflow: Workflow, now: int) -> list[int]:
 
 def as_json(status: SourceStatus) -> dict[str, Any]:
     """A source as HTTP shows it; the lines that problems quote are left to who may read files."""
-    shown = asdict(status)
+    shown: dict[str, Any] = plain(status)
     for problem in (*(shown["source"]["problems"] or ()), *_problems(shown["files"])):
         problem.pop("excerpt", None)
         problem.pop("caret", None)

@@ -1,20 +1,18 @@
 """How results are printed: tables for people, one JSON document for programs.
 
-JSON is stable: names are the columns' own; a record's times are ISO 8601 in UTC with milliseconds
-(`2026-01-01T00:00:00.000Z`), its durations are milliseconds; what users put in (inputs, outputs,
-payloads) is as they put it. In tables, times are local and durations are for people.
+In tables, times are local and durations are for people; `core/plain.py` has what JSON says.
 """
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from controller.cli.ending import takes_all
+from controller.core.plain import plain
 from controller.core.printable import printable
 
 if TYPE_CHECKING:
@@ -43,40 +41,11 @@ INDENT = 4
 """Columns by which a row stands in where it goes on in the next line."""
 
 
-def plain(value: Any) -> Any:  # ruff: ignore[any-type]  # any record
-    """A record as JSON has it."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _field(each.name, getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
-
-
 def execution_data(view: "ExecutionView") -> dict[str, Any]:
     """An execution with its steps and the commit it is of, as JSON has it."""
     shown = plain(view)
     shown["execution"] = shown.pop("record")
     return {key: shown[key] for key in ("execution", "steps", "commit", "problem")}
-
-
-_TIME_WITHIN = {"trigger": "due_at", "commit": "committed_at"}
-"""Fields that hold plain data, and which of that is a time of ours."""
-
-
-def _field(name: str, value: Any) -> Any:  # ruff: ignore[any-type]  # any record's field
-    if name in _TIME_WITHIN and isinstance(value, Mapping):
-        key = _TIME_WITHIN[name]
-        return plain(value) | ({key: iso(value[key])} if value.get(key) is not None else {})
-    is_time = name in {"at", "timestamp"} or name.endswith(("_at", "_until"))
-    return iso(value) if is_time and isinstance(value, int) else plain(value)
-
-
-def iso(moment: int) -> str:
-    """Epoch milliseconds as ISO 8601 in UTC."""
-    text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def local(moment: int | None) -> str:

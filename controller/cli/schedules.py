@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.output import iso, local, print_json, print_table
+from controller.cli.output import local, print_json, print_table
 from controller.cli.session import format_option, note, with_app, with_lookup
 from controller.cli.values import Moment, Reading, params_option
+from controller.core.plain import iso
 
 if TYPE_CHECKING:
     from controller.app import App

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.output import iso, local, print_fields, print_json, print_table, took
+from controller.cli.output import local, print_fields, print_json, print_table, took
 from controller.cli.session import F, format_option, note, with_app
+from controller.core.plain import iso
 
 if TYPE_CHECKING:
     from controller.app import App

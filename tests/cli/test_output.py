@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.cli.output import LEAST, folded, iso, plain, print_fields, print_table
+from controller.cli.output import LEAST, folded, print_fields, print_table
+from controller.core.plain import iso, plain
 from tests.cli.place import GREETING, Place, line_of
 from tests.crash.daemon import environment
 from tests.fake_clock import FakeClock

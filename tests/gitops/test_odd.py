@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.cli.output import plain
 from controller.core.drift import Fate
+from controller.core.plain import plain
 from controller.source.snapshot import known_as
 from tests.eventually import eventually
 from tests.fake_clock import FakeClock

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from controller.app import App
 from controller.core.drift import Fate
+from controller.core.plain import iso, plain
 from controller.core.problem import Refused
 from controller.observe.forge import report_of
 from controller.reconcile import mark_removed
@@ -18,6 +20,7 @@ from controller.source.spec import SourceSpec
 from controller.source.watch import Hint
 from controller.store import ledger
 from controller.store.tables import Transaction, workflow_schedules, workflows
+from controller.views import as_json
 from tests.fake_clock import FakeClock
 from tests.gitops.repository import Repository, run
 from tests.service.place import ACTION, Place, flow, opened
@@ -170,6 +173,25 @@ async def test_a_suspended_source_changes_nothing(tmp_path: Path, clock: FakeClo
         assert (await _status(place), await _says(place)) == (("ready", None), "two")
         with pytest.raises(Refused, match="neither suspended nor rolled back"):
             await place.app.sources.resume("git")
+
+
+async def test_times_of_a_source_are_shown_as_all_times_are(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """ISO 8601, over HTTP and on the command line; what is wanted, and the commit, too."""
+    repository = Repository(tmp_path)
+    repository.put("a.yaml", flow("a", "one"))
+    async with opened(tmp_path, clock, {"name": "git", "url": repository.url}) as place:
+        await place.reconcile("git")
+        await place.app.sources.suspend("git")
+        status = await place.app.sources.status("git")
+        for shown in (as_json(status), plain(status)):
+            source, wish = shown["source"], shown["wish"]
+            times = [source["checked_at"], source["applied_at"], source["commit"]["committed_at"]]
+            times += [wish["requested_at"], wish["held"]["at"]]
+            assert [type(each) for each in times] == [str] * 5
+            assert wish["held"]["at"] == iso(clock.now())
+        assert plain(replace(status.source, counted_from=0))["counted_from"] == iso(0)
 
 
 async def test_a_rollback_holds_until_a_person_resumes(tmp_path: Path, clock: FakeClock) -> None:
