@@ -66,6 +66,7 @@ class Daemon:
     """A controller: its loops, and the order in which they begin and end."""
 
     def __init__(self, app: App) -> None:
+        from controller.execute.scratch import unusable  # ruff: ignore[import-outside-top-level]  # start-up time
         from controller.observe.health import Health, notify_socket  # ruff: ignore[import-outside-top-level]  # start-up time
         from controller.observe.metrics import Metrics  # ruff: ignore[import-outside-top-level]  # start-up time
 
@@ -76,6 +77,8 @@ class Daemon:
         self._displaced: Refused | None = None
         self.health = Health(app.clock, notify_socket())
         self.health.watch("database", lambda: app.store.unavailable)
+        self._scratch_unusable = partial(unusable, app.scratch)
+        self.health.watch("scratch", self._scratch_unusable)
         self.worker = app.worker()
         self.scheduler = Scheduler(
             store=app.store,
@@ -132,6 +135,7 @@ class Daemon:
             listening = bind(self.settings.http_address)
             address = address_of(listening, self.settings.http_address)
             stack.callback(listening.close)
+            await self._check_scratch()
             freed = await app.prepare(self._lock)
             await app.store.write(mark_removed, list(app.specs))
             if self.tenures:  # each controller has one of its own name, which nobody else takes
@@ -157,6 +161,12 @@ class Daemon:
                 await http
             await app.close()
 
+    async def _check_scratch(self) -> None:
+        """Raise `Refused` where steps could have no directory to work in."""
+        if (why := await asyncio.to_thread(self._scratch_unusable)) is not None:
+            hint = "name another one in WINDLASS_SCRATCH_DIR, or make this one writable"
+            raise Refused(why, reason="scratch-dir", hint=hint)
+
     def _web(self) -> "Server":
         from controller.observe.metrics import CONTENT_TYPE  # ruff: ignore[import-outside-top-level]  # start-up time
         from controller.web.server import Handlers, server  # ruff: ignore[import-outside-top-level]  # start-up time
@@ -165,7 +175,6 @@ class Daemon:
             metrics=self.metrics.render,
             content_type=CONTENT_TYPE,
             report=self.health.report,
-            ready=lambda: self.health.ready,
             hook=self.app.service.receive_webhook,
             pushed=self._pushed,
             sources=self._shown,

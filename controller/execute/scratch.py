@@ -43,6 +43,27 @@ _GUARD = 'cd /; read -r _ || exec "$@"'
 _REMOVE = 'chmod -R u+rwX "$1"; exec rm -rf "$1"'
 
 
+def unusable(root: Path) -> str | None:
+    """Why no attempt could have a directory below the scratch directory; None: it could.
+
+    Found out by doing so: nothing else tells a full disk and whatever else there may be.
+    """
+    try:
+        _try(root)
+    except OSError as error:
+        return f"the scratch directory {root} cannot be used: {error.strerror}"
+    return None
+
+
+def _try(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    probe = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
+    try:
+        (probe / "probe").write_bytes(b"written")
+    finally:
+        _remove(probe)
+
+
 class Stat(NamedTuple):
     """Process group, session and start time of a process, as the kernel writes them."""
 

@@ -31,18 +31,13 @@ class Health:
         self._news: str | None = None
 
     @property
-    def ready(self) -> bool:
-        """Everything has started, and nothing has failed."""
-        return self._ready and not self.failures
-
-    @property
     def failures(self) -> dict[str, str]:
         """Why, of each part that does not work now."""
         found = {part: why() for part, why in self._watched.items()}
         return self._failures | {part: why for part, why in found.items() if why is not None}
 
     def watch(self, part: str, why: Callable[[], str | None]) -> None:
-        """Ask this part itself why it does not work; None: it does."""
+        """Ask this part itself, on any thread, why it does not work; None: it does."""
         self._watched[part] = why
 
     def started(self) -> None:
@@ -71,11 +66,12 @@ class Health:
         self._tell("WATCHDOG=1")
 
     def report(self) -> Mapping[str, Any]:
-        """What `/readyz` answers."""
+        """What `/readyz` answers: ready if everything has started, and nothing has failed."""
+        failures = self.failures
         return {
-            "status": "ready" if self.ready else "not-ready",
+            "status": "ready" if self._ready and not failures else "not-ready",
             "uptime": self._clock.now() - self._since,
-            "failures": self.failures,
+            "failures": failures,
         }
 
     def _tell_news(self) -> None:

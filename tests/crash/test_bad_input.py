@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from tests.crash.daemon import Daemon, events, free_port, windlass
 from tests.eventually import wait_until
+from tests.store.test_durability import small_disk
 
 GOOD = "name: {0}\nsteps:\n  - {{id: a, type: action, action: set, inputs: {{x: {1}}}}}\n"
 REFUSED = 4
@@ -209,6 +211,43 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert done.returncode == REFUSED
     one_message(done.stderr)
     assert address in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["file", "below", "full"])
+def test_a_scratch_directory_that_cannot_be_used_is_refused(tmp_path: Path, kind: str) -> None:
+    """A file, a place below one, a full disk: one message, before anything is executed."""
+    place(tmp_path)
+    (tmp_path / "file").touch()
+    scratch = {"file": tmp_path / "file", "below": tmp_path / "file" / "below"}
+    with ExitStack() as stack:
+        if kind == "full":
+            (tmp_path / "disk").mkdir()
+            scratch[kind] = stack.enter_context(small_disk(tmp_path / "disk", "64k"))
+            with suppress(OSError), (scratch[kind] / "filler").open("wb", 0) as filler:
+                while filler.write(bytes(4096)):
+                    pass
+        (tmp_path / "windlass.yaml").write_text(f"scratch_dir: {scratch[kind]}\n")
+        address = f"127.0.0.1:{free_port()}"
+        done = windlass("run", "--http-address", address, cwd=tmp_path, check=False)
+    assert done.returncode == REFUSED, done.stderr
+    one_message(done.stderr)
+    assert str(scratch[kind]) in done.stderr
+
+
+def test_a_scratch_directory_that_goes_bad_is_told(tmp_path: Path) -> None:
+    """While it cannot be used the daemon is not ready, and says why."""
+    place(tmp_path)
+    scratch = tmp_path / "scratch"
+    with Daemon(tmp_path, extra={"WINDLASS_SCRATCH_DIR": str(scratch)}) as daemon:
+        assert daemon.failures() == {}
+        shutil.rmtree(scratch)
+        scratch.touch()
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            daemon.get("/readyz")
+        assert str(scratch) in daemon.failures()["scratch"]
+        scratch.unlink()
+        assert daemon.failures() == {}
+        assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["text", "foreign", "directory"])

@@ -134,7 +134,7 @@ async def _listening(heard: list[bytes]) -> AsyncGenerator[tuple[str, int]]:
         return []
 
     with bind("127.0.0.1:0") as taken:
-        web = server(Handlers(bytes, "text/plain", dict, bool, hook, pushed, sources))
+        web = server(Handlers(bytes, "text/plain", dict, hook, pushed, sources))
         serving = asyncio.create_task(web.serve(sockets=[taken]))
         try:
             await eventually(lambda: web.started, "it listens")

@@ -86,7 +86,7 @@ class _Port:
             return {}
 
         with bind("127.0.0.1:0") as taken:
-            handlers = Handlers(bytes, "text/plain", dict, bool, hook, pushed, self._sources)
+            handlers = Handlers(bytes, "text/plain", dict, hook, pushed, self._sources)
             web = server(handlers)
             serving = asyncio.create_task(web.serve(sockets=[taken]))
             try:
