@@ -34,7 +34,9 @@ def given(
     file: Path | None,
     environ: Mapping[str, str] | None,
 ) -> Given:
-    """Values of settings; raises `Refused` where the file cannot be read.
+    """Values of settings; raises `Refused` where one is empty, or the file cannot be read.
+
+    A variable that is empty is not given.
 
     Args:
         names: Settings that are looked for in the environment.
@@ -47,9 +49,16 @@ def given(
     for where, values in _by_all(names, environment, file, flags):
         if ("source" in values) != ("sources" in values):  # the nearer of the two counts
             found.values.pop("sources" if "source" in values else "source", None)
+        if empty := [name for name, value in values.items() if _is_empty(value)]:
+            message = f"{where}: `{empty[0]}` is empty; leave it out to have its default"
+            raise Refused(message, reason="settings")
         found.values.update(values)
         found.origin.update(dict.fromkeys(values, where))
     return found
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, str) and not value
 
 
 def default_file() -> Path | None:
@@ -146,5 +155,14 @@ def _by_the_file(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or not isinstance(data.get("config") or {}, dict):
         raise Refused(f"{path}: settings are names with values", reason="settings")
     top = {name: value for name, value in data.items() if name != "config"}
-    merged = top | (data.get("config") or {})
-    return {_SEED_NAMES.get(name, name): value for name, value in merged.items()}
+    found: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    for section, values in (("", top), ("config.", data.get("config") or {})):
+        for name, value in values.items():
+            setting = _SEED_NAMES.get(name, name)
+            if setting in said:
+                message = f"{path}: `{said[setting]}` and `{section}{name}` are the same setting"
+                raise Refused(message, reason="settings", hint="give one of them")
+            said[setting] = f"{section}{name}"
+            found[setting] = value
+    return found

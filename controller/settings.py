@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import from_json
@@ -25,7 +26,7 @@ from controller.core.problem import Refused
 from controller.given import default_file, given
 from controller.location import STATE_DIR, Location, database_url
 from controller.source.limits import Limits
-from controller.source.spec import SourceSpec, spec_of
+from controller.source.spec import SourceSpec, no_boolean, spec_of
 
 LAST_PORT = 65_535
 
@@ -170,6 +171,11 @@ class Settings(BaseModel):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`auto`: console on a terminal, JSON lines otherwise."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object) -> object:
+        return no_boolean(value)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

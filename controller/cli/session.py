@@ -23,7 +23,7 @@ Opening = Callable[[dict[str, Any]], AbstractAsyncContextManager[Any]]
 
 BASE = (
     click.option("--config", type=click.Path(path_type=Path), help="Settings, a YAML file."),
-    click.option("--state-dir", type=click.Path(path_type=Path), help="Where everything is kept."),
+    click.option("--state-dir", type=click.Path(), help="Where everything is kept."),
     click.option("--database-url", help="Database, if not SQLite in the state directory."),
 )
 """Options of every command that opens the database."""
@@ -73,7 +73,7 @@ def _with(opening: Opening, body: Body) -> Callable[..., int]:
     @base_options
     @functools.wraps(body)
     def command(
-        config: Path | None, state_dir: Path | None, database_url: str | None, **arguments: object
+        config: Path | None, state_dir: str | None, database_url: str | None, **arguments: object
     ) -> int:
         import asyncio  # ruff: ignore[import-outside-top-level]  # start-up time
 

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from controller.core.duration import Duration
 from controller.core.semver import range_of
@@ -54,6 +62,23 @@ def _range(text: str) -> str:
     return text
 
 
+def no_boolean(value: object) -> object:
+    """A number's; `true` would be 1."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are no value of this")  # ruff: ignore[type-check-without-type-error]  # pydantic takes no other
+    return value
+
+
+def _named(value: object) -> object:
+    if isinstance(value, str) and not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+Named = Annotated[Path, BeforeValidator(_named)]
+"""A path; an empty one would be the working directory."""
+
+
 class Report(BaseModel):
     """Where the result of a reconcile is told, as the status of the commit.
 
@@ -69,7 +94,7 @@ class Report(BaseModel):
     forge: Literal["github", "gitlab", "gitea"]
     api: str = Field(pattern=r"^https?://")
     repository: str = Field(pattern=r"^[^/\s]+(/[^/\s]+)+$")
-    token_file: Path
+    token_file: Named
     context: str = "windlass"
 
 
@@ -84,7 +109,7 @@ class SourceSpec(BaseModel):
         max_length=63,
         description="Identity: what it applied belongs to it for as long as it has this name.",
     )
-    directory: Path | None = Field(None, description="A directory of files.")
+    directory: Named | None = Field(None, description="A directory of files.")
     url: Annotated[str, AfterValidator(_url)] | None = Field(
         None, description="A Git repository: https, ssh or file."
     )
@@ -106,7 +131,7 @@ class SourceSpec(BaseModel):
     )
     timeout: Duration = Field(60_000, ge=1_000, description="Bound of one fetch.")
     prune: bool = Field(default=True, description="Whether a workflow goes when its file goes.")
-    prune_limit: int = Field(
+    prune_limit: Annotated[int, BeforeValidator(no_boolean)] = Field(
         50,
         ge=0,
         le=100,
@@ -122,19 +147,19 @@ class SourceSpec(BaseModel):
     verify: Literal["ssh", "gpg"] | None = Field(
         None, description="The commit, or the tag that is followed, must be signed."
     )
-    signers: Path | None = Field(
+    signers: Named | None = Field(
         None, description="By whom: an allowed-signers file (ssh), or a file of public keys (gpg)."
     )
     username: str | None = Field(None, description="For https; `git` when not given.")
-    token_file: Path | None = Field(None, description="A file with the password or token.")
+    token_file: Named | None = Field(None, description="A file with the password or token.")
     credential_command: str | None = Field(
         None, description="A shell command that prints the password or token."
     )
-    ssh_key_file: Path | None = Field(None, description="The private key for ssh.")
-    known_hosts_file: Path | None = Field(
+    ssh_key_file: Named | None = Field(None, description="The private key for ssh.")
+    known_hosts_file: Named | None = Field(
         None, description="The servers' keys; others are refused. Default: the user's file."
     )
-    ca_file: Path | None = Field(None, description="The authority that vouches for https.")
+    ca_file: Named | None = Field(None, description="The authority that vouches for https.")
     webhook_secret: str | None = Field(
         None, description="Name of the secret that pushes are signed with."
     )

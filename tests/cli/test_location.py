@@ -45,3 +45,11 @@ def test_a_list_goes_by_the_file(here: Place, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("WINDLASS_STATE_DIR")
     said = here("workflows:list")
     assert (said.status, "windlass.yaml: `state_dir`" in said.err) == (4, True)
+
+
+@pytest.mark.parametrize("command", ["workflows:list", "sync:status", "run"])
+def test_an_empty_directory_is_none(here: Place, command: str) -> None:
+    """It would be the working directory; whoever says it means something else."""
+    said = here(command, "--state-dir", "")
+    assert (said.status, "--state-dir: `state_dir` is empty" in said.err) == (4, True), said
+    assert not list(here.path.iterdir())

@@ -377,6 +377,20 @@ def test_settings_come_from_the_nearest_source(tmp_path: Path) -> None:
         ("retry_attempts: many\n", {}, "retry_attempts"),
         ("a: [\n", {}, "windlass.yaml"),
         ("", {"WINDLASS_HTTP_ADDRESS": "8228"}, "WINDLASS_HTTP_ADDRESS"),
+        ('state_dir: ""\n', {}, "windlass.yaml: `state_dir` is empty"),
+        ('scratch_dir: ""\n', {}, "windlass.yaml: `scratch_dir` is empty"),
+        ('sources: [{directory: ""}]\n', {}, r"windlass.yaml: `sources.0.directory`: must not be"),
+        ('sources: [{url: "file:///x", ca_file: ""}]\n', {}, r"`sources.0.ca_file`: must not be"),
+        ("sources: [{directory: x, prune_limit: yes}]\n", {}, r"prune_limit`: .* integer"),
+        ("sources: [{directory: x, prune_limit: true}]\n", {}, r"prune_limit`: true and false"),
+        ("max_processes: true\n", {}, "windlass.yaml: `max_processes`: true and false are no"),
+        ("retention_days: false\n", {}, "`retention_days`: true and false are no"),
+        ("retry_attempts: 3\nretryAttempts: 4\n", {}, "`retry_attempts` and `retryAttempts`"),
+        (
+            "retry_attempts: 3\nconfig: {retryAttempts: 4}\n",
+            {},
+            "`retry_attempts` and `config.retryAttempts` are the same setting",
+        ),
     ],
 )
 def test_a_wrong_setting_says_where_it_is(
