@@ -16,6 +16,7 @@ from typing import Literal
 from controller.admission import Admission, Admitted, Gate, admit
 from controller.core.problem import NotFound, Refused
 from controller.fires import fire_id, fire_wish, in_line, timetable_of
+from controller.lookup import check_limit
 from controller.store import Store, ledger
 from controller.store.records import AuditRecord, ScheduleRecord
 from controller.store.tables import Transaction
@@ -112,6 +113,7 @@ async def backfill(store: Store, gate: Gate, wish: Backfill, now: int, by: str) 
         NotFound: There is no such workflow or schedule.
         Refused: The range is empty or too wide, or no execution may be created.
     """
+    check_limit(wish.limit)
     schedules = await _schedules(store, wish)
     until = min(wish.until, now + 1)
     if wish.since >= until:

@@ -51,6 +51,12 @@ def place_of(cursor: str) -> Place:
     return Place(int(created_at[:15]), execution_id)
 
 
+def check_limit(limit: int) -> None:
+    """Raise `Refused` where nothing is asked for."""
+    if limit < 1:
+        raise Refused(f"a limit is at least 1, and not {limit}", reason="limit")
+
+
 @asynccontextmanager
 async def open_lookup(location: Location) -> "AsyncGenerator[Lookup]":
     """What is recorded there; raises what `open_store` raises."""
@@ -104,6 +110,7 @@ class Lookup:
         self, workflow: str | None = None, status: str | None = None, *, limit: int = 20
     ) -> list[ExecutionRecord]:
         """Newest first."""
+        check_limit(limit)
         if workflow is not None:
             await self.get_workflow(workflow)
         return await self._store.read(ledger.executions, workflow, status, limit=limit)
@@ -120,6 +127,7 @@ class Lookup:
 
         What is created after the first page is on none of them, and what is pruned moves nothing.
         """
+        check_limit(limit)
         if workflow is not None:
             await self.get_workflow(workflow)
         before = None if cursor is None else place_of(cursor)
@@ -136,6 +144,7 @@ class Lookup:
         self, execution_id: str, after_id: int = 0, *, step: str | None = None, limit: int = 1000
     ) -> list[LogRecord]:
         """Lines of its log after a line's id, oldest first."""
+        check_limit(limit)
         record = await self.get_execution(execution_id)
         return await self._store.read(ledger.logs, record.id, after_id, step=step, limit=limit)
 

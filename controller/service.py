@@ -33,7 +33,7 @@ from controller.core.problem import NotFound, Refused
 from controller.facts import Bus, Fact, FactType
 from controller.fires import Planned, Upcoming, checked_timetable, planned, timetable_of, upcoming
 from controller.history import ExecutionView, asks, deaf, identity_of, view
-from controller.lookup import Lookup
+from controller.lookup import Lookup, check_limit
 from controller.recording import first_run, schedule_record, schedules_of, workflow_record
 from controller.store import Store, ledger
 from controller.store.identity import new_id
@@ -386,6 +386,7 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
             after: Epoch milliseconds; None: now.
             count: How many.
         """
+        check_limit(count)
         await self.get_workflow(workflow_id)
         now = self._clock.now()
         records = await self._store.read(ledger.schedules, workflow_id)
@@ -398,6 +399,7 @@ class WorkflowService(Lookup):  # ruff: ignore[too-many-public-methods]  # the v
 
         `H` spreads by a workflow's name; without one it is what it is for an empty name.
         """
+        check_limit(count)
         now = self._clock.now()
         table = checked_timetable(Schedule(cron=cron, timezone=timezone), "", now)
         thought = Planned(None, None, cron, table)

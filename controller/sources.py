@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.clock import Clock
 from controller.core.problem import NotFound, Refused
+from controller.lookup import check_limit
 from controller.planning import Planner
 from controller.source.origin import remove_homes
 from controller.source.spec import SourceSpec
@@ -76,6 +77,7 @@ class SourceService:
 
     async def history(self, name: str | None = None, *, limit: int = 20) -> list[RevisionRecord]:
         """The revisions that were applied, newest first."""
+        check_limit(limit)
         source = await self.source(name)
         return await self._store.read(ledger.revisions, source.id, limit)
 

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import pytest
 from controller.admission import InvalidInputs
 from controller.app import App, open_app
 from controller.authoring import InvalidDefinition
+from controller.backfill import Backfill
 from controller.core.problem import NotFound, Refused
 from controller.history import ExecutionView
 from controller.settings import Settings
@@ -589,3 +590,22 @@ async def test_inputs_that_cannot_be_recorded_are_refused(tmp_path: Path, value:
         view = await execute(app, "w")
         assert (view.record.error or {})["type"] == "invalid-inputs"
         assert await app.service.list_executions("child") == []
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+async def test_nothing_is_not_asked_for(tmp_path: Path, limit: int) -> None:
+    """Whoever asks for less than one is told so, wherever a number is taken."""
+    async with opened(tmp_path) as app:
+        service = app.service
+        asked: list[Callable[[], Any]] = [
+            lambda: service.list_executions(limit=limit),
+            lambda: service.page_executions(limit=limit),
+            lambda: service.execution_logs("e", limit=limit),
+            lambda: service.next_fires("w", count=limit),
+            lambda: asyncio.to_thread(service.next_fires_of, "@daily", count=limit),
+            lambda: service.backfill(Backfill(0, 1, workflow="w", limit=limit)),
+            lambda: app.sources.history(limit=limit),
+        ]
+        for ask in asked:
+            with pytest.raises(Refused, match=f"at least 1, and not {limit}"):
+                await ask()
