@@ -148,6 +148,12 @@ class Lookup:
         record = await self.get_execution(execution_id)
         return await self._store.read(ledger.logs, record.id, after_id, step=step, limit=limit)
 
+    async def last_logs(self, execution_id: str, limit: int) -> list[LogRecord]:
+        """The last lines of its log, oldest first."""
+        check_limit(limit)
+        record = await self.get_execution(execution_id)
+        return await self._store.read(ledger.last_logs, record.id, limit)
+
     async def list_schedules(
         self, workflow: str | None = None, *, stopped: bool = False
     ) -> list[ScheduleRecord]:

@@ -1,6 +1,5 @@
 """What is shown of executions: `workflows:status`, `workflows:history`, `logs`."""
 
-from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -45,12 +44,9 @@ FOLLOW_SECONDS = 0.3
 async def status(app: "App", *, execution: str, detailed: bool, form: str) -> None:
     """Show an execution and its steps."""
     view = await app.service.get_workflow_status(execution)
-    lines: deque[LogRecord] = deque(maxlen=LOG_LINES)
-    if detailed:
-        async with aclosing(_lines(app.lookup, view.record.id, None, follow=False)) as found:
-            lines.extend([each async for each in found])
+    lines = await app.lookup.last_logs(view.record.id, LOG_LINES) if detailed else []
     if form == "json":
-        print_json(execution_data(view) | ({"logs": list(lines)} if detailed else {}))
+        print_json(execution_data(view) | ({"logs": lines} if detailed else {}))
         return
     print_fields(_heading(view))
     click.echo()

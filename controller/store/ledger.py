@@ -63,7 +63,7 @@ from controller.store.ledger_leases import (
     leases_of,
     take_lease,
 )
-from controller.store.ledger_logs import add_logs, audit, audits, logs
+from controller.store.ledger_logs import add_logs, audit, audits, last_logs, logs
 from controller.store.ledger_schedules import (
     STOPPED,
     add_schedule,
@@ -170,6 +170,7 @@ __all__ = [
     "heartbeat",
     "hold_lease",
     "holds",
+    "last_logs",
     "leases_of",
     "logs",
     "next_due",

@@ -38,6 +38,12 @@ def logs(
     return every(tx, LogRecord, chosen.order_by(_l.id).limit(limit))
 
 
+def last_logs(tx: Transaction, execution_id: str, limit: int) -> list[LogRecord]:
+    """The execution's last lines, in the order they were added; no others are read."""
+    chosen = pick(LogRecord, workflow_logs).where(_l.execution_id == execution_id)
+    return every(tx, LogRecord, chosen.order_by(_l.id.desc()).limit(limit))[::-1]
+
+
 def audit(tx: Transaction, record: AuditRecord) -> None:
     """Add to the audit log."""
     _add(tx, audit_log, [record])

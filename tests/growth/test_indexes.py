@@ -109,6 +109,7 @@ def _executions(k: Known) -> dict[str, list[Ask]]:
         "checkpoints": [lambda tx: ledger.checkpoints(tx, k.finished)],
         "checkpoints_of": [lambda tx: ledger.checkpoints_of(tx, [k.finished, k.waiting])],
         "put_checkpoints": [lambda tx: ledger.put_checkpoints(tx, "e3", [])],
+        "last_logs": [lambda tx: ledger.last_logs(tx, k.finished, 20)],
         "logs": [
             lambda tx: ledger.logs(tx, k.finished),
             lambda tx: ledger.logs(tx, k.finished, 3, step="two"),

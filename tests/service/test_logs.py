@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from controller.store import ledger
+from controller.store.records import LogRecord
 from tests.fake_clock import FakeClock
-from tests.service.test_executions import step
+from tests.service.test_executions import opened, step
 from tests.service.test_retry import staged
 
 
@@ -21,3 +23,17 @@ async def test_who_sees_that_it_has_failed_sees_why(tmp_path: Path, clock: FakeC
             ("b", "step b failed"),
             (None, "the execution failed"),
         ]
+
+
+async def test_the_end_of_a_log_is_read_alone(tmp_path: Path) -> None:
+    """The last lines of one execution, in their order, however many there are before."""
+    async with opened(tmp_path) as app:
+        for name in ("w", "other"):
+            await app.service.create_workflow({"name": name, "steps": [step("a", "set")]})
+        record, other = [await app.service.execute_workflow(each) for each in ("w", "other")]
+        said = [LogRecord(record.id, "info", f"line {number}", 1) for number in range(3_000)]
+        await app.store.write(ledger.add_logs, said)
+        await app.store.write(ledger.add_logs, [LogRecord(other.id, "info", "x", 1)])
+        lines = await app.lookup.last_logs(record.id, 3)
+        assert [each.message for each in lines] == ["line 2997", "line 2998", "line 2999"]
+        assert lines == (await app.lookup.execution_logs(record.id, limit=9_999))[-3:]
