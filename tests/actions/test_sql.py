@@ -290,3 +290,73 @@ async def test_postgresql_is_spoken_too(stage: Stage, postgres: Postgres) -> Non
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+def _peak() -> int:
+    """Bytes this process has had in memory at most, since `_forget_peak`."""
+    [line] = [each for each in _STATUS.read_text().splitlines() if each.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+_STATUS = Path("/proc/self/status")
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "returning"])
+async def test_no_more_rows_are_taken_than_may_be(
+    stage: Stage, url: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Of 200 MB that a statement gives, only what it takes to see that it is too much."""
+    query = (
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 200000)"
+        " select i, printf('%.1000c', 'x') as text from n"
+    )
+    if kind != "sqlite":
+        url = request.getfixturevalue("postgres").url
+        query = "select generate_series(1, 200000) as i, repeat('x', 1000) as text"
+    if kind == "returning":
+        await stage.outputs("sql", url=url, query="create table many (i integer, text text)")
+        query = f"insert into many {query} returning *"
+    await stage.outputs("sql", url=url, query="select 1 as one")  # the driver is there
+    _forget_peak()
+    before = _peak()
+    error = await stage.failure("sql", url=url, query=query, max_rows=10)
+    assert (error.type, "more than 10 rows" in error.message) == ("too_large", True)
+    assert _peak() - before < 50_000_000
+    if kind == "returning":
+        found = await stage.outputs("sql", url=url, query="select count(*)::int as n from many")
+        assert found["rows"] == [{"n": 0}]
+        await stage.outputs("sql", url=url, query="drop table many")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("select 1 as a where false", {"rows": [], "row_count": 0}),
+        ("/* ( */ (values (1), (2))", {"rows": [{"column1": 1}, {"column1": 2}], "row_count": 2}),
+        ("insert into few values (3), (4) returning n", {"rows": [{"n": 3}, {"n": 4}]}),
+        ("insert into few values (3), (4)", {"rows": [], "row_count": 2}),
+        ("with x as (select 5 as n) insert into few select n from x", {"rows": [], "row_count": 1}),
+        ("select n into more from few", {"rows": [], "row_count": 2}),
+        ("update few set n = n + 1 returning n", {"rows": [{"n": 2}, {"n": 3}], "row_count": 2}),
+        ("/**/" * 200 + "show server_encoding", {"rows": [{"server_encoding": "UTF8"}]}),
+        ("show server_encoding", {"rows": [{"server_encoding": "UTF8"}]}),
+    ],
+)
+async def test_postgresql_gives_what_it_gives(
+    stage: Stage, postgres: Postgres, query: str, expected: dict[str, Any]
+) -> None:
+    """Rows, or how many it touched; once, whatever it begins with."""
+    url = postgres.url
+    for each in ("drop table if exists few, more", "create table few (n integer)"):
+        await stage.outputs("sql", url=url, query=each)
+    await stage.outputs("sql", url=url, query="insert into few values (1), (2)")
+    found = await stage.outputs("sql", url=url, query=query)
+    assert found | expected == found
+    counted = await stage.outputs("sql", url=url, query="select count(*)::int as n from few")
+    added = found["row_count"] if "insert" in query else 0
+    assert counted["rows"] == [{"n": 2 + added}]
+    await stage.outputs("sql", url=url, query="drop table if exists few, more")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from controller.execute.action import BUILT_IN, ActionFailed, Call, Lease, NotNow, Result, under
@@ -41,6 +42,13 @@ T = TypeVar("T")
 
 _WITH = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*with\b", re.IGNORECASE | re.DOTALL)
 """What may change something, and the driver of SQLite begins no transaction for."""
+
+
+_GIVES = re.compile(
+    r"^(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*+(?:select|with|values|table)\b|\breturning\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What may give any number of rows."""
 
 
 class Statement(Protocol):
@@ -192,7 +200,9 @@ class _Postgres:
     ) -> Result:
         try:
             self._start.begin()
-            result = _result(connection.execute(query.encode(), parameters or None), limit)
+            result = _streamed(connection, query, parameters, limit)
+            if result is None:
+                result = _result(connection.execute(query.encode(), parameters or None), limit)
             connection.commit()
             return result
         finally:
@@ -222,11 +232,38 @@ class _Postgres:
                     wire.shutdown(socket.SHUT_RDWR)
 
 
+def _streamed(
+    connection: "Connection[Any]", query: str, parameters: Parameters, limit: int
+) -> Result | None:
+    """The rows, taken one by one; None: it gives none, and has done nothing.
+
+    Executed otherwise, all there are would be in memory before the first one is looked at.
+    """
+    if not _GIVES.search(query):
+        return None
+    import psycopg  # ruff: ignore[import-outside-top-level]  # an extra
+
+    with connection.cursor() as cursor:
+        rows: Any = cursor.stream(query.encode(), parameters or None)  # a generator
+        try:
+            with closing(rows):
+                found = list(islice(rows, limit + 1))
+        except psycopg.ProgrammingError as error:
+            if error.sqlstate is not None:
+                raise
+            connection.rollback()  # the driver's own: such as `select … into`, and how many is lost
+            return None
+        return _listed(cursor, found, limit)
+
+
 def _result(cursor: Any, limit: int) -> Result:  # ruff: ignore[any-type]  # two drivers' cursors
     if cursor.description is None:
         return {"rows": [], "row_count": cursor.rowcount}
-    names = [column[0] for column in cursor.description]
-    found = cursor.fetchmany(limit + 1)
+    return _listed(cursor, cursor.fetchmany(limit + 1), limit)
+
+
+def _listed(cursor: Any, found: Sequence[Any], limit: int) -> Result:  # ruff: ignore[any-type]  # two drivers' cursors
+    names = [column[0] for column in cursor.description or ()]
     if len(found) > limit:
         raise ActionFailed("too_large", f"there are more than {limit} rows")
     rows = [dict(zip(names, map(_plain, row), strict=True)) for row in found]
