@@ -145,14 +145,27 @@ def rows_of_text(tx: Connection, statement: str, values: Sequence[Any]) -> list[
 def transaction(tx: Connection, *, alone: bool) -> AbstractContextManager[object]:
     """What is written in the block; `alone`: one statement is all of it.
 
-    PostgreSQL makes that a transaction by itself: BEGIN and COMMIT would be a round trip each.
+    PostgreSQL makes that a transaction by itself: BEGIN and COMMIT would be a round trip each. It
+    closes connections that are idle, or when it starts again: one of which that is known, or found
+    at the BEGIN, is replaced, for nothing has been done on it.
     """
     if is_sqlite(tx):
         return tx.begin()
+    from controller.store import straight  # ruff: ignore[import-outside-top-level]  # one of two
+
+    if straight.is_closed(tx):
+        tx.invalidate()
     driver: Any = tx.connection.driver_connection
     if driver.autocommit is not alone:
         driver.autocommit = alone
-    return nullcontext() if alone else tx.begin()
+    if alone:
+        return nullcontext()
+    try:
+        return straight.begin(tx)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    return straight.begin(tx)
 
 
 def serialise(tx: Connection, number: int) -> None:

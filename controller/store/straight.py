@@ -6,6 +6,7 @@ an answer, and must wait to get it back each time, where libpq by itself gives i
 """
 
 from collections.abc import Callable, Sequence
+from select import POLLIN, poll
 from typing import Any, Self, TypeVar, cast
 
 from psycopg import Connection as Driver
@@ -14,7 +15,7 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
@@ -30,6 +31,8 @@ class Line:
         self._libpq = driver.pgconn
         self._adapter = Transformer.from_context(driver)
         self._prepared: dict[str, bytes] = {}
+        self._unasked = poll()
+        self._unasked.register(self._libpq.socket, POLLIN)
 
     @classmethod
     def of(cls, tx: Connection) -> Self:
@@ -50,11 +53,22 @@ class Line:
         self._adapter.set_pgresult(result)
         return self._adapter.load_rows(0, result.ntuples, tuple)
 
+    def begin(self) -> None:
+        """Begin a transaction, rather than with its first statement."""
+        self._good(self._libpq.exec_(_begin(self._driver)))
+
+    def is_closed(self) -> bool:
+        """Whether the server has spoken unasked, as it does when it ends a connection, or hung up.
+
+        No round trip: a loss of which nothing has arrived here is found by the next statement.
+        """
+        return self._driver.closed or bool(self._unasked.poll(0))
+
     def _execute(self, statement: str, values: Sequence[Any]) -> PGresult:
         """In the transaction, which begins with its first statement; raises psycopg's errors."""
         driver, libpq = self._driver, self._libpq
         if not driver.autocommit and libpq.transaction_status == TransactionStatus.IDLE:
-            self._good(libpq.exec_(_begin(driver)))
+            self.begin()
         name = self._prepared.get(statement) or self._prepare(statement)
         given: Any = self._adapter.dump_sequence(values, [PyFormat.TEXT] * len(values))
         return self._good(libpq.exec_prepared(name, given))
@@ -77,6 +91,22 @@ def _begin(driver: Driver[Any]) -> bytes:
     level, read_only = driver.isolation_level, driver.read_only
     how = f" ISOLATION LEVEL {level.name.replace('_', ' ')}" if level is not None else ""
     return f"BEGIN{how}{' READ ONLY' if read_only else ''}".encode()
+
+
+def begin(tx: Connection) -> RootTransaction:
+    """Begin at once; raises what SQLAlchemy would, and has begun nothing then."""
+    began = tx.begin()
+    try:
+        _on(tx, Line.begin)
+    except BaseException:
+        began.rollback()
+        raise
+    return began
+
+
+def is_closed(tx: Connection) -> bool:
+    """Whether the connection of a transaction that is to begin is known to be closed."""
+    return not tx.invalidated and Line.of(tx).is_closed()
 
 
 def change(tx: Connection, statement: str, values: Sequence[Any]) -> int:

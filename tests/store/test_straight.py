@@ -1,13 +1,16 @@
 """What goes to PostgreSQL through libpq itself is as safe as what SQLAlchemy executes."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from psycopg import Connection
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from controller.core.problem import Unavailable
-from controller.store import straight
+from controller.store import dialect, straight
+from controller.store.connecting import connect, parse_url
 from controller.store.ledger_checkpoints import checkpoints
 from controller.store.records import Batch
 from controller.store.tables import Transaction
@@ -28,6 +31,12 @@ def writer(tx: Transaction) -> int:
     """The server's process for the writer."""
     number: int = tx.scalars(text("SELECT pg_backend_pid()")).one()
     return number
+
+
+def end(url: str, process: int) -> None:
+    """End one of the server's processes, and with it a connection."""
+    with Connection.connect(url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (process,))
 
 
 @pytest.mark.parametrize("encoding", ["utf8", "latin1"])
@@ -58,7 +67,7 @@ async def test_a_text_that_the_server_refuses_is_not_cut_short(postgres_url: str
 
 
 async def test_a_statement_is_prepared_once_a_connection(postgres_url: str) -> None:
-    """And again on the next one, when the connection was lost: that is seen, and told, once."""
+    """And again on the next one, when the connection was lost."""
     async with opened(postgres_url, "e") as store:
         await store.append(batch("e", 0))
         once = await store.write(prepared)
@@ -67,14 +76,67 @@ async def test_a_statement_is_prepared_once_a_connection(postgres_url: str) -> N
         await store.append(batch("e", 2, 3))
         assert len(await store.write(prepared) - once) == 1
         lost = await store.write(writer)
-        with Connection.connect(postgres_url, autocommit=True) as other:
-            other.execute("SELECT pg_terminate_backend(%s, 5000)", (lost,))
-        with pytest.raises(Unavailable, match=r"does not answer .(server closed|terminating)"):
-            await store.append(batch("e", 4))
+        end(postgres_url, lost)
         await store.append(batch("e", 4))
         assert await store.write(writer) != lost
         assert len(await store.write(prepared)) == 1
         assert [each.seq for each in await store.read(checkpoints, "e")] == [*range(5)]
+
+
+async def test_a_connection_that_was_closed_while_idle_is_replaced(postgres_url: str) -> None:
+    """Whoever writes next hears nothing of it: a verb, and an append that is one statement."""
+    async with opened(postgres_url, "e") as store:
+        lost = await store.write(writer)
+        end(postgres_url, lost)
+        another = await store.write(writer)
+        assert another != lost
+        end(postgres_url, another)
+        await store.append(batch("e", 0))
+        assert await store.write(writer) not in {lost, another}
+        assert len(await store.read(checkpoints, "e")) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_connection_that_is_lost_at_the_begin_is_replaced_once(
+    postgres_url: str, times: int
+) -> None:
+    """Nothing was done on it; but a server that ends each is not asked for ever."""
+    engine = connect(parse_url(postgres_url), 1).writer
+    ended: list[int] = []
+
+    @event.listens_for(engine, "begin")
+    def lose(tx: Transaction) -> None:
+        if len(ended) < times:
+            driver: Any = tx.connection.driver_connection
+            ended.append(driver.info.backend_pid)
+            end(postgres_url, ended[-1])
+
+    with engine.connect() as tx:
+        if times == 1:
+            with dialect.transaction(tx, alone=False):
+                assert writer(tx) not in ended
+        else:
+            with pytest.raises(DBAPIError, match=r"server closed|terminating"):
+                dialect.transaction(tx, alone=False)
+        with dialect.transaction(tx, alone=False):
+            assert writer(tx) not in ended
+    engine.dispose()
+    assert len(ended) == times
+
+
+async def test_what_is_lost_after_its_begin_is_not_tried_again(postgres_url: str) -> None:
+    """Its caller is told that the database does not answer; the next finds another connection."""
+    async with opened(postgres_url, "e") as store:
+        ended = []
+
+        def lost(tx: Transaction) -> None:
+            ended.append(writer(tx))
+            end(postgres_url, ended[-1])
+
+        with pytest.raises(Unavailable, match=r"does not answer .(server closed|terminating)"):
+            await store.write(lost)
+        assert len(ended) == 1
+        await store.append(batch("e", 0))
 
 
 async def test_who_waits_for_the_server_keeps_nobody_else_waiting(postgres_url: str) -> None:
