@@ -53,6 +53,15 @@ def problem_of(error: DBAPIError, where: str) -> Unavailable | Refused | None:
     return _postgres_problem(state, error, where)
 
 
+def problem_in_use(error: DBAPIError, where: str) -> Unavailable | Refused | None:
+    """`problem_of` a database that we have used: what it refuses us now it may allow again."""
+    problem = problem_of(error, where)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if isinstance(problem, Refused) and (state[:2] in _ACCESS or state == _NOT_ALLOWED):
+        return Unavailable(str(problem), hint=ALLOWED)
+    return problem
+
+
 def sqlite_problem(code: int, where: str, said: str) -> Unavailable | Refused | None:
     """`problem_of` one of SQLite's result codes."""
     if code == _MOVED:
@@ -78,6 +87,15 @@ _CROSSED = {"40001", "40P01"}
 WRITABLE = "wait until it is the primary, or may be written again"
 """The hint where PostgreSQL is a standby, or kept from being written for a while."""
 
+ALLOWED = "give the user Windlass connects as its rights again; it goes on by itself"
+"""The hint where PostgreSQL allows us no longer what it has allowed."""
+
+_ACCESS = {"28", "3D"}
+"""Classes of SQLSTATE: authorisation, and no such database."""
+
+_NOT_ALLOWED = "42501"
+"""A right that this user does not have."""
+
 _POSTGRES_AWAY = {"08", "40", "53", "55", "57", "58"}
 """Classes of SQLSTATE: connection, rollback, resources, not ready, operator, system."""
 
@@ -92,7 +110,7 @@ def _postgres_problem(
         return Unavailable(f"{where} is read-only ({said})", hint=WRITABLE)
     if state in _CROSSED:
         return Undone(f"{where} does not answer ({said})")
-    if state is not None and state[:2] in {"28", "3D", "42"}:
+    if state is not None and state[:2] in {*_ACCESS, "42"}:
         return Refused(f"{where} refuses us ({said})", reason="database-access")
     left_open = state == "25P03"
     lost = (

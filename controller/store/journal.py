@@ -289,7 +289,7 @@ class Journal:
                 rows = self._apply(tx, items)
                 started += self._await_moment(items[0])
         except DBAPIError as error:
-            problem = failures.problem_of(error, self._where)
+            problem = failures.problem_in_use(error, self._where)
             if problem is None:
                 raise
             raise problem from error

@@ -63,7 +63,7 @@ class Listener:
             connection.close()
 
     def _connect(self) -> Connection:
-        with translated(self._where):
+        with translated(self._where, in_use=True):
             connection = self._engine.connect()
             dialect.listen(connection)
             return connection

@@ -65,12 +65,18 @@ def prepare(engines: Engines, url: URL, *, create: bool) -> None:
 
 
 @contextmanager
-def translated(where: str) -> Generator[None]:
-    """Turn what the database says about itself into `Refused` or `Unavailable`."""
+def translated(where: str, *, in_use: bool = False) -> Generator[None]:
+    """Turn what the database says about itself into `Refused` or `Unavailable`.
+
+    Args:
+        where: The database as messages name it.
+        in_use: Whether it was opened before.
+    """
     try:
         yield
     except DBAPIError as error:
-        problem = failures.problem_of(error, where)
+        found = failures.problem_in_use if in_use else failures.problem_of
+        problem = found(error, where)
         if problem is None:
             raise
         raise problem from error

@@ -154,7 +154,8 @@ class Store:
 
     def _snapshot(self, verb: Callable[[Transaction], T]) -> T:
         try:
-            with translated(self.where), self._engines.reader.connect() as tx, tx.begin():
+            used = translated(self.where, in_use=True)
+            with used, self._engines.reader.connect() as tx, tx.begin():
                 result = verb(tx)
         except Unavailable as problem:
             self._trouble = (self._monotonic(), str(problem))

@@ -8,7 +8,7 @@ from psycopg import Connection
 from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from controller.core.problem import Unavailable
+from controller.core.problem import Refused, Unavailable
 from controller.store import dialect, straight
 from controller.store.connecting import connect, parse_url
 from controller.store.ledger_checkpoints import checkpoints
@@ -137,6 +137,32 @@ async def test_what_is_lost_after_its_begin_is_not_tried_again(postgres_url: str
             await store.write(lost)
         assert len(ended) == 1
         await store.append(batch("e", 0))
+
+
+async def test_a_right_that_is_taken_away_is_waited_for(postgres_url: str) -> None:
+    """In use it is as if the database did not answer; who opens it without is refused."""
+    url = make_url(postgres_url)
+    role = f"clerk_{url.database}"
+    with Connection.connect(postgres_url, autocommit=True) as owner:
+        grant = f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"
+        owner.execute(f"CREATE ROLE {role} LOGIN; {grant}")
+        try:
+            as_clerk = url.set(username=role).render_as_string(hide_password=False)
+            async with opened(as_clerk, "e") as store:
+                owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")
+                with pytest.raises(Unavailable, match=r"refuses us .permission denied"):
+                    await store.append(batch("e", 0))
+                assert "permission denied" in str(store.unavailable)
+                with pytest.raises(Unavailable, match=r"refuses us .permission denied"):
+                    await store.read(checkpoints, "e")
+                with pytest.raises(Refused, match=r"refuses us .permission denied"):
+                    async with opened(as_clerk):
+                        pass
+                owner.execute(grant)
+                await store.append(batch("e", 0))
+                assert len(await store.read(checkpoints, "e")) == 1
+        finally:
+            owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_who_waits_for_the_server_keeps_nobody_else_waiting(postgres_url: str) -> None:
