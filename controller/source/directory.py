@@ -12,6 +12,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from controller.core.problem import Unavailable
@@ -36,6 +37,10 @@ SETTLE = 0.1
 
 GONE = 100
 """Looks in a row that miss a file, after which it is gone though others are still being written."""
+
+
+MOST_LINKS = 40
+"""More of them the kernel does not follow either."""
 
 
 File = Path | os.DirEntry[str]
@@ -185,6 +190,21 @@ def identity(root: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def links(root: Path) -> list[Path]:
+    """The symbolic links on the way to a directory, each by where it really stands."""
+    found: list[Path] = []
+    to_go = list(root.absolute().parts[::-1])
+    at = Path(to_go.pop())
+    while to_go and len(found) < MOST_LINKS:
+        at = Path(os.path.normpath(at / to_go.pop()))
+        with suppress(OSError):  # no link
+            target = at.readlink()
+            found.append(at)
+            to_go += target.parts[::-1]
+            at = at.parent
+    return found
 
 
 def _walk(root: Path) -> Iterator[tuple[str, File]]:

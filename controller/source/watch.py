@@ -7,9 +7,10 @@ place), so that it is taken at once; and that a file is open for writing, so tha
 half.
 
 A root that was renamed and made anew leaves a watch on something that is no longer there: `check`
-compares its identity, and the folder above it is watched for that. A ConfigMap's `..data` swap is
-an event of the root. Where there are no events — inotify's limits, file systems of other machines —
-`polls` says so.
+compares its identity, and the folder above it is watched for that, and above each symbolic link on
+the way to it: a release that takes the place of another is seen at once. A ConfigMap's `..data`
+swap is an event of the root. Where there are no events — inotify's limits, file systems of other
+machines — `polls` says so.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.logs import get_log
-from controller.source.directory import identity
+from controller.source.directory import identity, links
 from controller.source.snapshot import is_definition
 
 AT_ONCE = 0.003
@@ -141,9 +142,13 @@ class Watch:
 
         real = self._root.resolve()
         self._real = f"{real}{os.sep}"
+        ways = links(self._root)
+        self._ways = {str(each) for each in (real, *ways)}
+        seen = {each.parent for each in ways if os.access(each.parent, os.R_OK)}
         try:
             observer = Observer()
-            observer.schedule(Handler(), str(real.parent), recursive=False)
+            for parent in {real.parent, *seen}:
+                observer.schedule(Handler(), str(parent), recursive=False)
             if self._seen is not None:
                 observer.schedule(Handler(), str(real), recursive=True)
             observer.start()
@@ -193,7 +198,7 @@ class Watch:
     def _event(self, kind: str, path: str, to: str, *, folder: bool) -> float | None:
         """Take an event in; seconds after which to look, or None."""
         inside = [each[len(self._real) :] for each in (path, to) if each.startswith(self._real)]
-        if self._real in {f"{path}{os.sep}", f"{to}{os.sep}"}:
+        if path in self._ways or to in self._ways:
             wait = self._wide(kind)
             self._replaced = self._replaced or wait is not None
             return wait

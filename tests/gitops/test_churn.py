@@ -158,6 +158,33 @@ async def test_a_config_map_is_swapped(tmp_path: Path, clock: FakeClock) -> None
         assert seen.live == {"a", "b"}
 
 
+@pytest.mark.parametrize("way", ["current", "current/flows", "other/current"])
+async def test_a_link_on_the_way_to_the_root_is_swapped(
+    tmp_path: Path, clock: FakeClock, way: str
+) -> None:
+    """A release is put in the place of another: all of it counts at once, and is watched."""
+    for name in "ab":
+        flows = tmp_path / f"release-{name}" / "flows"
+        flows.mkdir(parents=True)
+        (flows / f"{name}.yaml").write_text(flow(name))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other").symlink_to("folder")
+    link = tmp_path / way.removesuffix("/flows")
+    back = ".." if "other" in way else "."
+    link.symlink_to(f"{back}/release-a")
+    async with watched(tmp_path, clock, directory=str(tmp_path / way), prune_limit=100) as seen:
+        await clock.advance(200)
+        await _live(seen, "a")
+        fresh = tmp_path / "fresh"
+        fresh.symlink_to(f"{back}/release-b")
+        fresh.rename(link)
+        await _live(seen, "b")
+        (tmp_path / way / "c.yaml").write_text(flow("c"))
+        await _live(seen, "b", "c")
+        link.unlink()
+        await eventually(lambda: seen.phase == ("failed", "unreachable"))
+
+
 async def test_a_root_that_is_made_anew_iswatched(tmp_path: Path, clock: FakeClock) -> None:
     """Renamed away: failed, nothing pruned. Made anew: its files are what counts, and watched."""
     async with watched(tmp_path, clock) as seen:
