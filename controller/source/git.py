@@ -137,17 +137,29 @@ class Git:
         return out
 
     def ask(
-        self, arguments: Sequence[str], *, seconds: float = LOCAL_SECONDS, given: bytes = b""
+        self,
+        arguments: Sequence[str],
+        *,
+        seconds: float = LOCAL_SECONDS,
+        given: bytes = b"",
+        ring: Path | None = None,
     ) -> tuple[int, bytes, bytes]:
-        """Exit status, stdout and stderr, where a failure is an answer too."""
+        """Exit status, stdout and stderr, where a failure is an answer too; see `run`.
+
+        Args:
+            arguments: The command and its arguments.
+            seconds: As there.
+            given: As there.
+            ring: Whose keys `gpg` knows; None: nobody's.
+        """
         mirror = str(self._home / "mirror.git")
         command = ["git", "--git-dir", mirror, *self._options, *arguments]
-        return self._finish(command, seconds, given)
+        return self._finish(command, seconds, given, ring)
 
     def _finish(
-        self, command: Sequence[str], seconds: float, given: bytes
+        self, command: Sequence[str], seconds: float, given: bytes, ring: Path | None
     ) -> tuple[int, bytes, bytes]:
-        process = self._start(command)
+        process = self._start(command, ring)
         late = False
         try:
             out, err = process.communicate(given, timeout=seconds)
@@ -168,7 +180,7 @@ class Git:
             raise GitError(message, reason="timeout", hint="raise `timeout`")
         return process.returncode, out, err
 
-    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(self, command: Sequence[str], ring: Path | None) -> subprocess.Popen[bytes]:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock:
             if self._closed.is_set():
@@ -179,7 +191,7 @@ class Git:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env=self._environment,
+                    env={**self._environment, "GNUPGHOME": str(ring or self._home / "gnupg")},
                     cwd=self._home,
                     pass_fds=self._lent,
                     start_new_session=True,
@@ -190,10 +202,10 @@ class Git:
             self._running.add(process)
         return process
 
-    def gpg(self, *arguments: str, given: bytes) -> bytes:
-        """Run gpg, without an agent; raises `GitError`."""
+    def gpg(self, *arguments: str, given: bytes, ring: Path) -> bytes:
+        """Run gpg with a key ring, without an agent; raises `GitError`."""
         command = ["gpg", "--batch", "--quiet", "--no-tty", "--no-autostart", *arguments]
-        status, out, err = self._finish(command, LOCAL_SECONDS, given)
+        status, out, err = self._finish(command, LOCAL_SECONDS, given, ring)
         if status:
             raise GitError(_clean(err), reason="git")
         return out
@@ -266,7 +278,6 @@ def _private(home: Path) -> dict[str, str]:
         "LC_ALL": "C",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
-        "GNUPGHOME": str(home / "gnupg"),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "",
         "SSH_ASKPASS": "",

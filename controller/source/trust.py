@@ -6,9 +6,10 @@ trust of the user's counts.
 """
 
 import re
-import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from controller.core.problem import Refused
@@ -49,20 +50,24 @@ class Trust:
 
     Args:
         spec: A source with `verify` and `signers`.
-        home: Where the key ring of `gpg` is made.
+        home: Where a key ring of `gpg` is made for each check, which nobody else has: a plan may be
+            made while the controller looks.
     """
 
     def __init__(self, spec: SourceSpec, home: Path, git: Git) -> None:
         self._spec = spec
-        self._ring = home / "gnupg"
+        self._home = home
         self._git = git
-        self._made: tuple[int, int] | None = None
 
     def check(self, revision: str, tags: Sequence[str] = ()) -> Signature:
         """Who signed the commit, or a tag of it; `Refused` says why nobody who may."""
         signers = self._signers()
-        if self._spec.verify == "gpg":
-            self._make_ring(signers)
+        with self._ring(signers) as ring:
+            return self._checked(revision, tags, signers, ring)
+
+    def _checked(
+        self, revision: str, tags: Sequence[str], signers: Path, ring: Path | None
+    ) -> Signature:
         options = ("-c", f"gpg.ssh.allowedSignersFile={signers.absolute()}")
         refusals: list[Refused] = []
         for tag in (*tags, None):
@@ -70,13 +75,13 @@ class Trust:
             if tag is not None:
                 command = ("verify-tag", "--raw", tag)
             try:
-                return Signature(self._verified((*options, *command), revision), tag)
+                return Signature(self._verified((*options, *command), revision, ring), tag)
             except Refused as error:
                 refusals.append(error)
         raise refusals[0]
 
-    def _verified(self, arguments: Sequence[str], revision: str) -> str:
-        status, out, err = self._git.ask(arguments)
+    def _verified(self, arguments: Sequence[str], revision: str, ring: Path | None) -> str:
+        status, out, err = self._git.ask(arguments, ring=ring)
         said = (out + err).decode("utf-8", "replace")
         signer = _signer(said, self._spec.verify)
         if status == 0 and signer is not None:
@@ -91,26 +96,33 @@ class Trust:
             raise Refused(message, reason="no-signers", hint="nothing is applied without it")
         return signers
 
-    def _make_ring(self, keys: Path) -> None:
-        """A key ring of these keys only, made again when the file changes."""
-        found = keys.stat()
-        now = found.st_mtime_ns, found.st_size
-        if now == self._made and self._ring.is_dir():
+    @contextmanager
+    def _ring(self, keys: Path) -> Generator[Path | None]:
+        """A key ring of these keys only, inside the block; None where none is needed."""
+        if self._spec.verify != "gpg":
+            yield None
             return
-        shutil.rmtree(self._ring, ignore_errors=True)
-        self._ring.mkdir(mode=0o700, parents=True)
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with TemporaryDirectory(
+            prefix="gnupg-", dir=self._home, ignore_cleanup_errors=True
+        ) as made:
+            ring = Path(made)
+            (ring / "pubring.gpg").write_bytes(self._packets(keys, ring))
+            yield ring
+
+    def _packets(self, keys: Path, ring: Path) -> bytes:
+        """The keys as a ring has them: in a row, without armor."""
         content = keys.read_bytes()
         try:
             if content.startswith(_ARMOR) or not content:
-                content = self._git.gpg("--dearmor", given=content)
+                content = self._git.gpg("--dearmor", given=content, ring=ring)
         except GitError:
             content = b""
         if not content or not content[0] & _PACKET:
             message = f"{keys} holds no public keys"
             hint = "export them with `gpg --armor --export`"
             raise Refused(message, reason="no-signers", hint=hint)
-        (self._ring / "pubring.gpg").write_bytes(content)  # a ring is its keys in a row
-        self._made = now
+        return content
 
 
 def _signer(said: str, verify: str | None) -> str | None:

@@ -1,5 +1,7 @@
 """Only what an allowed signer signed is applied; the status says which commit, and why not."""
 
+import asyncio
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import pytest
 
 from controller.core.problem import Refused
 from controller.facts import Fact, FactType
+from tests.eventually import eventually
 from tests.fake_clock import FakeClock
 from tests.gitops.repository import Repository, run
 from tests.service.place import Place, flow, opened
@@ -31,6 +34,26 @@ def _signed(repository: Repository, key: Path, path: str, text: str) -> str:
     repository.git("add", "--all")
     options = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={key}")
     repository.git(*options, "commit", "--quiet", "-S", "--message", "Signed")
+    repository.push()
+    return repository.head()
+
+
+def _gpg_home(folder: Path, name: str) -> Path:
+    home = folder / name
+    home.mkdir(mode=0o700)
+    run(
+        "gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", "",
+        "--quick-generate-key", f"{name}@example.org", "ed25519", "sign", "never",
+    )  # fmt: skip
+    return home
+
+
+def _signed_by_gpg(repository: Repository, home: Path, text: str) -> str:
+    repository.write("a.yaml", flow("a", text))
+    repository.git("add", "--all")
+    options = ("-c", f"user.signingKey={home.name}@example.org")
+    command = ("commit", "--quiet", "-S", "--message", text)
+    repository.git(*options, *command, GNUPGHOME=str(home))
     repository.push()
     return repository.head()
 
@@ -244,27 +267,14 @@ async def test_keys_of_gpg_are_those_of_the_file(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key ring of the user's does not count; a key that is taken out of the file is no more."""
-    homes = {name: tmp_path / name for name in ("ada", "eve")}
-    for name, home in homes.items():
-        home.mkdir(mode=0o700)
-        run(
-            "gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", "",
-            "--quick-generate-key", f"{name}@example.org", "ed25519", "sign", "never",
-        )  # fmt: skip
+    homes = {name: _gpg_home(tmp_path, name) for name in ("ada", "eve")}
     monkeypatch.setenv("GNUPGHOME", str(homes["eve"]))
     repository = Repository(tmp_path)
     signers = tmp_path / "signers.asc"
     signers.write_text(run("gpg", "--homedir", str(homes["ada"]), "--armor", "--export"))
 
     def signed(name: str, text: str) -> str:
-        repository.write("a.yaml", flow("a", text))
-        repository.git("add", "--all")
-        repository.git(
-            "-c", f"user.signingKey={name}@example.org", "commit", "--quiet", "-S", "--message",
-            text, GNUPGHOME=str(homes[name]),
-        )  # fmt: skip
-        repository.push()
-        return repository.head()
+        return _signed_by_gpg(repository, homes[name], text)
 
     source = {"name": "git", "url": repository.url, "verify": "gpg", "signers": str(signers)}
     async with opened(tmp_path, clock, source) as place:
@@ -281,6 +291,44 @@ async def test_keys_of_gpg_are_those_of_the_file(
         assert await _look(place) == ("rejected", "no-signers", good)
     for home in homes.values():
         run("gpgconf", "--homedir", str(home), "--kill", "all")
+
+
+HELD = """#!/bin/sh
+case "$*" in
+    *--dearmor*) if mv gate entered 2> /dev/null; then cat entered; fi ;;
+esac
+exec {gpg} "$@"
+"""
+"""A gpg that waits, the first time that it reads keys, until somebody writes to the gate."""
+
+
+async def test_a_plan_does_not_disturb_whoever_looks(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may stop in the midst of reading the keys: what is signed is applied all the same."""
+    home, repository, signers = _gpg_home(tmp_path, "ada"), Repository(tmp_path), tmp_path / "keys"
+    signers.write_text(run("gpg", "--homedir", str(home), "--armor", "--export"))
+    program = tmp_path / "bin" / "gpg"
+    program.parent.mkdir()
+    program.write_text(HELD.format(gpg=shutil.which("gpg")))
+    program.chmod(0o755)
+    source = {"name": "git", "url": repository.url, "verify": "gpg", "signers": str(signers)}
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    async with opened(tmp_path, clock, source) as place:
+        first = _signed_by_gpg(repository, home, "one")
+        reconciler = place.reconciler("git")
+        assert (await reconciler.reconcile()).source.revision == first
+        os.mkfifo(place.app.homes / "git" / "gate")
+        plan = asyncio.ensure_future(place.app.sources.plan("git"))
+        entered = place.app.homes / "git" / "entered"
+        await eventually(entered.exists, "the plan reads the keys")
+        second = _signed_by_gpg(repository, home, "two")
+        looked = (await reconciler.reconcile()).source
+        entered.write_text("")
+        assert (looked.phase, looked.reason, looked.revision) == ("ready", None, second)
+        assert (await plan).revision in {first, second}
+        assert not list((place.app.homes / "git").glob("gnupg*"))
+    run("gpgconf", "--homedir", str(home), "--kill", "all")
 
 
 @pytest.mark.parametrize("because", ["has expired", "was revoked"])
