@@ -112,15 +112,20 @@ def _postgres_problem(
         return Undone(f"{where} does not answer ({said})")
     if state is not None and state[:2] in {*_ACCESS, "42"}:
         return Refused(f"{where} refuses us ({said})", reason="database-access")
-    left_open = state == "25P03"
     lost = (
-        left_open
-        or error.connection_invalidated
+        error.connection_invalidated
+        or _has_ended(error)
         or (state is None and type(error.orig).__name__ == "OperationalError")
     )
     if lost or (state is not None and state[:2] in _POSTGRES_AWAY):
         return Unavailable(f"{where} does not answer ({said})")
     return None
+
+
+def _has_ended(error: DBAPIError) -> bool:
+    """Whether PostgreSQL has ended the connection with this error, such as for a timeout of its."""
+    diagnosis = getattr(error.orig, "diag", None)
+    return getattr(diagnosis, "severity_nonlocalized", None) in {"FATAL", "PANIC"}
 
 
 def moved(where: str) -> Refused:

@@ -12,6 +12,7 @@ from controller.core.problem import Refused, Unavailable
 from controller.store import dialect, straight
 from controller.store.connecting import connect, parse_url
 from controller.store.ledger_checkpoints import checkpoints
+from controller.store.opening import translated
 from controller.store.records import Batch
 from controller.store.tables import Transaction
 from tests.eventually import eventually
@@ -137,6 +138,19 @@ async def test_what_is_lost_after_its_begin_is_not_tried_again(postgres_url: str
             await store.write(lost)
         assert len(ended) == 1
         await store.append(batch("e", 0))
+
+
+def test_a_connection_that_the_server_ends_while_it_is_made_is_no_bug(postgres_url: str) -> None:
+    """By a timeout, such as a `transaction_timeout` that is too short: the database is away."""
+    engine = connect(parse_url(postgres_url), 1).writer
+
+    @event.listens_for(engine, "connect")
+    def too_late(driver: Any, _record: object) -> None:
+        driver.execute("SET transaction_timeout = 1; SELECT pg_sleep(5)")
+
+    with pytest.raises(Unavailable, match=r"does not answer .terminating"), translated("it"):
+        engine.connect()
+    engine.dispose()
 
 
 async def test_a_right_that_is_taken_away_is_waited_for(postgres_url: str) -> None:
