@@ -87,7 +87,7 @@ _CROSSED = {"40001", "40P01"}
 WRITABLE = "wait until it is the primary, or may be written again"
 """The hint where PostgreSQL is a standby, or kept from being written for a while."""
 
-ALLOWED = "give the user Windlass connects as its rights again; it goes on by itself"
+ALLOWED = "give the user Windlass connects as its rights again; a controller goes on by itself"
 """The hint where PostgreSQL allows us no longer what it has allowed."""
 
 _ACCESS = {"28", "3D"}
