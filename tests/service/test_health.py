@@ -75,4 +75,4 @@ def test_a_service_manager_that_is_gone_is_no_failure(tmp_path: Path) -> None:
         health = Health(FakeClock(), address)
         health.started()
         health.beat()
-        assert health.ready
+        assert health.report()["status"] == "ready"
