@@ -163,7 +163,7 @@ class Daemon:
 
     async def _check_scratch(self) -> None:
         """Raise `Refused` where steps could have no directory to work in."""
-        if (why := await asyncio.to_thread(self._scratch_unusable)) is not None:
+        if (why := await asyncio.to_thread(self._scratch_unusable, begins=True)) is not None:
             hint = "name another one in WINDLASS_SCRATCH_DIR, or make this one writable"
             raise Refused(why, reason="scratch-dir", hint=hint)
 

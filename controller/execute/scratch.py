@@ -43,12 +43,14 @@ _GUARD = 'cd /; read -r _ || exec "$@"'
 _REMOVE = 'chmod -R u+rwX "$1"; exec rm -rf "$1"'
 
 
-def unusable(root: Path) -> str | None:
+def unusable(root: Path, *, begins: bool = False) -> str | None:
     """Why no attempt could have a directory below the scratch directory; None: it could.
 
-    Found out by doing so: nothing else tells a full disk and whatever else there may be.
+    Found out by doing so: nothing else tells a full disk and whatever else there may be. What is
+    above it is made only where a controller `begins`: later it is gone because somebody moved it.
     """
     try:
+        root.mkdir(parents=begins, exist_ok=True)
         _try(root)
     except OSError as error:
         return f"the scratch directory {root} cannot be used: {error.strerror}"
@@ -56,7 +58,6 @@ def unusable(root: Path) -> str | None:
 
 
 def _try(root: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
     probe = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
     try:
         (probe / "probe").write_bytes(b"written")
