@@ -94,6 +94,7 @@ def _executions(k: Known) -> dict[str, list[Ask]]:
             lambda tx: ledger.unfinished_of_schedules(tx, [k.schedule, "another"])
         ],
         "fired": [lambda tx: ledger.fired(tx, k.schedule, [NOW, NOW + 1])],
+        "any_going": [lambda tx: ledger.any_going(tx, [k.finished, k.waiting])],
         "children": [lambda tx: ledger.children(tx, k.parent)],
         "status_counts": [
             ledger.status_counts,
