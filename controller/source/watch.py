@@ -164,6 +164,7 @@ class Watch:
         self._observer = observer
         self._overflow = _Overflow(self._lost)
         logging.getLogger("watchdog").addHandler(self._overflow)
+        logging.getLogger("watchdog.observers.inotify").addFilter(_is_told)
 
     def _heard(self, kind: str, path: str, to: str, folder: bool) -> None:  # ruff: ignore[boolean-type-hint-positional-argument]  # as the event has it
         """On the observer's thread: keep it, and wake the loop for the first of many."""
@@ -263,6 +264,11 @@ class _Overflow(logging.Handler):
         """Told once for each time."""
         if "overflow" in record.getMessage():
             self._told()
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether this is for people: to watchdog an event while it is closed is an error."""
+    return "when the thread is inactive" not in record.getMessage()
 
 
 def _hint(error: OSError) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watchdog.observers.api import EventQueue, ObservedWatch
 
 from controller.facts import Fact, FactType
 from controller.reconcile import Reconciler
@@ -311,6 +312,20 @@ async def test_lost_events_are_made_up_for(
         logger = logging.getLogger("watchdog.observers.inotify_c")
         logger.warning("Inotify queue overflowed; filesystem events were lost")
         await _live(seen, "a", "b")
+
+
+async def test_an_event_amid_the_close_is_no_error(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Watchdog says so of an observer that is being closed; whatever else it says is told."""
+    inotify = importlib.import_module("watchdog.observers.inotify")
+    closed = inotify.InotifyEmitter(EventQueue(), ObservedWatch(str(tmp_path), recursive=True))
+    async with watched(tmp_path, clock):
+        closed.queue_events(0)
+        inotify.logger.error("something else")
+    assert [each.message for each in caplog.records if "watchdog" in each.name] == [
+        "something else"
+    ]
 
 
 async def test_without_events_it_polls(tmp_path: Path, clock: FakeClock) -> None:
