@@ -46,9 +46,6 @@ class Attempt:
                 self.task.cancel()
 
 
-INTERRUPTED = "the controller ended while this ran; it is never run twice"
-
-
 class Attempts:
     """What one execution performs now.
 

@@ -136,7 +136,8 @@ class Running:
 
         Nothing begins beside what an `earlier` claim of it still ends here.
         """
-        self._attempts.begin_after(earlier.going if earlier is not None else frozenset())
+        if earlier is not None:
+            self._attempts.begin_after(earlier.going)
         unfinished = outstanding(self.state)
         if not self._begun:
             self._teller.begun()

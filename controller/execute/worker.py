@@ -98,7 +98,7 @@ class Worker:
         self.logs = LogSink(store, clock)
         self.owner = owner
         self.slots = asyncio.Semaphore(slots)
-        self.stopping = self.rushed = False
+        self.stopping = False
         self.hurried = False  # True: what runs gets no more of the grace of a stop
         self._maker = Maker(catalog, self)
         self._limit = limit
